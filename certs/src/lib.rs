@@ -1,0 +1,1 @@
+//! CSRs and certificates whose private keys live in the HSM engine.

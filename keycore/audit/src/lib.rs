@@ -1,0 +1,1 @@
+//! The hash-chained audit log: record format, writer and offline verifier.

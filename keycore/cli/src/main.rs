@@ -1,0 +1,3 @@
+//! hsm: the administrator's command line of an HSM cluster.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The process that holds the keys: event loop, worker pool, supervisor.
+
+fn main() {}

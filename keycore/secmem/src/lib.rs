@@ -1,0 +1,1 @@
+//! Locked, wiped, never-dumped memory and the process lockdown.

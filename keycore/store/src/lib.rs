@@ -1,0 +1,1 @@
+//! Sealed records behind one small trait, with SQLite as the store of one machine.

@@ -1,0 +1,43 @@
+//! Vocabulary and codec of the HSM engine's socket.
+//!
+//! Everything that a client and an engine say to each other is a type of this crate, and there is no second set
+//! of types behind it: the engine's rules speak the same names. The crate does no I/O and no cryptography.
+//! `docs/wire-protocol.md` describes the bytes; its golden frames are decoded by this crate's tests.
+//!
+//! * [`frame`]: length-prefixed frames, bounded before anything is allocated
+//! * [`Request`], [`Reply`], [`Operation`]: the table of operations, one file each under `ops/`
+//! * [`Refusal`]: why an engine did not do what it was asked, and who is to blame
+
+mod algorithm;
+pub mod frame;
+mod ids;
+mod names;
+mod ops;
+mod refusal;
+mod request;
+mod secret;
+mod session;
+
+pub use algorithm::{KeyAlgorithm, KeyUsage, SignatureScheme, UnknownCode};
+pub use ids::{ClusterId, IdempotencyKey, KeyId, SpkiSha256, UserId};
+pub use names::{InvalidName, KeyLabel, UserName};
+pub use ops::cluster::{ActivateCluster, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster};
+pub use ops::delete_key::DeleteKey;
+pub use ops::find_key::{FindKey, KeySelector};
+pub use ops::generate_key::{GenerateKey, KeyInfo};
+pub use ops::hello::{Hello, HelloReply, Limits, MAGIC, VERSION};
+pub use ops::import_key::{ImportKey, MAX_PKCS8};
+pub use ops::list_keys::{KeyPage, ListKeys, MAX_PAGE};
+pub use ops::login::{Login, Logout, MAX_SESSION_TOKEN, Resume, SessionGrant, SessionToken};
+pub use ops::ping::Ping;
+pub use ops::public_key::{PublicKey, PublicKeyReply};
+pub use ops::random::{MAX_RANDOM, Random, RandomBytes};
+pub use ops::sign::{MAX_SIGN_MESSAGE, Sign, Signature};
+pub use ops::tls_sign::{MAX_SITE, MAX_TLS_MESSAGE, TlsSign};
+pub use ops::user::{
+    MAX_PASSWORD, MIN_PASSWORD, UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserPage,
+};
+pub use refusal::{Blame, Refusal, RefusalCode};
+pub use request::{Done, Operation, Repeat, Reply, ReplyError, Request, decode_reply, encode_request};
+pub use secret::Secret;
+pub use session::{Role, UnixMillis};

@@ -1,0 +1,16 @@
+//! One file per operation: the request's content, its reply, its limits.
+
+pub(crate) mod cluster;
+pub(crate) mod delete_key;
+pub(crate) mod find_key;
+pub(crate) mod generate_key;
+pub(crate) mod hello;
+pub(crate) mod import_key;
+pub(crate) mod list_keys;
+pub(crate) mod login;
+pub(crate) mod ping;
+pub(crate) mod public_key;
+pub(crate) mod random;
+pub(crate) mod sign;
+pub(crate) mod tls_sign;
+pub(crate) mod user;

@@ -1,0 +1,69 @@
+use serde::{Deserialize, Serialize};
+
+use crate::ids::ClusterId;
+use crate::names::UserName;
+use crate::secret::Secret;
+use crate::session::UnixMillis;
+
+/// Where a cluster is in its life, in CloudHSM's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClusterState {
+    /// The store is empty.
+    Uninitialized,
+    /// The cluster key exists; nobody can log in yet.
+    Initialized,
+    /// The first admin exists.
+    Active,
+}
+
+impl ClusterState {
+    /// The word that people read.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uninitialized => "uninitialized",
+            Self::Initialized => "initialized",
+            Self::Active => "active",
+        }
+    }
+}
+
+/// Asks for the cluster's and this engine's state. Needs no login.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct ClusterInfo;
+
+/// State of the cluster as one engine sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster, once it is initialized.
+    pub cluster: Option<ClusterId>,
+    /// Where it is in its life.
+    pub state: ClusterState,
+    /// The answering replica's number on its machine, from 0.
+    pub replica: u16,
+    /// The answering engine's process id.
+    pub pid: u32,
+    /// The answering engine's version.
+    pub version: String,
+    /// When that engine started.
+    pub started_at: UnixMillis,
+    /// The store's revision that the engine has seen: counts every change of users and keys.
+    pub revision: u64,
+    /// Users in the cluster.
+    pub users: u32,
+    /// Keys in the cluster.
+    pub keys: u64,
+}
+
+/// Makes the cluster key, sealed by what the engine's configuration unseals with. Needs the state
+/// `Uninitialized`; whoever may open the socket may do it, once.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct InitializeCluster;
+
+/// Makes the first admin. Needs the state `Initialized`; whoever may open the socket may do it, once.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ActivateCluster {
+    /// The first admin's name.
+    pub admin: UserName,
+    /// Its password.
+    pub password: Secret,
+}

@@ -1,0 +1,54 @@
+use serde::{Deserialize, Serialize};
+
+use crate::ids::UserId;
+use crate::names::UserName;
+use crate::secret::Secret;
+use crate::session::{Role, UnixMillis};
+
+/// Longest session token, in bytes.
+pub const MAX_SESSION_TOKEN: usize = 256;
+
+/// Logs the connection in; a session that it had before is replaced.
+///
+/// Costs a password hash (tens of milliseconds of one core), so a client keeps the token for its next connections.
+/// Refused with `BadCredentials` or `AccountLocked`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Login {
+    /// Who.
+    pub user: UserName,
+    /// The password.
+    pub password: Secret,
+}
+
+/// Logs the connection in with a token of an earlier login, on any replica, for microseconds.
+///
+/// Refused with `SessionEnded` if the token is expired, revoked or not this cluster's.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Resume {
+    /// The token.
+    pub token: SessionToken,
+}
+
+/// Ends the session: the connection is logged out, and the token is worthless on every replica.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Logout;
+
+/// A secret that stands for a login until it expires; at most [`MAX_SESSION_TOKEN`] bytes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionToken(pub Secret);
+
+/// The connection is logged in.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SessionGrant {
+    /// Who.
+    pub user: UserId,
+    /// What the user may do.
+    pub role: Role,
+    /// Logs in again, here or on another replica.
+    pub token: SessionToken,
+    /// When the session ends, by the engine's clock.
+    pub expires_at: UnixMillis,
+    /// How long that is from now, in seconds: for clients whose clock differs.
+    pub lifetime_secs: u32,
+}

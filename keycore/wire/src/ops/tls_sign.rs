@@ -1,0 +1,29 @@
+use serde::{Deserialize, Serialize};
+
+use crate::algorithm::SignatureScheme;
+use crate::ids::SpkiSha256;
+
+/// Longest message of a handshake, in bytes: TLS 1.3 has 98 + 48, TLS 1.2 with P-521 has 64 + 4 + 133.
+pub const MAX_TLS_MESSAGE: usize = 512;
+
+/// Longest site name, in bytes: that of a DNS name.
+pub const MAX_SITE: usize = 253;
+
+/// Signs a TLS server handshake with a key of the user.
+///
+/// The message must be the content of a TLS 1.3 server CertificateVerify (RFC 8446, section 4.4.3) or of a TLS 1.2
+/// ServerKeyExchange with ECDHE parameters (RFC 8422, section 5.4) from a server that also speaks TLS 1.3 (its
+/// random ends in the downgrade sentinel of RFC 8446, section 4.1.3); anything else is refused with
+/// `NotATlsHandshake`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct TlsSign<'a> {
+    /// The key, by its certificate's public key.
+    pub key: SpkiSha256,
+    /// How.
+    pub scheme: SignatureScheme,
+    /// Which site the client asked for, as far as the proxy knows; for the audit log. At most [`MAX_SITE`] bytes.
+    pub site: &'a str,
+    /// The whole content to be signed; at most [`MAX_TLS_MESSAGE`] bytes.
+    #[serde(borrow, with = "serde_bytes")]
+    pub message: &'a [u8],
+}

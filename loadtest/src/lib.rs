@@ -1,0 +1,1 @@
+//! Full-handshake load and failover drill against a TLS server.

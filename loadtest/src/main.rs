@@ -1,0 +1,3 @@
+//! Full-handshake load and failover drill against a TLS server.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Runs a future on its own stack so that a synchronous callback inside it can wait.

@@ -1,0 +1,3 @@
+//! Reverse proxy that terminates TLS with keys that only the HSM engines hold.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! cargo xtask dev|test|bench.
+
+fn main() {}
