@@ -1,1 +1,19 @@
-//! Cross-process tests: start the real binaries, kill them, speak to them with foreign clients.
+//! Starts the real binaries as a user would, and ends them whatever happens to the test.
+//!
+//! * [`Stack`]: `hsm-proxy dev` in a directory of its own, on a port of its own
+//! * [`Program`]: any other process that a test starts: an upstream, a peer, a foreign client
+//! * [`memory`]: what a process holds, for the search for keys
+//! * [`tool`]: programs from the system; a test whose tool is missing says so, and fails where CI requires it
+
+mod certificate;
+pub mod memory;
+mod program;
+mod stack;
+pub mod tool;
+mod upstream;
+pub mod wait;
+
+pub use certificate::SelfMadeKey;
+pub use program::{Finished, Program, binary, run};
+pub use stack::{Stack, StackOptions};
+pub use upstream::Upstream;

@@ -1,0 +1,212 @@
+//! The thief of the proxy: its credentials, its socket, and what the engine makes of him.
+
+use std::process::Command;
+use std::time::Duration;
+
+use hsm_e2e::{SelfMadeKey, Stack, binary, memory, run, tool};
+use keycore_client::blocking::Client;
+use keycore_client::{Endpoint, Error, Identity};
+use keycore_wire::{
+    FindKey, KeyLabel, KeySelector, KeyUsage, ListKeys, PublicKey, RefusalCode, Sign, SignatureScheme,
+    TlsSign,
+};
+
+fn log_in(stack: &Stack, user: &str) -> Client {
+    let password = stack.state_dir().join(format!("secrets/{user}-password"));
+    let identity = Identity::from_file(user.parse().unwrap(), &password).unwrap();
+    let endpoints = [Endpoint::Unix(stack.engine_socket(0)), Endpoint::Unix(stack.engine_socket(1))];
+    let mut client = Client::connect(&endpoints, Duration::from_secs(10)).unwrap();
+    client.login(&identity).unwrap();
+    client
+}
+
+fn refusal<T>(answer: Result<T, Error>) -> RefusalCode {
+    match answer {
+        Err(Error::Refused(refusal)) => refusal.code,
+        Err(other) => panic!("not a refusal: {other}"),
+        Ok(_) => panic!("the engine did it"),
+    }
+}
+
+#[test]
+fn a_tls_bound_key_signs_no_certificate_no_token_no_client_authentication_no_digest() {
+    let stack = Stack::start();
+    let mut thief = log_in(&stack, "web");
+    let label: KeyLabel = "localhost".parse().unwrap();
+    let key = thief.call(&FindKey { key: KeySelector::Label(label) }).unwrap();
+    assert_eq!(key.usage, KeyUsage::TlsServer);
+
+    let certificate = std::fs::read_to_string(stack.state_dir().join("localhost.pem")).unwrap();
+    let client_verify = [&[0x20; 64][..], b"TLS 1.3, client CertificateVerify\0", &[7; 32]].concat();
+    let server_verify = [&[0x20; 64][..], b"TLS 1.3, server CertificateVerify\0", &[7; 32]].concat();
+    let attempts: [(&str, Vec<u8>); 4] = [
+        ("a TBSCertificate", tbs_certificate(&certificate)),
+        ("a JWT", b"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhZG1pbiIsImF1ZCI6InBheW1lbnRzIn0".to_vec()),
+        ("a client CertificateVerify", client_verify),
+        ("a bare digest", vec![0xab; 32]),
+    ];
+    let scheme = SignatureScheme::EcdsaP256Sha256;
+    for (what, message) in &attempts {
+        let tls = TlsSign { key: key.spki_sha256, scheme, site: "localhost", message };
+        assert_eq!(refusal(thief.call(&tls)), RefusalCode::NotATlsHandshake, "{what} by TlsSign");
+        let sign = Sign { key: key.id, scheme, message };
+        assert_eq!(refusal(thief.call(&sign)), RefusalCode::NotATlsHandshake, "{what} by Sign");
+    }
+    let good = TlsSign { key: key.spki_sha256, scheme, site: "localhost", message: &server_verify };
+    thief.call(&good).expect("the real thing is signed: the refusals above are not for another reason");
+
+    // All of it is on record.
+    let audit = run(Command::new(binary("hsm"))
+        .args(["--output", "json", "audit", "tail", "--count", "200", "--dir"])
+        .arg(stack.state_dir().join("engine/audit")))
+    .success();
+    let refused = audit.matches("NotATlsHandshake").count();
+    assert_eq!(refused, 2 * attempts.len(), "{audit}");
+}
+
+#[test]
+fn another_users_key_is_out_of_reach() {
+    let stack = Stack::start();
+    let mut ca = log_in(&stack, "ca");
+    let keys = ca.call(&ListKeys { after: None, limit: 10 }).unwrap().keys;
+    let [ca_key] = &keys[..] else { panic!("the CA has one key, not {}", keys.len()) };
+    let mut thief = log_in(&stack, "web");
+    let sign = Sign { key: ca_key.id, scheme: SignatureScheme::EcdsaP256Sha256, message: b"anything" };
+    assert_eq!(refusal(thief.call(&sign)), RefusalCode::NotFound);
+    let by_certificate = PublicKey { key: KeySelector::SpkiSha256(ca_key.spki_sha256) };
+    assert_eq!(refusal(thief.call(&by_certificate)), RefusalCode::NotFound);
+    assert!(
+        thief.call(&ListKeys { after: None, limit: 10 }).unwrap().keys.iter().all(|key| key.id != ca_key.id)
+    );
+}
+
+#[test]
+fn the_key_is_in_no_file_and_not_in_the_proxys_memory() {
+    let Some(openssl) = tool::find("openssl") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let key = SelfMadeKey::generate(&openssl, directory.path());
+    let stack = Stack::start();
+    let imported = run(stack
+        .hsm()
+        .args(["--user", "web", "--password-file"])
+        .arg(stack.state_dir().join("secrets/web-password"))
+        .args(["key", "import", "--label", "self-made", "--usage", "tls-server", "--file"])
+        .arg(&key.pem));
+    imported.success();
+
+    // A proxy that serves it, so that it has been used.
+    let (proxy, address) = serve(&stack, directory.path(), &key);
+    run(Command::new(binary("hsm-loadtest"))
+        .args(["handshakes", "--count", "200", "--concurrency", "8", "--connect", &address])
+        .arg("--ca")
+        .arg(&key.certificate))
+    .success();
+
+    let reversed: Vec<u8> = key.scalar.iter().rev().copied().collect();
+    let hexadecimal: String = key.scalar.iter().map(|byte| format!("{byte:02x}")).collect();
+    let pid = proxy.pid().as_raw_nonzero().get();
+    for needle in [&key.scalar[..], &reversed, hexadecimal.as_bytes()] {
+        match memory::occurrences(pid, needle) {
+            Ok(count) => assert_eq!(count, 0, "the key is in the proxy's memory"),
+            Err(error) => {
+                println!("SKIPPED: this user may not read the proxy's memory: {error}");
+                assert!(std::env::var_os("HSM_TEST_REQUIRE_TOOLS").is_none(), "CI may");
+                return;
+            }
+        }
+        assert_eq!(in_files(stack.state_dir(), needle), 0, "the key is in a file");
+    }
+    let pem = std::fs::read_to_string(&key.pem).unwrap();
+    let base64 = pem.lines().nth(1).unwrap();
+    assert_eq!(in_files(stack.state_dir(), base64.as_bytes()), 0, "the key is in a file as PEM");
+
+    // The same searches find it where it is planted: in a header that the proxy has read but not the end of, and in
+    // a file; and in the engine, where it belongs.
+    let _held = plant(&address, &key);
+    assert!(
+        memory::occurrences(pid, hexadecimal.as_bytes()).unwrap() > 0,
+        "the search would miss a planted key"
+    );
+    std::fs::write(stack.state_dir().join("planted"), key.scalar).unwrap();
+    assert_eq!(in_files(stack.state_dir(), &key.scalar), 1);
+}
+
+/// A second proxy, with the imported key's certificate; it listens on a free port.
+fn serve(stack: &Stack, directory: &std::path::Path, key: &SelfMadeKey) -> (hsm_e2e::Program, String) {
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let configuration = format!(
+        "[proxy]\nlisten = [\"{address}\"]\n[hsm]\nengines = [\"{}\", \"{}\"]\nuser = \"web\"\npassword-file = \"{}\"\n\
+         [[site]]\nhost = \"localhost\"\ncert = \"{}\"\nto = \"http://127.0.0.1:9\"\n",
+        stack.engine_socket(0).display(),
+        stack.engine_socket(1).display(),
+        stack.state_dir().join("secrets/web-password").display(),
+        key.certificate.display()
+    );
+    let file = directory.join("second.toml");
+    std::fs::write(&file, configuration).unwrap();
+    let proxy =
+        hsm_e2e::Program::start(Command::new(binary("hsm-proxy")).arg("run").arg("--config").arg(&file));
+    hsm_e2e::wait::until("the second proxy listens", Duration::from_secs(10), || {
+        std::net::TcpStream::connect(&address).ok()
+    });
+    (proxy, address)
+}
+
+/// Leaves the key's bytes, as hexadecimal, in an unfinished request's header.
+fn plant(
+    address: &str,
+    key: &SelfMadeKey,
+) -> rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream> {
+    use rustls_pki_types::pem::PemObject;
+    use std::io::{Read, Write};
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls_pki_types::CertificateDer::from_pem_file(&key.certificate).unwrap()).unwrap();
+    let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let connection =
+        rustls::ClientConnection::new(std::sync::Arc::new(client), "localhost".try_into().unwrap()).unwrap();
+    let mut held = rustls::StreamOwned::new(connection, std::net::TcpStream::connect(address).unwrap());
+    // One whole request first: its answer proves that the connection is served.
+    held.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let _first_bytes = held.read(&mut [0; 512]).unwrap();
+    let scalar: String = key.scalar.iter().map(|byte| format!("{byte:02x}")).collect();
+    write!(held, "GET / HTTP/1.1\r\nhost: localhost\r\nx-planted: {scalar}\r\n").unwrap();
+    held.flush().unwrap();
+    held
+}
+
+fn in_files(directory: &std::path::Path, needle: &[u8]) -> usize {
+    let mut count = 0;
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            count += in_files(&path, needle);
+        } else if kind.is_file() {
+            count += memory::in_bytes(&std::fs::read(&path).unwrap(), needle);
+        }
+    }
+    count
+}
+
+/// The first element of the certificate's outer SEQUENCE: what its issuer signed (RFC 5280, section 4.1).
+fn tbs_certificate(pem: &str) -> Vec<u8> {
+    use rustls_pki_types::pem::PemObject;
+    let certificate = rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let bytes = certificate.as_ref();
+    let (header, _) = der_header(bytes);
+    let inner = &bytes[header..];
+    let (inner_header, length) = der_header(inner);
+    inner[..inner_header + length].to_vec()
+}
+
+fn der_header(bytes: &[u8]) -> (usize, usize) {
+    assert_eq!(bytes[0], 0x30, "a SEQUENCE");
+    match bytes[1] {
+        short @ 0..0x80 => (2, short.into()),
+        long => {
+            let count = usize::from(long & 0x7f);
+            (2 + count, bytes[2..2 + count].iter().fold(0, |length, &byte| length << 8 | usize::from(byte)))
+        }
+    }
+}

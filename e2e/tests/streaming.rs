@@ -1,0 +1,85 @@
+//! Bodies of a gibibyte pass both ways, and the proxy's memory stays flat.
+
+use std::process::Command;
+
+use hsm_e2e::{Program, Stack, Upstream, memory, run, tool, wait};
+
+const GIB: u64 = 1 << 30;
+const MAX_GROWTH_KIB: u64 = 32 * 1024;
+
+#[test]
+fn a_gibibyte_each_way_in_flat_memory() {
+    let Some(curl) = tool::find("curl") else { return };
+    let upstream = Upstream::start();
+    let stack = Stack::in_front_of(&upstream.url());
+    for protocol in ["--http1.1", "--http2"] {
+        // Both directions once in small, so that buffers and allocator arenas are there before the measurement.
+        transfer(&stack, &curl, protocol, 8 << 20);
+        let before = memory::resident_kib(stack.proxy_pid());
+        transfer(&stack, &curl, protocol, GIB);
+        let after = memory::resident_kib(stack.proxy_pid());
+        println!("{protocol}: {before} KiB before, {after} KiB after 1 GiB down and 1 GiB up");
+        assert!(after < before + MAX_GROWTH_KIB, "{protocol}: grew from {before} to {after} KiB");
+    }
+}
+
+fn transfer(stack: &Stack, curl: &std::path::Path, protocol: &str, bytes: u64) {
+    let down = run(stack
+        .curl(curl)
+        .args([protocol, "--output", "/dev/null", "--write-out", "%{http_code} %{size_download}"])
+        .arg(stack.url(&format!("/bytes/{bytes}"))))
+    .success();
+    assert_eq!(down, format!("200 {bytes}"), "{protocol} down");
+
+    let directory = tempfile::tempdir().unwrap();
+    let body = directory.path().join("body");
+    std::fs::File::create(&body).unwrap().set_len(bytes).unwrap();
+    let up = run(stack
+        .curl(curl)
+        .args([protocol, "--request", "POST", "--header", "expect:", "--upload-file"])
+        .arg(&body)
+        .arg(stack.url("/upload")))
+    .success();
+    assert_eq!(up, format!("took {bytes} bytes\n"), "{protocol} up");
+}
+
+#[test]
+fn a_real_nginx_as_upstream() {
+    let (Some(curl), Some(nginx)) = (tool::find("curl"), tool::find("nginx")) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    std::fs::create_dir(root.join("www")).unwrap();
+    std::fs::write(root.join("www/index.html"), "from nginx\n").unwrap();
+    // A free port: bound, noted, released. nginx has no way to report one that it chose.
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let configuration = format!(
+        "daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log;\n\
+         events {{}}\n\
+         http {{ access_log {root}/access.log; client_body_temp_path {root}/body; proxy_temp_path {root}/proxy;\n\
+           fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s; gzip on;\n\
+           log_format forwarded '$http_x_forwarded_for|$http_x_forwarded_proto|$http_host';\n\
+           server {{ listen 127.0.0.1:{port}; root {root}/www; access_log {root}/access.log forwarded; }} }}\n",
+        root = root.display()
+    );
+    std::fs::write(root.join("nginx.conf"), configuration).unwrap();
+    let _nginx =
+        Program::start(Command::new(nginx).arg("-p").arg(root).arg("-c").arg(root.join("nginx.conf")));
+    wait::until("nginx listens", std::time::Duration::from_secs(10), || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+    });
+
+    let stack = Stack::in_front_of(&format!("http://127.0.0.1:{port}"));
+    for protocol in ["--http1.1", "--http2"] {
+        let body = run(stack.curl(&curl).arg(protocol).arg(stack.url("/"))).success();
+        assert_eq!(body, "from nginx\n");
+    }
+    let missing = run(stack
+        .curl(&curl)
+        .args(["--output", "/dev/null", "--write-out", "%{http_code}"])
+        .arg(stack.url("/missing")))
+    .success();
+    assert_eq!(missing, "404");
+    let seen = std::fs::read_to_string(root.join("access.log")).unwrap();
+    let expected = format!("127.0.0.1|https|localhost:{}", stack.address().port());
+    assert!(seen.lines().any(|line| line == expected), "{expected} not in {seen}");
+}
