@@ -1,1 +1,23 @@
-//! Client of the HSM engines: sans-I/O session, blocking driver, pool with failover and hedging.
+//! Client of the HSM engines.
+//!
+//! * [`Pool`]: for servers. One per worker thread, inside a tokio `LocalSet`: one warm, logged-in connection to each
+//!   engine, least outstanding first, failover, hedging, one deadline per call.
+//! * [`blocking::Client`]: for tools. One connection at a time, moves to the next engine when it is lost.
+//! * [`Identity`]: who logs in. All connections of a process share its session token, so that a password is hashed
+//!   once and not once for each connection.
+//!
+//! Both drivers share a sans-I/O session (`session.rs`), which knows the protocol and none of the sockets.
+//!
+//! An operation that may be repeated ([`Repeat::Safe`](keycore_wire::Repeat)) is sent again when its connection is
+//! lost. One that may not is answered with [`Error::OutcomeUnknown`], and the caller looks before it asks again.
+
+pub mod blocking;
+mod endpoint;
+mod error;
+mod identity;
+mod pool;
+
+pub use endpoint::Endpoint;
+pub use error::{EngineFailure, Error};
+pub use identity::{Identity, IdentityError};
+pub use pool::{EngineCounters, EngineState, EngineStatus, Hedging, Pool, PoolCounters, PoolOptions};
