@@ -1,4 +1,5 @@
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::ptr;
@@ -17,8 +18,21 @@ thread_local! {
 
 /// [`wait`] was called by code that runs in no fiber. It hands the future back, so that the caller can block on it, or
 /// do without.
-#[derive(Debug)]
 pub struct NotInFiber<F>(pub F);
+
+impl<F> fmt::Debug for NotInFiber<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NotInFiber(…)")
+    }
+}
+
+impl<F> fmt::Display for NotInFiber<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("called by code that runs in no fiber")
+    }
+}
+
+impl<F> std::error::Error for NotInFiber<F> {}
 
 /// Whether the calling code runs in a [`Fiber`](crate::Fiber), so that [`wait`] works.
 pub fn in_fiber() -> bool {
