@@ -1,0 +1,258 @@
+//! `hsm` as an administrator uses it, from an empty store to a chain that openssl accepts.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use hsm_e2e::{Finished, Program, binary, run, tool, wait};
+use rustix::process::Signal;
+use serde_json::Value;
+
+struct Cluster {
+    directory: tempfile::TempDir,
+    engines: Program,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write_private(&root.join("unseal"), "an unseal secret for this test\n");
+        for user in ["alice", "web", "ca"] {
+            write_private(&root.join(user), &format!("the password of {user}\n"));
+        }
+        let configuration = format!(
+            "state-dir = \"{root}/state\"\nsocket-dir = \"{root}/run\"\nunseal-file = \"{root}/unseal\"\nreplicas = 2\n",
+            root = root.display()
+        );
+        std::fs::write(root.join("engine.toml"), configuration).unwrap();
+        let engines = Program::start(
+            Command::new(binary("hsm-engine"))
+                .args(["run", "--config"])
+                .arg(root.join("engine.toml"))
+                .stdin(Stdio::null()),
+        );
+        for replica in 0..2 {
+            let socket = root.join(format!("run/engine-{replica}.sock"));
+            wait::until("the engine listens", Duration::from_secs(20), || {
+                std::os::unix::net::UnixStream::connect(&socket).ok()
+            });
+        }
+        Self { directory, engines }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn hsm(&self, arguments: &[&str]) -> Finished {
+        let engines = [0, 1].map(|n| self.path(&format!("run/engine-{n}.sock")).display().to_string());
+        run(Command::new(binary("hsm"))
+            .env("XDG_RUNTIME_DIR", self.directory.path())
+            .current_dir(self.directory.path())
+            .args(["--engine", &engines[0], "--engine", &engines[1]])
+            .args(arguments))
+    }
+
+    fn as_user(&self, user: &str, arguments: &[&str]) -> Finished {
+        let password = self.path(user).display().to_string();
+        self.hsm(&[&["--user", user, "--password-file", &password], arguments].concat())
+    }
+
+    fn json(&self, user: &str, arguments: &[&str]) -> Value {
+        let answer = self.as_user(user, &[&["--output", "json"], arguments].concat()).success();
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        assert_eq!(answer["error_code"], 0, "{answer}");
+        answer["data"].clone()
+    }
+
+    fn activate(&self) {
+        self.hsm(&["cluster", "init"]).success();
+        let password = self.path("alice").display().to_string();
+        self.hsm(&["cluster", "activate", "--admin", "alice", "--new-password-file", &password]).success();
+        for user in ["web", "ca"] {
+            let password = self.path(user).display().to_string();
+            self.as_user(
+                "alice",
+                &["user", "create", user, "--role", "crypto-user", "--new-password-file", &password],
+            )
+            .success();
+        }
+    }
+}
+
+fn write_private(path: &Path, content: &str) {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(content.as_bytes()).unwrap();
+}
+
+#[test]
+fn from_an_empty_store_to_a_chain_that_openssl_accepts() {
+    let Some(openssl) = tool::find("openssl") else { return };
+    let cluster = Cluster::start();
+    cluster.activate();
+    let again = cluster.hsm(&["cluster", "init"]);
+    assert_ne!(again.code, Some(0), "a cluster is initialized once");
+
+    cluster
+        .as_user("ca", &["key", "generate-asymmetric-pair", "ec", "--curve", "p384", "--label", "root"])
+        .success();
+    cluster
+        .as_user(
+            "ca",
+            &[
+                "key",
+                "generate-asymmetric-pair",
+                "rsa",
+                "--modulus-size-bits",
+                "3072",
+                "--label",
+                "intermediate",
+            ],
+        )
+        .success();
+    cluster
+        .as_user(
+            "web",
+            &[
+                "key",
+                "generate-asymmetric-pair",
+                "ec",
+                "--curve",
+                "p256",
+                "--label",
+                "www",
+                "--usage",
+                "tls-server",
+            ],
+        )
+        .success();
+    cluster
+        .as_user("ca", &["cert", "ca-init", "--key", "root", "--cn", "Root", "--out", "root.pem"])
+        .success();
+    cluster
+        .as_user(
+            "ca",
+            &[
+                "cert",
+                "ca-init",
+                "--key",
+                "intermediate",
+                "--cn",
+                "Intermediate",
+                "--issuer",
+                "root.pem",
+                "--issuer-key",
+                "root",
+                "--out",
+                "intermediate.pem",
+            ],
+        )
+        .success();
+    cluster
+        .as_user("web", &["cert", "csr", "--key", "www", "--dns", "www.example.org", "--out", "www.csr"])
+        .success();
+    cluster
+        .as_user(
+            "ca",
+            &[
+                "cert",
+                "issue",
+                "--csr",
+                "www.csr",
+                "--issuer",
+                "intermediate.pem",
+                "--issuer-key",
+                "intermediate",
+                "--out",
+                "www.pem",
+            ],
+        )
+        .success();
+    let verified = run(Command::new(&openssl)
+        .args(["verify", "-x509_strict", "-verify_hostname", "www.example.org", "-CAfile"])
+        .arg(cluster.path("root.pem"))
+        .arg("-untrusted")
+        .arg(cluster.path("intermediate.pem"))
+        .arg(cluster.path("www.pem")));
+    assert_eq!(verified.success().trim(), format!("{}: OK", cluster.path("www.pem").display()));
+
+    let audit = cluster.path("state/audit").display().to_string();
+    cluster.hsm(&["audit", "verify", "--dir", &audit]).success();
+}
+
+#[test]
+fn what_one_replica_does_the_other_knows() {
+    let cluster = Cluster::start();
+    cluster.activate();
+    let engine = |n| cluster.path(&format!("run/engine-{n}.sock")).display().to_string();
+    let password = cluster.path("web").display().to_string();
+    let ask = |replica, arguments: &[&str]| {
+        let (engine, credentials) = (engine(replica), ["--user", "web", "--password-file", &password]);
+        run(Command::new(binary("hsm"))
+            .env("XDG_RUNTIME_DIR", cluster.directory.path())
+            .args(["--engine", &engine])
+            .args(credentials)
+            .args(arguments))
+    };
+    ask(0, &["key", "generate-asymmetric-pair", "ed25519", "--label", "one"]).success();
+    ask(1, &["key", "info", "one"]).success();
+    ask(1, &["key", "delete", "one", "--yes"]).success();
+    assert_ne!(ask(0, &["key", "info", "one"]).code, Some(0));
+}
+
+#[test]
+fn answers_for_programs_are_json_and_refusals_have_codes() {
+    let cluster = Cluster::start();
+    cluster.activate();
+    let users = cluster.json("alice", &["user", "list"]);
+    let names: Vec<_> =
+        users["users"].as_array().unwrap().iter().map(|user| user["name"].as_str().unwrap()).collect();
+    assert!(["alice", "web", "ca"].iter().all(|name| names.contains(name)), "{names:?}");
+
+    let refused = cluster.as_user(
+        "alice",
+        &["--output", "json", "key", "generate-asymmetric-pair", "ec", "--curve", "p256", "--label", "x"],
+    );
+    assert_ne!(refused.code, Some(0), "an admin has no keys");
+    let answer: Value = serde_json::from_str(&refused.stdout).unwrap();
+    assert_ne!(answer["error_code"], 0);
+}
+
+#[test]
+fn a_login_is_kept_until_the_logout() {
+    let cluster = Cluster::start();
+    cluster.activate();
+    let password = cluster.path("web").display().to_string();
+    cluster.hsm(&["login", "--user", "web", "--password-file", &password]).success();
+    cluster.hsm(&["--user", "web", "key", "list"]).success();
+    cluster.hsm(&["--user", "web", "logout"]).success();
+    assert_ne!(cluster.hsm(&["--user", "web", "key", "list"]).code, Some(0));
+}
+
+#[test]
+fn a_changed_byte_in_the_audit_log_is_found() {
+    let mut cluster = Cluster::start();
+    cluster.activate();
+    cluster.engines.signal(Signal::TERM);
+    cluster.engines.wait(Duration::from_secs(20));
+    let audit = cluster.path("state/audit");
+    let directory = audit.display().to_string();
+    cluster.hsm(&["audit", "verify", "--dir", &directory]).success();
+
+    let segment = std::fs::read_dir(audit.join("engine-0"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "log"));
+    let segment = segment.expect("a segment");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let verified = cluster.hsm(&["audit", "verify", "--dir", &directory]);
+    assert_ne!(verified.code, Some(0));
+    assert!(verified.stderr.contains("engine-0"), "names the file: {}", verified.stderr);
+}

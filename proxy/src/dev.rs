@@ -1,0 +1,85 @@
+//! `hsm-proxy dev`: the whole product in one directory, for trying it out and for tests.
+//!
+//! The first run makes a cluster, its users, a CA and a key for `localhost`, all inside the engines; later runs reuse
+//! them. The engines run as children and end when this process does, however it ends.
+
+mod engines;
+mod error;
+mod greeting;
+mod page;
+mod provision;
+mod state;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use error::DevError;
+
+use crate::config::{Config, HostPattern, HsmSettings, ProxySettings, SiteSettings, UpstreamUrl};
+use crate::proxy::Proxy;
+use crate::signer::EngineKeys;
+use engines::Engines;
+use state::StateDir;
+
+/// What `hsm-proxy dev` was asked for.
+#[derive(Debug, Clone)]
+pub struct DevOptions {
+    /// Upstream; the built-in page if none.
+    pub to: Option<UpstreamUrl>,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where everything is kept.
+    pub state_dir: PathBuf,
+    /// How many engines.
+    pub replicas: u16,
+}
+
+/// Starts everything, serves until SIGTERM or SIGINT, and stops everything.
+///
+/// # Errors
+///
+/// [`DevError`], before anything is served; the engines are stopped then too.
+pub fn run(options: &DevOptions) -> Result<(), DevError> {
+    let state = StateDir::open(&options.state_dir)?;
+    let engines = Engines::start(&state, options.replicas)?;
+    let certificate = provision::provision(&state, &engines)?;
+
+    let config = configuration(options, &state, &engines)?;
+    let keys = EngineKeys::from_settings(&config.hsm, config.timeouts.sign).map_err(DevError::proxy)?;
+    let mut builder = Proxy::builder(config, Arc::new(keys));
+    if options.to.is_none() {
+        builder = builder.handler("localhost", page::handler(options.replicas, state.run()));
+    }
+    let proxy = builder.bind().map_err(DevError::proxy)?;
+
+    let address = proxy.local_addresses().first().copied().unwrap_or(options.listen);
+    greeting::Greeting { address, options, state: &state, engines: &engines, certificate: &certificate }
+        .print();
+    let served = proxy.run().map_err(DevError::proxy);
+    engines.stop();
+    served
+}
+
+fn configuration(options: &DevOptions, state: &StateDir, engines: &Engines) -> Result<Config, DevError> {
+    // `--to` absent: requests go to the built-in page, and this URL to nobody.
+    let to = match &options.to {
+        Some(to) => to.clone(),
+        None => "http://127.0.0.1:9".parse().map_err(DevError::proxy)?,
+    };
+    let host: HostPattern = "localhost".parse().map_err(DevError::proxy)?;
+    Ok(Config {
+        proxy: ProxySettings {
+            listen: vec![options.listen],
+            pid_file: Some(state.run().join("proxy.pid")),
+            ..ProxySettings::default()
+        },
+        hsm: HsmSettings {
+            engines: engines.sockets().to_vec(),
+            user: provision::WEB_USER.to_owned(),
+            password_file: Some(state.password_file(provision::WEB_USER)),
+        },
+        sites: vec![SiteSettings { host: vec![host], cert: state.certificate(), to }],
+        ..Config::default()
+    })
+}
