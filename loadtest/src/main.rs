@@ -1,3 +1,10 @@
 //! Full-handshake load and failover drill against a TLS server.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use hsm_loadtest::Cli;
+
+fn main() -> ExitCode {
+    hsm_loadtest::run(&Cli::parse())
+}

@@ -1,0 +1,196 @@
+//! What is measured: an address, whom to trust, how to speak TLS.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio_rustls::TlsConnector;
+
+/// A TLS server, and how its handshakes are made. Cheap to clone.
+#[derive(Clone)]
+pub struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) server_name: ServerName<'static>,
+    pub(crate) connector: TlsConnector,
+    /// A whole HTTP request to make on each connection.
+    pub(crate) request: Option<Arc<[u8]>>,
+}
+
+/// What [`Target::new`] needs to know.
+#[derive(Clone, Debug)]
+pub struct TargetOptions {
+    /// `host:port` or `address:port`; resolved once.
+    pub connect: String,
+    /// PEM file of the certificates that are trusted, and nothing else is.
+    pub ca: PathBuf,
+    /// The name that is asked for (SNI) and that the certificate must have.
+    pub server_name: String,
+    /// The only version to offer; all that are supported, if none.
+    pub version: Option<TlsVersion>,
+    /// The only key exchange group to offer; rustls' own choice, X25519MLKEM768 first, if none.
+    pub key_exchange: Option<KeyExchange>,
+    /// Whether to `GET /` on each connection.
+    pub request: bool,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[value(name = "1.2")]
+    V12,
+    /// RFC 8446.
+    #[value(name = "1.3")]
+    V13,
+}
+
+/// A key exchange group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub enum KeyExchange {
+    /// RFC 7748.
+    X25519,
+    /// NIST P-256.
+    Secp256r1,
+    /// NIST P-384.
+    Secp384r1,
+    /// The post-quantum hybrid.
+    X25519Mlkem768,
+}
+
+impl Target {
+    /// Resolves the address, reads the certificates and prepares a client that never resumes a session.
+    ///
+    /// # Errors
+    ///
+    /// If one of these can't be done; the error says which and what to do about it.
+    pub fn new(options: &TargetOptions) -> Result<Self, TargetError> {
+        let server_name = ServerName::try_from(options.server_name.clone())
+            .map_err(|_| TargetError::ServerName(options.server_name.clone()))?;
+        let config = client_config(&trusted(&options.ca)?, options.version, options.key_exchange)?;
+        let request = options.request.then(|| {
+            let name = &options.server_name;
+            format!("GET / HTTP/1.1\r\nhost: {name}\r\nuser-agent: hsm-loadtest\r\nconnection: close\r\n\r\n")
+                .into_bytes()
+                .into()
+        });
+        Ok(Self {
+            address: resolve(&options.connect)?,
+            server_name,
+            connector: TlsConnector::from(Arc::new(config)),
+            request,
+        })
+    }
+
+    /// Where it connects to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+fn resolve(connect: &str) -> Result<SocketAddr, TargetError> {
+    let failed = |source| TargetError::Address { connect: connect.to_owned(), source };
+    connect
+        .to_socket_addrs()
+        .map_err(failed)?
+        .next()
+        .ok_or_else(|| failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+}
+
+fn trusted(ca: &Path) -> Result<RootCertStore, TargetError> {
+    let failed = |source| TargetError::Ca { path: ca.to_owned(), source };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).map_err(failed)? {
+        roots
+            .add(certificate.map_err(failed)?)
+            .map_err(|source| TargetError::Certificate { path: ca.to_owned(), source })?;
+    }
+    if roots.is_empty() { Err(TargetError::NoCertificate(ca.to_owned())) } else { Ok(roots) }
+}
+
+fn client_config(
+    roots: &RootCertStore,
+    version: Option<TlsVersion>,
+    key_exchange: Option<KeyExchange>,
+) -> Result<ClientConfig, TargetError> {
+    let mut provider = aws_lc_rs::default_provider();
+    if let Some(group) = key_exchange {
+        provider.kx_groups = vec![group.group()];
+    }
+    client_config_with(provider, roots, version).map_err(TargetError::Tls)
+}
+
+fn client_config_with(
+    provider: CryptoProvider,
+    roots: &RootCertStore,
+    version: Option<TlsVersion>,
+) -> Result<ClientConfig, rustls::Error> {
+    let versions: &[&SupportedProtocolVersion] = match version {
+        Some(TlsVersion::V12) => &[&rustls::version::TLS12],
+        Some(TlsVersion::V13) => &[&rustls::version::TLS13],
+        None => rustls::ALL_VERSIONS,
+    };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(versions)?
+        .with_root_certificates(roots.clone())
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+impl KeyExchange {
+    fn group(self) -> &'static dyn SupportedKxGroup {
+        match self {
+            Self::X25519 => aws_lc_rs::kx_group::X25519,
+            Self::Secp256r1 => aws_lc_rs::kx_group::SECP256R1,
+            Self::Secp384r1 => aws_lc_rs::kx_group::SECP384R1,
+            Self::X25519Mlkem768 => aws_lc_rs::kx_group::X25519MLKEM768,
+        }
+    }
+}
+
+/// Why there is nothing to measure.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// `--connect` names no address.
+    #[error("--connect {connect}: {source}; write host:port")]
+    Address {
+        /// What was given.
+        connect: String,
+        /// Why it can't be resolved.
+        source: io::Error,
+    },
+    /// The CA file can't be read.
+    #[error("--ca {}: {source}", path.display())]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rustls_pki_types::pem::Error,
+    },
+    /// The CA file holds a certificate that can't be a trust anchor.
+    #[error("--ca {}: {source}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// The CA file holds no certificate.
+    #[error("--ca {}: it holds no certificate in PEM", .0.display())]
+    NoCertificate(PathBuf),
+    /// The name can't be in a certificate.
+    #[error("--server-name {0}: not a host name or an IP address")]
+    ServerName(String),
+    /// The TLS client refuses this combination.
+    #[error("TLS can't be set up so: {0}")]
+    Tls(rustls::Error),
+}
