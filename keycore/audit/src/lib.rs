@@ -1,1 +1,21 @@
-//! The hash-chained audit log: record format, writer and offline verifier.
+//! The hash-chained audit log: record format, writer, reader and offline verifier.
+//!
+//! Each engine replica writes a log of its own: a gapless sequence of records, each of which carries the SHA-256
+//! over the one before it and itself. Whoever changes, drops or reorders a record has to change everything behind it.
+//! `docs/audit-log.md` describes the bytes, and what the chain can't show.
+//!
+//! * [`Entry`]: what is recorded
+//! * [`Log`]: chains entries, buffers them and hands them to a [`Sink`]
+//! * [`file`](mod@file): the sink that the engine uses, segments in a directory
+//! * [`verify`], [`read`]: the other side, for `hsm audit`
+
+mod chain;
+mod entry;
+pub mod file;
+mod log;
+mod verify;
+
+pub use chain::{Chain, Head};
+pub use entry::{Entry, MAX_DETAIL, Outcome, Peer, Subject, User};
+pub use log::{AuditError, Log, Sink};
+pub use verify::{Record, ReplicaReport, Report, VerifyError, Wrong, read, verify};

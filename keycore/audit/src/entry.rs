@@ -1,0 +1,123 @@
+//! What one record says.
+
+use keycore_wire::{KeyId, RefusalCode, SignatureScheme, SpkiSha256, UserId};
+use serde::{Deserialize, Serialize};
+
+/// Longest detail, in bytes; a longer one is cut.
+pub const MAX_DETAIL: usize = 512;
+
+/// Longest of the other texts, in bytes: that of a DNS name.
+const MAX_TEXT: usize = 253;
+
+/// One audited event: who did what to what, when, and how it ended. Never a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry<'a> {
+    /// When, in microseconds since 1970-01-01T00:00:00Z by the engine's clock.
+    pub time_micros: u64,
+    /// Number of the connection within the life of the replica's process; 0 for the engine itself.
+    pub connection: u64,
+    /// The process at the other end, as the kernel tells.
+    pub peer: Option<Peer>,
+    /// Who was logged in, or tried to log in.
+    #[serde(borrow)]
+    pub user: Option<User<'a>>,
+    /// Name of the operation.
+    pub operation: &'a str,
+    /// What it was done to.
+    #[serde(borrow)]
+    pub subject: Subject<'a>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// For people; at most [`MAX_DETAIL`] bytes are kept.
+    pub detail: &'a str,
+}
+
+/// A process, from SO_PEERCRED.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Process id.
+    pub pid: u32,
+}
+
+/// A user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User<'a> {
+    /// The user, if the name is one of the cluster's.
+    pub id: Option<UserId>,
+    /// The name.
+    pub name: &'a str,
+}
+
+/// What an operation was done to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject<'a> {
+    /// Nothing in particular, or the cluster.
+    None,
+    /// A user, by name.
+    User(&'a str),
+    /// A key.
+    Key {
+        /// The key, if it was found or made.
+        id: Option<KeyId>,
+        /// Its label, or the selector that was asked for.
+        label: &'a str,
+    },
+    /// A signature, made or refused.
+    Signature {
+        /// The key, if it was found.
+        key: Option<KeyId>,
+        /// Its public key, if the request named it by that.
+        spki: Option<SpkiSha256>,
+        /// The site that the TLS client asked for; empty if none.
+        site: &'a str,
+        /// The scheme.
+        scheme: Option<SignatureScheme>,
+        /// SHA-256 of the message, so that a signature found elsewhere can be looked up.
+        message_sha256: [u8; 32],
+    },
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// It was refused.
+    Refused(RefusalCode),
+}
+
+impl Entry<'_> {
+    /// The same with its texts cut to their limits, so that no peer can make a long record.
+    pub(crate) fn bounded(&self) -> Entry<'_> {
+        Entry {
+            time_micros: self.time_micros,
+            connection: self.connection,
+            peer: self.peer,
+            user: self.user.map(|user| User { id: user.id, name: cut(user.name, MAX_TEXT) }),
+            operation: cut(self.operation, MAX_TEXT),
+            subject: match &self.subject {
+                Subject::None => Subject::None,
+                Subject::User(name) => Subject::User(cut(name, MAX_TEXT)),
+                Subject::Key { id, label } => Subject::Key { id: *id, label: cut(label, MAX_TEXT) },
+                Subject::Signature { key, spki, site, scheme, message_sha256 } => Subject::Signature {
+                    key: *key,
+                    spki: *spki,
+                    site: cut(site, MAX_TEXT),
+                    scheme: *scheme,
+                    message_sha256: *message_sha256,
+                },
+            },
+            outcome: self.outcome,
+            detail: cut(self.detail, MAX_DETAIL),
+        }
+    }
+}
+
+/// The longest beginning of `text` that has at most `max` bytes.
+fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
