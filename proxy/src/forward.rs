@@ -1,1 +1,153 @@
-//! In preparation.
+//! The HTTP half of a worker: takes a client's connection after its TLS handshake and forwards its requests to the
+//! upstreams of their sites.
+//!
+//! Everything here stays on one thread: `Rc`, no locks, tasks by `spawn_local`. Bodies stream both ways and are never
+//! collected; what is in memory for a connection is bounded by the constants below.
+
+mod activity;
+mod drive;
+mod exchange;
+mod streams;
+mod target;
+#[cfg(test)]
+pub(crate) mod tests;
+mod tunnel;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::debug;
+
+use crate::config::{Limits, Timeouts};
+use crate::connection::{ClientConnection, Protocol};
+use crate::headers::Forwarding;
+use crate::shutdown::Shutdown;
+use crate::sites::Sites;
+use crate::upstream::Upstreams;
+
+pub(crate) use activity::InFlight;
+
+use activity::{Activity, Metered};
+use drive::{Patience, drive};
+use streams::StreamExecutor;
+use tunnel::Tunnel;
+
+/// Largest piece that HTTP/1 reads or writes at once; with the header limit, what a connection may hold in memory.
+const HTTP1_BUFFER: usize = 128 * 1024;
+
+/// What an HTTP/2 client may send of one request's body before the upstream has taken it.
+const STREAM_WINDOW: u32 = 1 << 20;
+
+/// The same for all requests of one connection together.
+const CONNECTION_WINDOW: u32 = 2 << 20;
+
+/// What waits for an HTTP/2 client that reads slowly, per stream.
+const SEND_BUFFER: usize = 128 * 1024;
+
+/// Streams that a client opened and reset before they were looked at (CVE-2023-44487, "rapid reset").
+const PENDING_RESETS: usize = 32;
+
+/// Streams that were reset because of the client's own errors (CVE-2025-8671, "made you reset").
+const ERROR_RESETS: usize = 128;
+
+/// Forwards the requests of one worker's connections; owns the worker's upstream connections.
+pub(crate) struct Forwarder {
+    http1: http1::Builder,
+    http2: http2::Builder<StreamExecutor>,
+    upstreams: Upstreams,
+    timeouts: Timeouts,
+}
+
+/// One client's connection, shared by its exchanges.
+struct Client {
+    forwarder: Rc<Forwarder>,
+    connection: ClientConnection,
+    sites: Arc<Sites>,
+    activity: Arc<Activity>,
+    forwarding: Forwarding,
+    /// Set by the exchange that switched protocols.
+    tunnel: RefCell<Option<Tunnel>>,
+}
+
+impl Forwarder {
+    /// A forwarder without any connection yet.
+    pub(crate) fn new(limits: &Limits, timeouts: &Timeouts) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .half_close(false) // a client that has closed is gone: its request ends
+            .max_headers(limits.headers)
+            .max_header_size(limits.header_bytes)
+            .max_buf_size(limits.header_bytes.max(HTTP1_BUFFER));
+
+        // Longer than every timer of an exchange, so that those give the reason if they can.
+        let stall = timeouts.stall.max(timeouts.upstream_response) + drive::GRACE;
+        let mut http2 = http2::Builder::new(StreamExecutor::new(stall));
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.http2_streams)
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .max_local_error_reset_streams(ERROR_RESETS)
+            .keep_alive_interval(timeouts.idle / 2)
+            .keep_alive_timeout(timeouts.idle / 2);
+
+        Self { http1, http2, upstreams: Upstreams::new(limits, timeouts), timeouts: timeouts.clone() }
+    }
+
+    /// Serves one TLS connection after its handshake until it ends: HTTP/1.1 or HTTP/2, as it negotiated.
+    ///
+    /// When `shutdown` is requested, running requests are finished and no further ones are taken; how long that may take
+    /// is up to the caller, who drops the future. To be called inside a `LocalSet`.
+    pub(crate) async fn serve<IO>(
+        self: &Rc<Self>,
+        io: IO,
+        connection: ClientConnection,
+        sites: Arc<Sites>,
+        shutdown: Shutdown,
+    ) where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let protocol = connection.protocol;
+        let activity = Arc::new(Activity::new());
+        let client = Rc::new(Client {
+            forwarder: Rc::clone(self),
+            forwarding: Forwarding::of(&connection),
+            activity: Arc::clone(&activity),
+            connection,
+            sites,
+            tunnel: RefCell::new(None),
+        });
+        let patience = Patience::new(&self.timeouts, protocol);
+        let io = TokioIo::new(Metered::new(io, Arc::clone(&activity)));
+        let service = service_fn({
+            let client = Rc::clone(&client);
+            move |request| exchange::exchange(Rc::clone(&client), request)
+        });
+
+        let ended = match protocol {
+            Protocol::Http1 => {
+                let http = self.http1.serve_connection(io, service).with_upgrades();
+                drive(http, |http| http.graceful_shutdown(), &activity, &patience, shutdown).await
+            }
+            Protocol::Http2 => {
+                let http = self.http2.serve_connection(io, service);
+                drive(http, |http| http.graceful_shutdown(), &activity, &patience, shutdown).await
+            }
+        };
+        if let Err(reason) = ended {
+            debug!(client = %client.connection.remote, %reason, "connection ended early");
+        }
+        let tunnel = client.tunnel.take();
+        if let Some(tunnel) = tunnel {
+            tunnel.run(self.timeouts.idle).await;
+        }
+    }
+}

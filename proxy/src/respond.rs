@@ -1,1 +1,97 @@
-//! In preparation.
+//! Every response that this proxy makes up itself: the one place where failures become HTTP.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode, Version};
+
+/// Why a request got no response from an upstream, split by who is to blame.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    // The client.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    #[error("the method is not forwarded")]
+    MethodNotAllowed,
+    #[error("no site has this host name")]
+    Misdirected,
+    #[error("the request's body did not come in time")]
+    BodyTimeout,
+    #[error("the client broke its request off")]
+    ClientGone,
+    // The upstream.
+    #[error("the upstream could not be reached: {0}")]
+    Unreachable(std::io::Error),
+    #[error("the upstream's name has no address: {0}")]
+    NoAddress(std::io::Error),
+    #[error("the upstream took no connection within {0:?}")]
+    ConnectTimeout(Duration),
+    #[error("the upstream did not answer within {0:?}")]
+    ResponseTimeout(Duration),
+    #[error("the upstream broke HTTP: {0}")]
+    UpstreamBroken(&'static str),
+    #[error("the upstream's connection failed: {0}")]
+    UpstreamLost(hyper::Error),
+}
+
+impl Failure {
+    /// The status that says so.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::ClientGone => StatusCode::BAD_REQUEST,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Unreachable(_) | Self::NoAddress(_) | Self::UpstreamBroken(_) | Self::UpstreamLost(_) => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// Whether the upstream is to blame, so that its operator should know.
+    pub(crate) fn is_upstreams(&self) -> bool {
+        self.status().is_server_error()
+    }
+
+    /// What the client may know: no addresses, nothing of the upstream's own errors.
+    fn text(&self) -> &'static str {
+        match self {
+            Self::BadRequest(reason) => reason,
+            Self::ClientGone => "the request broke off",
+            Self::MethodNotAllowed => "this method is not forwarded",
+            Self::Misdirected => "no site has this host name here",
+            Self::BodyTimeout => "the request's body did not come in time",
+            Self::Unreachable(_) | Self::NoAddress(_) => "the server behind this site can't be reached",
+            Self::UpstreamBroken(_) | Self::UpstreamLost(_) => "the server behind this site failed to answer",
+            Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => {
+                "the server behind this site did not answer in time"
+            }
+        }
+    }
+
+    /// Whether the end of the request is in doubt, so that nothing may follow on its connection.
+    fn closes(&self) -> bool {
+        matches!(self, Self::BadRequest(_) | Self::BodyTimeout | Self::ClientGone | Self::MethodNotAllowed)
+    }
+
+    /// The response to a request of the given version. A client that asked with HEAD gets the fields only; hyper sees to
+    /// that.
+    pub(crate) fn response(&self, version: Version) -> Response<Bytes> {
+        let status = self.status();
+        let mut response = Response::new(Bytes::from(format!("{status}: {}\n", self.text())));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.closes() && version != Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Self::MethodNotAllowed = self {
+            let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+            headers.insert(ALLOW, allowed);
+        }
+        response
+    }
+}

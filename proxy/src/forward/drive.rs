@@ -1,0 +1,111 @@
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::activity::{Activity, Waiting};
+use crate::config::Timeouts;
+use crate::connection::Protocol;
+use crate::shutdown::Shutdown;
+
+/// What the last resort waits longer than the timers that know more.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a connection may stay in each state.
+pub(super) struct Patience {
+    header: Duration,
+    idle: Duration,
+    stall: Duration,
+    /// Bytes between two requests are the next one's head. Not so in HTTP/2, where they may be pings.
+    bytes_are_head: bool,
+}
+
+/// Why a connection ended before the client closed it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("the client did not send a whole request head in time")]
+    SlowHead,
+    #[error("neither side moved a byte in time")]
+    Stalled,
+    #[error("the client did not close after it was asked to")]
+    Lingering,
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+enum Verdict {
+    Wait(Instant),
+    Close,
+    Abort(Ended),
+}
+
+impl Patience {
+    pub(super) fn new(timeouts: &Timeouts, protocol: Protocol) -> Self {
+        Self {
+            header: timeouts.header,
+            idle: timeouts.idle,
+            stall: timeouts.stall.max(timeouts.upstream_response) + GRACE,
+            bytes_are_head: protocol == Protocol::Http1,
+        }
+    }
+
+    fn judge(&self, waiting: Waiting, now: Instant) -> Verdict {
+        let (deadline, verdict) = match waiting {
+            Waiting::FirstRequest(since) => (since + self.header, Verdict::Abort(Ended::SlowHead)),
+            Waiting::Head(since) if self.bytes_are_head => {
+                (since + self.header, Verdict::Abort(Ended::SlowHead))
+            }
+            Waiting::Head(since) | Waiting::NextRequest(since) => (since + self.idle, Verdict::Close),
+            Waiting::Exchange(since) => (since + self.stall, Verdict::Abort(Ended::Stalled)),
+        };
+        if deadline > now { Verdict::Wait(deadline) } else { verdict }
+    }
+}
+
+/// Runs a connection to its end, closes it when it is idle for too long or the proxy drains, and gives up on clients that
+/// stall. One timer for the whole connection, moved only when it fires.
+pub(super) async fn drive<C>(
+    connection: C,
+    close: impl Fn(Pin<&mut C>),
+    activity: &Activity,
+    patience: &Patience,
+    mut shutdown: Shutdown,
+) -> Result<(), Ended>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    let mut timer = pin!(sleep_until(Instant::now() + patience.header.min(patience.idle)));
+    let mut draining = pin!(async { shutdown.requested().await });
+    let mut closing = false;
+    let mut drained = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return Ok(ended?),
+            () = timer.as_mut() => {
+                let now = Instant::now();
+                match patience.judge(activity.waiting(), now) {
+                    Verdict::Wait(until) => {
+                        // States change between two looks: look at least as often as the shortest patience.
+                        timer.as_mut().reset(until.min(now + patience.header.min(patience.idle)));
+                    }
+                    Verdict::Close if !closing => {
+                        closing = true;
+                        close(connection.as_mut());
+                        timer.as_mut().reset(now + GRACE);
+                    }
+                    Verdict::Close => return Err(Ended::Lingering),
+                    Verdict::Abort(reason) => return Err(reason),
+                }
+            }
+            () = draining.as_mut(), if !drained => {
+                drained = true;
+                closing = true;
+                close(connection.as_mut());
+                timer.as_mut().reset(Instant::now() + GRACE);
+            }
+        }
+    }
+}

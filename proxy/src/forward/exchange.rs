@@ -1,0 +1,94 @@
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+use tracing::debug;
+
+use super::Client;
+use super::activity::InFlight;
+use super::target::{Target, origin_form};
+use super::tunnel::Tunnel;
+use crate::body::{Gate, RequestBody, ResponseBody, Source};
+use crate::config::UpstreamUrl;
+use crate::headers::{self, Framing};
+use crate::respond::Failure;
+use crate::sites::Upstream;
+use crate::upstream::Outgoing;
+
+/// One request and its response.
+pub(super) async fn exchange(
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let in_flight = InFlight::begin(&client.activity);
+    let version = request.version();
+    let response = forward(&client, request).await.unwrap_or_else(|failure| {
+        let status = failure.status().as_u16();
+        debug!(client = %client.connection.remote, status, reason = %failure, "request not forwarded");
+        failure.response(version).map(Source::own)
+    });
+    let stall = client.forwarder.timeouts.stall;
+    Ok(response.map(|source| ResponseBody::new(source, stall, in_flight)))
+}
+
+/// What happens to each request, in order: refuse what leaves a doubt, find the site, let its upstream answer.
+async fn forward(client: &Client, request: Request<Incoming>) -> Result<Response<Source>, Failure> {
+    let (parts, body) = request.into_parts();
+    headers::check_framing(&parts.headers)?;
+    let target = Target::of(&parts)?;
+    let site = client.sites.find(target.host).ok_or(Failure::Misdirected)?;
+    match &site.upstream {
+        Upstream::Handler(handler) => Ok(handler.answer(&client.connection, &parts).map(Source::own)),
+        Upstream::Http(upstream) => to_upstream(client, upstream, parts, body).await,
+    }
+}
+
+async fn to_upstream(
+    client: &Client,
+    upstream: &UpstreamUrl,
+    mut parts: Parts,
+    body: Incoming,
+) -> Result<Response<Source>, Failure> {
+    let on_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| asks_for_websocket(&parts, &body));
+    let framing = match body.is_end_stream() || body.size_hint().exact().is_some() {
+        true => Framing::AsSent,
+        false => Framing::Chunked,
+    };
+    let gate = (headers::expects_continue(&parts.headers) && !body.is_end_stream()).then(Gate::default);
+    let Target { authority, host_is_sent, .. } = Target::of(&parts)?;
+    let forwarding = client.forwarding.about(authority)?;
+    headers::prepare_request(&mut parts.headers, framing, on_upgrade.is_some());
+    forwarding.write(&mut parts.headers, host_is_sent);
+    parts.uri = origin_form(parts.uri);
+    parts.version = Version::HTTP_11;
+
+    let (body, progress) = if body.is_end_stream() {
+        (RequestBody::empty(), None)
+    } else {
+        let (body, progress) = RequestBody::streaming(body, client.forwarder.timeouts.stall, gate.clone());
+        (body, Some(progress))
+    };
+    let outgoing = Outgoing { request: Request::from_parts(parts, body), progress, gate };
+    let (mut response, lease) = client.forwarder.upstreams.send(upstream, outgoing).await?;
+
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if switched && !(on_upgrade.is_some() && headers::is_websocket(response.headers())) {
+        return Err(Failure::UpstreamBroken("it switched to a protocol that nobody asked for"));
+    }
+    let length = response.body().size_hint().exact();
+    headers::prepare_response(response.headers_mut(), length, switched)?;
+    *response.version_mut() = Version::HTTP_11;
+    if let (true, Some(on_upgrade)) = (switched, on_upgrade) {
+        let tunnel = Tunnel { client: on_upgrade, upstream: hyper::upgrade::on(&mut response), lease };
+        client.tunnel.replace(Some(tunnel));
+        return Ok(response.map(|_| Source::own(bytes::Bytes::new())));
+    }
+    Ok(response.map(|incoming| Source::upstream(incoming, lease)))
+}
+
+fn asks_for_websocket(request: &Parts, body: &Incoming) -> bool {
+    request.method == Method::GET && body.is_end_stream() && headers::wants_websocket(&request.headers)
+}
