@@ -28,7 +28,9 @@ pub enum Error {
     #[error("no engine answered in time")]
     DeadlineExceeded,
     /// The connection was lost after a request that may not be repeated was sent: it may have taken effect.
-    #[error("the connection was lost during {operation}: it may have taken effect, look before you repeat it")]
+    #[error(
+        "the connection was lost during {operation}: it may have taken effect, look before you repeat it"
+    )]
     OutcomeUnknown {
         /// What was asked.
         operation: &'static str,

@@ -11,11 +11,16 @@
 //! An operation that may be repeated ([`Repeat::Safe`](keycore_wire::Repeat)) is sent again when its connection is
 //! lost. One that may not is answered with [`Error::OutcomeUnknown`], and the caller looks before it asks again.
 
+#![deny(missing_docs)]
+
 pub mod blocking;
 mod endpoint;
 mod error;
+mod fault;
 mod identity;
+mod operation;
 mod pool;
+mod session;
 
 pub use endpoint::Endpoint;
 pub use error::{EngineFailure, Error};

@@ -63,11 +63,6 @@ pub struct Hedging {
 
 impl Default for Hedging {
     fn default() -> Self {
-        Self {
-            floor: Duration::from_millis(2),
-            ceiling: Duration::from_millis(100),
-            percent: 10,
-            burst: 64,
-        }
+        Self { floor: Duration::from_millis(2), ceiling: Duration::from_millis(100), percent: 10, burst: 64 }
     }
 }

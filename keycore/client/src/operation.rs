@@ -1,0 +1,69 @@
+//! What the drivers need to know of an operation beside its codec.
+
+use keycore_wire::{
+    ActivateCluster, ClusterInfo, FindKey, ImportKey, ListKeys, Login, Operation, Ping, PublicKey, Random,
+    RefusalCode, Repeat, Resume, Sign, TlsSign, UserChangePassword, UserCreate, UserList,
+};
+
+/// An operation without its content.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Traits {
+    /// Its name, for errors.
+    pub(crate) name: &'static str,
+    /// May be sent again when its answer was lost.
+    pub(crate) repeatable: bool,
+    /// Answered within milliseconds by an engine in good health, so that silence means something and a second
+    /// request is cheap: it is hedged. Key generation, logins and changes are not.
+    pub(crate) quick: bool,
+    /// The request holds a secret: its buffers are wiped.
+    pub(crate) secret: bool,
+}
+
+impl Traits {
+    /// Those of `T`.
+    pub(crate) const fn of<T: Operation>() -> Self {
+        Self {
+            name: T::NAME,
+            repeatable: matches!(T::REPEAT, Repeat::Safe),
+            quick: matches!(
+                T::OPCODE,
+                <TlsSign<'_> as Operation>::OPCODE
+                    | <Sign<'_> as Operation>::OPCODE
+                    | Random::OPCODE
+                    | FindKey::OPCODE
+                    | PublicKey::OPCODE
+                    | ListKeys::OPCODE
+                    | UserList::OPCODE
+                    | ClusterInfo::OPCODE
+                    | Ping::OPCODE
+            ),
+            secret: matches!(
+                T::OPCODE,
+                Login::OPCODE
+                    | Resume::OPCODE
+                    | ImportKey::OPCODE
+                    | UserCreate::OPCODE
+                    | UserChangePassword::OPCODE
+                    | ActivateCluster::OPCODE
+            ),
+        }
+    }
+
+    /// Whether this refusal leaves it possible to ask again without doing something twice.
+    pub(crate) fn may_retry_after(self, code: RefusalCode) -> bool {
+        let surely_not_done = matches!(
+            code,
+            RefusalCode::TooManyInFlight
+                | RefusalCode::NotLoggedIn
+                | RefusalCode::SessionEnded
+                | RefusalCode::Overloaded
+                | RefusalCode::ShuttingDown
+        );
+        code.is_worth_retrying() && (self.repeatable || surely_not_done)
+    }
+}
+
+/// Whether the connection has to log in again before it is asked anything else.
+pub(crate) fn ends_the_session(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::NotLoggedIn | RefusalCode::SessionEnded)
+}

@@ -1,0 +1,482 @@
+//! One engine as the pool sees it: phase of its connection, login, silence. No I/O, takes `now`.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use keycore_wire::{Blame, Ping, Refusal, SessionGrant};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::call::CallKey;
+use super::options::PoolOptions;
+use super::status::{EngineCounters, EngineState, EngineStatus};
+use crate::endpoint::Endpoint;
+use crate::error::EngineFailure;
+use crate::fault::Fault;
+use crate::identity::{Credential, Identity, LoggedIn, LoginPermit, blames_the_password};
+use crate::session::{NotSent, Session};
+
+/// How long to wait for the login of another connection of this process.
+const LOGIN_POLL: Duration = Duration::from_millis(5);
+
+/// How often a refused login is looked at again; the identity says when it is tried.
+const REFUSED_POLL: Duration = Duration::from_secs(1);
+
+/// Shortest time between two logins of one connection: an engine that logs in and then ends the session must not
+/// cost a password hash for each call.
+const LOGIN_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Shortest time until a login is refreshed.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Whose a request is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Tag {
+    /// A call's.
+    Call {
+        key: CallKey,
+        quick: bool,
+    },
+    Ping,
+}
+
+impl Tag {
+    fn is_quick(self) -> bool {
+        match self {
+            Self::Call { quick, .. } => quick,
+            Self::Ping => true,
+        }
+    }
+}
+
+/// One engine.
+pub(super) struct Engine {
+    endpoint: Endpoint,
+    phase: Phase,
+    login: Login,
+    ready: bool,
+    /// This connection was ready at some time.
+    was_ready: bool,
+    suspect: bool,
+    session: Option<Session<Tag>>,
+    /// Why the connection has to be closed.
+    fault: Option<Fault>,
+    /// The task that reads and writes; taken when it is woken, so that it is woken once.
+    writer: Option<Waker>,
+    /// Requests without an answer that an engine in good health answers within milliseconds.
+    quick: usize,
+    /// When the last byte came, or the first of the `quick` was sent if that was later.
+    silent_since: Instant,
+    heard: Instant,
+    /// What the identity's token is called that this connection logged in with.
+    token_serial: Option<u64>,
+    logged_in_at: Option<Instant>,
+    login_refusal: Option<Refusal>,
+    last_error: Option<String>,
+    /// The last loss that was logged, so that a retry that fails alike is not.
+    logged_error: Option<String>,
+    pub(super) counters: EngineCounters,
+}
+
+enum Phase {
+    Down { since: Instant },
+    Connecting,
+    Greeting { until: Instant },
+    Open,
+}
+
+enum Login {
+    /// Done, or not needed.
+    Idle { refresh_at: Option<Instant> },
+    /// To be asked for.
+    Due { at: Instant },
+    /// Asked for; `permit` if with the password.
+    Asked { until: Instant, permit: Option<LoginPermit> },
+}
+
+impl Engine {
+    pub(super) fn new(endpoint: Endpoint, now: Instant) -> Self {
+        Self {
+            endpoint,
+            phase: Phase::Down { since: now },
+            login: Login::Idle { refresh_at: None },
+            ready: false,
+            was_ready: false,
+            suspect: false,
+            session: None,
+            fault: None,
+            writer: None,
+            quick: 0,
+            silent_since: now,
+            heard: now,
+            token_serial: None,
+            logged_in_at: None,
+            login_refusal: None,
+            last_error: None,
+            logged_error: None,
+            counters: EngineCounters::default(),
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) fn session(&mut self) -> Option<&mut Session<Tag>> {
+        self.session.as_mut()
+    }
+
+    /// Connected and logged in; frozen, perhaps.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.ready && !self.suspect
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
+    /// Whether it spoke to us and may become ready at any moment.
+    pub(super) fn is_logging_in(&self) -> bool {
+        let under_way = match self.login {
+            Login::Idle { .. } => false,
+            Login::Due { .. } => self.last_error.is_none(),
+            Login::Asked { .. } => true,
+        };
+        under_way && matches!(self.phase, Phase::Open)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::has_room)
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.session.as_ref().map_or(0, Session::in_flight)
+    }
+
+    /// Why nobody could log in here, if that is what keeps it from being ready.
+    pub(super) fn login_refusal(&self) -> Option<&Refusal> {
+        self.login_refusal.as_ref()
+    }
+
+    pub(super) fn failure(&self) -> EngineFailure {
+        let reason = match (&self.last_error, &self.phase) {
+            (Some(error), _) => error.clone(),
+            (None, Phase::Open) => "is silent".to_owned(),
+            (None, _) => "not connected yet".to_owned(),
+        };
+        EngineFailure { endpoint: self.endpoint.clone(), reason }
+    }
+
+    pub(super) fn status(&self) -> EngineStatus {
+        let in_flight = self.in_flight();
+        let state = match self.phase {
+            Phase::Down { since } => EngineState::Down { since },
+            _ if self.ready && self.suspect => EngineState::Suspect { in_flight },
+            _ if self.ready => EngineState::Connected { in_flight },
+            _ => EngineState::Connecting,
+        };
+        EngineStatus {
+            endpoint: self.endpoint.clone(),
+            state,
+            counters: self.counters,
+            last_error: self.last_error.clone(),
+        }
+    }
+
+    pub(super) fn connecting(&mut self) {
+        // A retry of an engine that was never reached is no progress worth reporting.
+        if self.last_error.is_none() {
+            self.phase = Phase::Connecting;
+        }
+    }
+
+    pub(super) fn opened(&mut self, options: &PoolOptions, now: Instant) {
+        self.phase = Phase::Greeting { until: now + options.connect_timeout };
+        self.session = Some(Session::new(&options.client_name));
+        self.login = Login::Idle { refresh_at: None };
+        self.fault = None;
+        self.quick = 0;
+        self.heard = now;
+    }
+
+    /// The hello is answered.
+    pub(super) fn greeted(&mut self, options: &PoolOptions, now: Instant) {
+        self.phase = Phase::Open;
+        self.last_error = None;
+        match &options.identity {
+            None => self.become_ready(),
+            Some(identity) => self.log_in(identity, options, now),
+        }
+    }
+
+    pub(super) fn logged_in(&mut self, options: &PoolOptions, grant: SessionGrant, now: Instant) {
+        let Some(identity) = &options.identity else { return };
+        let LoggedIn { serial, refresh_at } = identity.granted(grant, now.into_std());
+        self.token_serial = Some(serial);
+        self.logged_in_at = Some(now);
+        self.login_refusal = None;
+        // If it is this token's time already, and no other is to be had, don't ask at once again.
+        let refresh_at = refresh_at.map(|at| Instant::from_std(at).max(now + REFRESH_INTERVAL));
+        self.login = Login::Idle { refresh_at };
+        self.become_ready();
+    }
+
+    pub(super) fn login_refused(&mut self, options: &PoolOptions, refusal: Refusal, now: Instant) {
+        let Some(identity) = &options.identity else { return };
+        let asked = core::mem::replace(&mut self.login, Login::Due { at: now + REFUSED_POLL });
+        let with_password = matches!(asked, Login::Asked { permit: Some(_), .. });
+        if with_password && blames_the_password(refusal.code) {
+            warn!(engine = %self.endpoint, %refusal, "login refused; not tried again for a while");
+            identity.password_refused(&refusal, now.into_std());
+        } else if !with_password && refusal.code.blame() != Blame::Engine {
+            if let Some(serial) = self.token_serial.take() {
+                identity.token_refused(serial, &refusal, now.into_std());
+            }
+            drop(asked);
+            self.log_in(identity, options, now);
+            return;
+        } else {
+            warn!(engine = %self.endpoint, %refusal, "login refused; tried again in a second");
+        }
+        if !self.ready {
+            self.last_error = Some(Fault::Login(refusal.clone()).to_string());
+            self.login_refusal = Some(refusal);
+        }
+    }
+
+    /// The engine doesn't know the session of this connection any more.
+    pub(super) fn session_ended(&mut self, options: &PoolOptions, refusal: &Refusal, now: Instant) {
+        let Some(identity) = options.identity.as_ref().filter(|_| self.ready) else { return };
+        self.ready = false;
+        if let Some(serial) = self.token_serial.take() {
+            identity.token_refused(serial, refusal, now.into_std());
+        }
+        let earliest = self.logged_in_at.map_or(now, |at| at + LOGIN_INTERVAL);
+        if matches!(self.login, Login::Asked { .. }) {
+        } else if earliest <= now {
+            self.log_in(identity, options, now);
+        } else {
+            self.login = Login::Due { at: earliest };
+        }
+    }
+
+    /// Sends a request.
+    pub(super) fn request(
+        &mut self,
+        key: CallKey,
+        quick: bool,
+        secret: bool,
+        body: &[u8],
+        now: Instant,
+    ) -> Result<(), NotSent> {
+        let Some(session) = &mut self.session else { return Err(NotSent::Full) };
+        session.request(Tag::Call { key, quick }, body, secret)?;
+        self.counters.requests += 1;
+        self.sent(quick, now);
+        Ok(())
+    }
+
+    /// Bytes came; whether the engine was thought frozen.
+    pub(super) fn heard(&mut self, bytes: usize, now: Instant) -> bool {
+        if let Some(session) = &mut self.session {
+            session.received(bytes);
+        }
+        self.heard = now;
+        self.silent_since = now;
+        let recovered = core::mem::take(&mut self.suspect);
+        if recovered {
+            info!(engine = %self.endpoint, "the engine answers again");
+        }
+        recovered
+    }
+
+    /// A request was answered.
+    pub(super) fn answered(&mut self, tag: Tag) {
+        if tag.is_quick() {
+            self.quick = self.quick.saturating_sub(1);
+        }
+        if let Tag::Call { .. } = tag {
+            self.counters.answers += 1;
+        }
+    }
+
+    pub(super) fn suspected(&mut self, now: Instant) {
+        self.suspect = true;
+        self.counters.suspicions += 1;
+        let silent = now.duration_since(self.silent_since);
+        warn!(engine = %self.endpoint, ?silent, "the engine owes answers and is silent; asking others");
+    }
+
+    /// How long the engine has owed an answer that should have come at once.
+    pub(super) fn silence(&self, now: Instant) -> Option<Duration> {
+        (self.ready && self.quick > 0).then(|| now.duration_since(self.silent_since))
+    }
+
+    /// The connection has to be closed; nothing new is sent on it.
+    pub(super) fn condemn(&mut self, fault: Fault) {
+        self.ready = false;
+        self.fault.get_or_insert(fault);
+        self.wake_writer();
+    }
+
+    pub(super) fn take_fault(&mut self) -> Option<Fault> {
+        self.fault.take()
+    }
+
+    /// The connection is gone: whose requests have no answer, and whether it had been ready.
+    pub(super) fn lost(&mut self, fault: &Fault, now: Instant) -> (Vec<Tag>, bool) {
+        let connected = self.session.is_some();
+        let was_ready = core::mem::take(&mut self.was_ready);
+        self.logged_in_at = None;
+        let text = fault.to_string();
+        if self.logged_error.as_ref() != Some(&text) {
+            warn!(engine = %self.endpoint, error = text, "no connection to the engine");
+            self.logged_error = Some(text.clone());
+        }
+        self.last_error = Some(text);
+        self.login_refusal = None;
+        if !matches!(self.phase, Phase::Down { .. }) {
+            self.phase = Phase::Down { since: now };
+        }
+        if connected {
+            self.counters.losses += 1;
+        }
+        self.ready = false;
+        self.suspect = false;
+        self.fault = None;
+        self.quick = 0;
+        self.login = Login::Idle { refresh_at: None };
+        self.token_serial = None;
+        (self.session.take().map(Session::into_unanswered).unwrap_or_default(), was_ready)
+    }
+
+    /// Does what is due at `now`: timeouts, logins, pings.
+    pub(super) fn tick(&mut self, options: &PoolOptions, now: Instant) {
+        match (&self.phase, &self.login) {
+            (Phase::Greeting { until }, _) if *until <= now => {
+                self.condemn(Fault::Silent { what: "the hello", after: options.connect_timeout });
+            }
+            (Phase::Open, Login::Asked { until, .. }) if *until <= now => {
+                self.condemn(Fault::Silent { what: "the login", after: options.login_timeout });
+            }
+            (Phase::Open, Login::Due { at: due } | Login::Idle { refresh_at: Some(due) }) if *due <= now => {
+                if let Some(identity) = &options.identity {
+                    self.log_in(identity, options, now);
+                }
+            }
+            _ => {}
+        }
+        if self.silence(now).is_some_and(|silence| silence >= options.drop_after) {
+            self.condemn(Fault::Silent { what: "requests", after: options.drop_after });
+        }
+        if self.ready && self.quick == 0 && now.duration_since(self.heard) >= options.ping_interval {
+            let pinged =
+                self.session.as_mut().is_some_and(|session| session.own_request(Tag::Ping, &Ping).is_ok());
+            if pinged {
+                self.sent(true, now);
+            } else {
+                // No room even for a ping: the limit is full of slow requests, or nothing is being read.
+                self.heard = now;
+            }
+        }
+    }
+
+    /// When [`Engine::tick`] has something to do; `suspect_after` if silence for so long matters now.
+    pub(super) fn next_event(
+        &self,
+        options: &PoolOptions,
+        suspect_after: Option<Duration>,
+    ) -> Option<Instant> {
+        if self.fault.is_some() {
+            return None;
+        }
+        let login = match (&self.phase, &self.login) {
+            (Phase::Greeting { until }, _) => Some(*until),
+            (Phase::Open, Login::Asked { until, .. }) => Some(*until),
+            (Phase::Open, Login::Due { at }) => Some(*at),
+            (Phase::Open, Login::Idle { refresh_at }) => *refresh_at,
+            _ => None,
+        };
+        let silence = match (self.ready, self.quick) {
+            (false, _) => None,
+            (true, 0) => Some(self.heard + options.ping_interval),
+            (true, _) => {
+                let patience = suspect_after.filter(|_| !self.suspect).unwrap_or(options.drop_after);
+                Some(self.silent_since + patience.min(options.drop_after))
+            }
+        };
+        login.into_iter().chain(silence).min()
+    }
+
+    /// The task that writes, to be woken when there is something to write; none while it is at it.
+    pub(super) fn set_writer(&mut self, writer: Option<Waker>) {
+        self.writer = writer;
+    }
+
+    fn log_in(&mut self, identity: &Arc<Identity>, options: &PoolOptions, now: Instant) {
+        let Some(session) = &mut self.session else { return };
+        let (sent, permit) = match identity.credential(now.into_std()) {
+            Credential::Resume { resume, serial } => {
+                self.token_serial = Some(serial);
+                (session.resume(&resume), None)
+            }
+            Credential::Login { login, permit } => (session.login(&login), Some(permit)),
+            Credential::Wait => {
+                self.login = Login::Due { at: now + LOGIN_POLL };
+                return;
+            }
+            Credential::Refused(refusal) => {
+                self.login = Login::Due { at: now + REFUSED_POLL };
+                self.last_error = Some(Fault::Login(refusal.clone()).to_string());
+                self.login_refusal = Some(refusal);
+                return;
+            }
+            Credential::Unavailable(error) => {
+                self.login = Login::Due { at: now + REFUSED_POLL };
+                self.last_error = Some(Fault::Identity(error).to_string());
+                return;
+            }
+        };
+        match sent {
+            Ok(()) => {
+                self.login = Login::Asked { until: now + options.login_timeout, permit };
+                self.wake_writer();
+            }
+            Err(_) => self.condemn(Fault::NoRoom),
+        }
+    }
+
+    fn become_ready(&mut self) {
+        if !self.was_ready {
+            info!(engine = %self.endpoint, "the engine is ready");
+            self.counters.connects += 1;
+        }
+        self.ready = true;
+        self.was_ready = true;
+        self.suspect = false;
+        self.last_error = None;
+        self.logged_error = None;
+        self.login_refusal = None;
+    }
+
+    fn sent(&mut self, quick: bool, now: Instant) {
+        if quick {
+            if self.quick == 0 {
+                self.silent_since = now;
+            }
+            self.quick += 1;
+        }
+        self.wake_writer();
+    }
+
+    fn wake_writer(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+}
