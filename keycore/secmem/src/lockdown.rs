@@ -14,7 +14,7 @@ pub enum Measure {
     NotDumpable,
     /// `RLIMIT_CORE` 0: no core dump, handed down to children.
     NoCoreLimit,
-    /// `PR_SET_NO_NEW_PRIVS`: no set-user-id program gains anything from here on.
+    /// `PR_SET_NO_NEW_PRIVS`: no set-user-id program gains anything; for this thread and those that it starts.
     NoNewPrivileges,
     /// `mlockall`: nothing of the process is swapped out.
     LockedMemory,

@@ -4,9 +4,9 @@
 
 use keycore_secmem::lockdown::{Measure, lock_down_process};
 
-/// The value of a line of /proc/self/status.
+/// The value of a line of /proc/thread-self/status.
 fn status(field: &str) -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.trim_start_matches(':').trim().to_owned()
 }

@@ -70,7 +70,9 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let mut db = Connection::open_with_flags(path, flags).map_err(failed)?;
     db.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     // Before anything is written: WAL mode would change a foreign file.
-    let fresh = inspect(&db, path)?;
+    let snapshot = db.transaction().map_err(failed)?;
+    let fresh = inspect(&snapshot, path)?;
+    drop(snapshot);
     enter_wal(&db).map_err(failed)?;
     for (pragma, value) in [
         ("synchronous", "FULL"),
@@ -129,7 +131,8 @@ fn secure(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether the file is still empty; refuses one that is not a store or has a newer format.
+/// Whether the file is still empty; refuses one that is not a store or has a newer format. To be called within a
+/// transaction: another process may be making the store.
 fn inspect(db: &Connection, path: &Path) -> Result<bool, StoreError> {
     let number = |sql| db.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| blame(path, error));
     let application = number("PRAGMA application_id")?;
