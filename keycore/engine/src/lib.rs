@@ -1,1 +1,66 @@
-//! The HSM's rules: sessions, users, policy, keys and audit; no sockets, no clock.
+//! The HSM's rules: sessions, users, policy, keys and audit; no sockets, no files, no clock.
+//!
+//! An [`Engine`] is shared by the daemon's event loop, its worker threads and its follower thread:
+//!
+//! ```text
+//! frame ─▶ begin(connection, now, body) ─▶ Step::Answer ─▶ send
+//!                                       └▶ Step::Job ─▶ worker: run(job, now) ─▶ finish(connection, …) ─▶ send
+//! ```
+//!
+//! **Two planes.** The data plane (handshake signatures, signatures, random bytes) reads a snapshot of users and
+//! sessions and a bounded cache of unsealed keys, and is answered in `begin`; only a key that is not cached, or an RSA key,
+//! makes a job of it. The control plane (logins, users, keys) runs on workers; each change is one compare-and-swap
+//! on the store's revision, so that replicas that share the store agree. [`Engine::follow`] brings the changes of the
+//! siblings into the snapshot and drops what was deleted from the cache.
+//!
+//! **One pipeline.** Every request goes through `pipeline.rs`: session → authorize → quorum → execute → audit. What
+//! uses a key or changes a user demands a `Permission`, which only `policy.rs` makes, after it looked the operation
+//! up in its table. A private key signs only what `signable.rs` took for signable under the key's usage; for a TLS-bound key
+//! that is the content of a TLS server's handshake, recognised by all of its bytes in `tls_message.rs`.
+//!
+//! **What the store sees.** Sealed records (`seal.rs`) and blind tags. A record that was changed, moved, swapped or put
+//! back does not open. A whole store put back from yesterday is yesterday's cluster; nothing in it can tell.
+//!
+//! **What is audited.** Every operation, signatures included, before its answer is given; management is on the disk
+//! before its answer is. If the log can't be written, nothing is done. Not recorded one by one: successful hellos, pings and
+//! cluster information (they tell no secret and need no login), and floods of refusals that cost the peer nothing
+//! (malformed, not logged in): one record per second and connection, with their number.
+//!
+//! **Lockout.** Six wrong passwords in a row lock an account on all replicas; each attempt is counted in the store before it is
+//! checked. An admin unlocks it by setting a new password. Sessions go on, so whoever reaches the socket can't stop a
+//! proxy that is logged in by guessing at its password. The only admin can lock itself out: have two.
+
+mod certification_request;
+mod cluster;
+mod connection;
+mod denial;
+mod der;
+mod engine;
+mod error;
+mod follow;
+mod job;
+mod journal;
+mod key_cache;
+mod keys;
+mod ledger;
+mod lifecycle;
+mod options;
+mod password;
+mod pipeline;
+mod policy;
+mod private_key;
+mod records;
+mod seal;
+mod session;
+mod signable;
+mod snapshot;
+mod tls_message;
+mod users;
+
+pub use cluster::{UnsealError, UnsealSecret, UnsealTooShort};
+pub use connection::Connection;
+pub use engine::Engine;
+pub use error::{FollowError, OpenError};
+pub use job::{Answer, Cost, Finished, Job, Step};
+pub use keycore_audit::Peer;
+pub use options::{Now, Options, PasswordCost};

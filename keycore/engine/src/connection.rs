@@ -1,0 +1,41 @@
+use keycore_audit::Peer;
+use keycore_wire::frame::MAX_HELLO_FRAME;
+
+use crate::journal::Throttle;
+use crate::session::{Caller, Session};
+
+/// What the engine remembers of one connection: whether it said hello, and who is logged in.
+pub struct Connection {
+    pub(crate) number: u64,
+    pub(crate) peer: Peer,
+    pub(crate) hello: bool,
+    pub(crate) session: Option<Session>,
+    pub(crate) throttle: Throttle,
+    pub(crate) max_frame: usize,
+}
+
+impl Connection {
+    /// Its number in the audit log, from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Longest frame that it may send now, header included, in bytes: short until the hello is answered.
+    pub fn max_frame(&self) -> usize {
+        if self.hello { self.max_frame } else { MAX_HELLO_FRAME }
+    }
+
+    /// Whether the hello is answered.
+    pub fn said_hello(&self) -> bool {
+        self.hello
+    }
+
+    /// Whether somebody logged in on it. The session may have ended since.
+    pub fn is_logged_in(&self) -> bool {
+        self.session.is_some()
+    }
+
+    pub(crate) fn caller(&self) -> Caller {
+        Caller { connection: self.number, peer: self.peer, session: self.session }
+    }
+}

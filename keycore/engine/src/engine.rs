@@ -1,0 +1,256 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+
+use keycore_audit::{AuditError, Log, Peer};
+use keycore_store::{Revision, Store};
+use keycore_wire::{ClusterState, KeyId, Refusal, RefusalCode, Request, SpkiSha256, UnixMillis, UserId};
+use zeroize::Zeroizing;
+
+use crate::cluster::UnsealSecret;
+use crate::connection::Connection;
+use crate::denial::Denial;
+use crate::error::OpenError;
+use crate::follow::Watch;
+use crate::job::{Answer, Finished, Job, Step};
+use crate::journal::{self, Journal, Throttle};
+use crate::key_cache::{KeyCache, LoadedKey};
+use crate::ledger::{Transaction, transact};
+use crate::options::{Now, Options};
+use crate::pipeline::{self, Place, Served};
+use crate::seal::SealingKeys;
+use crate::session::SessionChange;
+use crate::snapshot::Snapshot;
+
+/// Logins of different users that are checked at the same time at most.
+const LOGIN_LOCKS: usize = 16;
+
+/// One replica's rules and what it knows of the cluster; shared by all threads of the daemon.
+///
+/// Locks are taken in this order: `watch`, `store`, then one of the rest.
+pub struct Engine {
+    pub(crate) options: Options,
+    pub(crate) started_at: UnixMillis,
+    pub(crate) unseal: UnsealSecret,
+    /// Set once the cluster is initialized, here or by a sibling.
+    pub(crate) sealing: OnceLock<SealingKeys>,
+    pub(crate) store: Mutex<Box<dyn Store>>,
+    pub(crate) watch: Mutex<Watch>,
+    pub(crate) snapshot: RwLock<Snapshot>,
+    pub(crate) keys: Mutex<KeyCache>,
+    pub(crate) journal: Journal,
+    /// One user's passwords are checked one after the other, so that right ones in flight don't count as wrong.
+    logins: [Mutex<()>; LOGIN_LOCKS],
+    connections: AtomicU64,
+}
+
+impl Engine {
+    /// Opens the engine of one replica.
+    ///
+    /// `store` serves the control plane and cache misses, `watch` (another handle of the same store) tells what
+    /// siblings changed. An empty store is fine: the cluster is then uninitialized.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: the store can't be read, or the secret does not open the cluster in it.
+    pub fn open(
+        store: Box<dyn Store>,
+        watch: Box<dyn Store>,
+        log: Log,
+        unseal: UnsealSecret,
+        options: Options,
+        now: Now,
+    ) -> Result<Self, OpenError> {
+        let engine = Self {
+            started_at: now.wall,
+            unseal,
+            sealing: OnceLock::new(),
+            store: Mutex::new(store),
+            watch: Mutex::new(Watch::new(watch)),
+            snapshot: RwLock::default(),
+            keys: Mutex::new(KeyCache::new(options.key_cache)),
+            journal: Journal::new(log),
+            logins: [const { Mutex::new(()) }; LOGIN_LOCKS],
+            connections: AtomicU64::new(0),
+            options,
+        };
+        engine.load_everything()?;
+        Ok(engine)
+    }
+
+    /// The options that it was opened with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// A new connection.
+    pub fn connect(&self, peer: Peer) -> Connection {
+        Connection {
+            number: self.connections.fetch_add(1, Ordering::Relaxed) + 1,
+            peer,
+            hello: false,
+            session: None,
+            throttle: Throttle::default(),
+            max_frame: self.options.max_frame as usize,
+        }
+    }
+
+    /// Takes the body of one request frame. Cheap work is answered at once; the rest becomes a job.
+    pub fn begin(&self, connection: &mut Connection, now: Now, body: &[u8]) -> Step {
+        let request = match Request::decode(body) {
+            Ok(request) => request,
+            Err(refusal) => return Step::Answer(self.refuse(connection, now, refusal)),
+        };
+        let is_hello = matches!(request, Request::Hello(_));
+        if is_hello == connection.hello {
+            let refusal = Refusal::new(RefusalCode::HelloExpected, "one hello comes first, and once");
+            return Step::Answer(self.refuse(connection, now, refusal));
+        }
+        let caller = connection.caller();
+        match pipeline::serve(self, &request, &caller, now, Place::Loop(&mut connection.throttle)) {
+            Served::Deferred(cost) => Step::Job(Job { body: Zeroizing::new(body.to_vec()), caller, cost }),
+            Served::Finished(finished) => {
+                let answer = self.finish(connection, finished);
+                if is_hello {
+                    connection.hello = answer.result.is_ok();
+                }
+                Step::Answer(Answer { close: !connection.hello, ..answer })
+            }
+        }
+    }
+
+    /// Carries out a job, on a worker thread. May take seconds.
+    pub fn run(&self, job: Job, now: Now) -> Finished {
+        match Request::decode(&job.body) {
+            Ok(request) => match pipeline::serve(self, &request, &job.caller, now, Place::Worker) {
+                Served::Finished(finished) => finished,
+                Served::Deferred(_) => Finished::refused(Denial::internal("a job was deferred").refusal),
+            },
+            Err(refusal) => Finished::refused(refusal),
+        }
+    }
+
+    /// Applies what a job did to the connection, and gives its answer.
+    pub fn finish(&self, connection: &mut Connection, finished: Finished) -> Answer {
+        match finished.session {
+            SessionChange::Keep => {}
+            SessionChange::Begin(session) => connection.session = Some(session),
+            SessionChange::End(id) => {
+                if connection.session.is_some_and(|session| session.id == id) {
+                    connection.session = None;
+                }
+            }
+        }
+        Answer::new(finished.result)
+    }
+
+    /// Refuses a request before the rules see it (queues full, too many in flight, not decodable), and counts it in
+    /// the audit log. Before the hello the connection is to be closed.
+    pub fn refuse(&self, connection: &mut Connection, now: Now, refusal: Refusal) -> Answer {
+        if let Some(unrecorded) = connection.throttle.count(now) {
+            let detail = pipeline::throttled_detail(&refusal.detail, unrecorded);
+            let entry = journal::entry("-", &connection.caller(), now, Some(&refusal), &detail);
+            // It is refused in any case; that the log fails is told by the next request that would do something.
+            let _recorded = self.journal.append(&entry);
+        }
+        if connection.hello { Answer::new(Err(refusal)) } else { Answer::last(refusal) }
+    }
+
+    /// A connection ended.
+    pub fn disconnect(&self, connection: Connection, now: Now) {
+        let unrecorded = connection.throttle.rest();
+        if unrecorded > 0 {
+            let detail = format!("{unrecorded} requests more were refused in the connection's last second");
+            let refusal = Refusal::new(RefusalCode::Malformed, "");
+            let entry = journal::entry("-", &connection.caller(), now, Some(&refusal), &detail);
+            let _recorded = self.journal.append(&entry);
+        }
+    }
+
+    /// Writes out what the audit log buffers; to be called every 50 ms. Recovers the log after a failure.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError`]: until a later call succeeds, everything is refused with `AuditUnavailable`.
+    pub fn flush_audit(&self) -> Result<(), AuditError> {
+        self.journal.flush()
+    }
+
+    /// Makes the audit log durable; to be called at shutdown.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::flush_audit`].
+    pub fn sync_audit(&self) -> Result<(), AuditError> {
+        self.journal.sync()
+    }
+
+    /// Where the cluster is in its life, as far as this engine knows.
+    pub fn cluster_state(&self) -> ClusterState {
+        match (self.sealing.get(), self.snapshot().users.is_empty()) {
+            (None, _) => ClusterState::Uninitialized,
+            (Some(_), true) => ClusterState::Initialized,
+            (Some(_), false) => ClusterState::Active,
+        }
+    }
+
+    /// The cluster's keys.
+    pub(crate) fn sealing(&self) -> Result<&SealingKeys, Denial> {
+        self.sealing.get().ok_or_else(|| Denial::cluster_state("the cluster is not initialized"))
+    }
+
+    pub(crate) fn snapshot(&self) -> RwLockReadGuard<'_, Snapshot> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One transaction of the control plane. What it changed is in the snapshot when this returns.
+    pub(crate) fn transact<T>(
+        &self,
+        decide: impl FnMut(&mut Transaction<'_>) -> Result<T, Denial>,
+    ) -> Result<T, Denial> {
+        let keys = self.sealing()?;
+        let mut store = locked(&self.store);
+        let (decided, committed) = transact(&mut **store, keys, decide)?;
+        if let Some(committed) = committed {
+            // It is committed: what can't be read back is shut out here until the follower reads it.
+            let _followed = self.refresh(&mut **store, keys, &committed.records);
+            self.note_own(committed.revision);
+        }
+        Ok(decided)
+    }
+
+    /// The store is now at `revision` by this engine's own change.
+    pub(crate) fn note_own(&self, revision: Revision) {
+        let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+        if snapshot.revision.next() == revision {
+            snapshot.revision = revision;
+        }
+    }
+
+    /// Waits until no other password of this user is being checked here.
+    pub(crate) fn login_turn(&self, name: &str) -> MutexGuard<'_, ()> {
+        let sum = name.bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        locked(&self.logins[sum % LOGIN_LOCKS])
+    }
+
+    pub(crate) fn cached_by_spki(&self, owner: UserId, spki: SpkiSha256) -> Option<Arc<LoadedKey>> {
+        locked(&self.keys).by_spki(owner, spki)
+    }
+
+    pub(crate) fn cached_by_id(&self, owner: UserId, id: KeyId) -> Option<Arc<LoadedKey>> {
+        locked(&self.keys).by_id(owner, id)
+    }
+}
+
+impl Finished {
+    fn refused(refusal: Refusal) -> Self {
+        Self { result: Err(refusal), session: SessionChange::Keep }
+    }
+}
+
+/// Locks. What a thread that died left behind is whole: the store has transactions, the others are caches.
+pub(crate) fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

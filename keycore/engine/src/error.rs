@@ -1,0 +1,31 @@
+use keycore_store::StoreError;
+
+use crate::cluster::UnsealError;
+
+/// The engine can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The cluster can't be opened.
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
+    /// Records of users or sessions don't open.
+    #[error("{0}; restore the store from a backup")]
+    Damaged(String),
+}
+
+/// The changes of the siblings could not be brought in. What could be, is; the next call goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The store can't be read: the engine goes on with what it knows.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A sibling initialized the cluster, and this engine can't open it.
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
+    /// Changed records don't open; their users and sessions are shut out.
+    #[error("{0}; restore the store from a backup")]
+    Damaged(String),
+}

@@ -1,0 +1,190 @@
+//! What the engine knows without asking the store, and how it is kept true.
+
+use std::sync::PoisonError;
+
+use keycore_store::{Changes, Kind, RecordId, Revision, Store};
+use keycore_wire::{KeyId, UserId};
+
+use crate::cluster::{self, UnsealError};
+use crate::denial::Denial;
+use crate::engine::{Engine, locked};
+use crate::error::{FollowError, OpenError};
+use crate::ledger::open;
+use crate::options::Now;
+use crate::records::{CLUSTER, Content, ONLY, PrivateKeyPart, PublicKeyPart, Revocation, User};
+use crate::seal::SealingKeys;
+use crate::snapshot::{KnownUser, Revoked, Snapshot};
+
+/// Records read at a time.
+const PAGE: usize = 256;
+
+/// The follower's own handle of the store, so that it never waits for a writer here.
+pub(crate) struct Watch {
+    store: Box<dyn Store>,
+    seen: Revision,
+}
+
+impl Watch {
+    pub(crate) fn new(store: Box<dyn Store>) -> Self {
+        Self { store, seen: Revision(0) }
+    }
+}
+
+impl Engine {
+    /// Brings in what siblings changed: to be called every 25 ms by a thread of its own. Returns whether there was
+    /// something. Costs microseconds if not.
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError`]; the engine goes on with what it knows, and the next call tries again.
+    pub fn follow(&self, _now: Now) -> Result<bool, FollowError> {
+        let mut watch = locked(&self.watch);
+        let seen = watch.seen;
+        let (revision, changes) = watch.store.changes_since(seen)?;
+        if revision == seen {
+            return Ok(false);
+        }
+        let mut store = locked(&self.store);
+        let initialized_elsewhere = self.sealing.get().is_none();
+        let outcome = match &changes {
+            Changes::These(records) if !initialized_elsewhere => {
+                self.check_cluster(&mut **store, records)?;
+                let keys = self.sealing.get();
+                keys.map_or(Ok(()), |keys| self.refresh(&mut **store, keys, records))
+            }
+            _ => self.reload(&mut **store),
+        };
+        if !matches!(outcome, Err(FollowError::Store(_))) {
+            watch.seen = revision;
+            let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+            snapshot.revision = snapshot.revision.max(revision);
+        }
+        outcome.map(|()| true)
+    }
+
+    /// Reads the cluster, all users and all logged-out sessions, when the engine starts.
+    pub(crate) fn load_everything(&self) -> Result<(), OpenError> {
+        let mut watch = locked(&self.watch);
+        let revision = watch.store.revision()?;
+        match self.reload(&mut **locked(&self.store)) {
+            Ok(()) => {}
+            Err(FollowError::Store(error)) => return Err(OpenError::Store(error)),
+            Err(FollowError::Unseal(error)) => return Err(OpenError::Unseal(error)),
+            Err(FollowError::Damaged(what)) => return Err(OpenError::Damaged(what)),
+        }
+        watch.seen = revision;
+        self.snapshot.write().unwrap_or_else(PoisonError::into_inner).revision = revision;
+        Ok(())
+    }
+
+    /// Reads changed records again. What does not open is shut out, and told.
+    ///
+    /// `store` must be the engine's own, locked.
+    pub(crate) fn refresh(
+        &self,
+        store: &mut dyn Store,
+        keys: &SealingKeys,
+        records: &[(Kind, RecordId)],
+    ) -> Result<(), FollowError> {
+        let mut outcome = Ok(());
+        for &(kind, id) in records {
+            if kind == User::KIND || kind == Revocation::KIND {
+                let record = store.load(kind, id)?;
+                let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+                let noted = match (record, kind == User::KIND) {
+                    (Some(record), true) => {
+                        open(keys, record).map(|user| snapshot.note_user(id, Some(&user.content)))
+                    }
+                    (None, true) => Ok(snapshot.note_user(id, None)),
+                    (Some(record), false) => open::<Revocation>(keys, record).map(|opened| {
+                        let (expires_at, version) = (opened.content.expires_at, opened.version);
+                        snapshot.revoked.insert(id.0, Revoked { expires_at, version });
+                    }),
+                    (None, false) => {
+                        snapshot.revoked.remove(&id.0);
+                        Ok(())
+                    }
+                };
+                if let Err(denial) = noted {
+                    if kind == User::KIND {
+                        snapshot.note_user(id, None);
+                    }
+                    outcome = Err(damaged(denial));
+                }
+            } else if kind == PublicKeyPart::KIND || kind == PrivateKeyPart::KIND {
+                locked(&self.keys).evict(KeyId(id.0));
+            }
+        }
+        outcome
+    }
+
+    /// Opens the cluster if there is one by now, and reads everything anew.
+    fn reload(&self, store: &mut dyn Store) -> Result<(), FollowError> {
+        self.adopt_cluster(store)?;
+        let Some(keys) = self.sealing.get() else { return Ok(()) };
+        let mut fresh = Snapshot::default();
+        let mut outcome = Ok(());
+        each::<User>(store, keys, &mut outcome, |id, _, user| fresh.note_user(id, Some(&user)))?;
+        each::<Revocation>(store, keys, &mut outcome, |id, version, revocation| {
+            fresh.revoked.insert(id.0, Revoked { expires_at: revocation.expires_at, version });
+        })?;
+        let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+        fresh.revision = snapshot.revision;
+        *snapshot = fresh;
+        drop(snapshot);
+        locked(&self.keys).clear();
+        outcome
+    }
+
+    /// Opens the cluster that a sibling, or this engine in an earlier life, initialized.
+    pub(crate) fn adopt_cluster(&self, store: &mut dyn Store) -> Result<(), FollowError> {
+        let Some(record) = store.load(CLUSTER, ONLY)? else { return Ok(()) };
+        let keys = cluster::open(&self.unseal, &record)?;
+        let cluster = keys.cluster();
+        if self.sealing.get_or_init(|| keys).cluster() != cluster {
+            return Err(FollowError::Unseal(UnsealError::AnotherCluster));
+        }
+        Ok(())
+    }
+
+    fn check_cluster(&self, store: &mut dyn Store, records: &[(Kind, RecordId)]) -> Result<(), FollowError> {
+        if records.contains(&(CLUSTER, ONLY)) { self.adopt_cluster(store) } else { Ok(()) }
+    }
+}
+
+impl Snapshot {
+    fn note_user(&mut self, id: RecordId, user: Option<&User>) {
+        match user {
+            Some(user) => self.users.insert(UserId(id.0), KnownUser::from(user)),
+            None => self.users.remove(&UserId(id.0)),
+        };
+    }
+}
+
+/// Reads all records of a kind. Those that don't open are left out, and told in `outcome`.
+fn each<T: Content>(
+    store: &mut dyn Store,
+    keys: &SealingKeys,
+    outcome: &mut Result<(), FollowError>,
+    mut take: impl FnMut(RecordId, Revision, T),
+) -> Result<(), FollowError> {
+    let mut after = None;
+    loop {
+        let page = store.scan(T::KIND, None, after, PAGE)?;
+        let full = page.len() == PAGE;
+        after = page.last().map(|record| record.id);
+        for record in page {
+            match open::<T>(keys, record) {
+                Ok(opened) => take(opened.id, opened.version, opened.content),
+                Err(denial) => *outcome = Err(damaged(denial)),
+            }
+        }
+        if !full {
+            return Ok(());
+        }
+    }
+}
+
+fn damaged(denial: Denial) -> FollowError {
+    FollowError::Damaged(denial.reason.into_owned())
+}

@@ -1,0 +1,178 @@
+//! The audit log, as the pipeline writes it.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use keycore_audit::{AuditError, Entry, Log, Outcome, Subject};
+use keycore_wire::{Refusal, RefusalCode};
+
+use crate::denial::Denial;
+use crate::options::Now;
+use crate::session::Caller;
+
+/// Most entries that wait while the log is being synced; above it, signing waits for the disk.
+const MAX_WAITING: usize = 1 << 16;
+
+/// How often a connection may fill a record with refusals that cost it nothing.
+const THROTTLE_WINDOW: Duration = Duration::from_secs(1);
+
+/// The log, shared by the loop and the workers.
+///
+/// A worker that syncs holds the log as long as the disk takes. The loop does not wait for it: its entries go into a queue,
+/// encoded, and into the log before anything else as soon as it is free.
+pub(crate) struct Journal {
+    log: Mutex<Log>,
+    waiting: Mutex<VecDeque<Vec<u8>>>,
+}
+
+impl Journal {
+    pub(crate) fn new(log: Log) -> Self {
+        Self { log: Mutex::new(log), waiting: Mutex::new(VecDeque::new()) }
+    }
+
+    /// Whether what is done now can be written down; if it could not, tries again.
+    pub(crate) fn ready(&self) -> Result<(), Denial> {
+        match self.log.try_lock() {
+            Ok(log) if log.healthy() => Ok(()),
+            Ok(mut log) => log.flush().map_err(|error| unavailable(&error)),
+            // Somebody writes or syncs; the outcome is known when this one's entry is due.
+            Err(TryLockError::WouldBlock) => Ok(()),
+            Err(TryLockError::Poisoned(_)) => {
+                Err(Denial::internal("a thread died while it wrote the audit log"))
+            }
+        }
+    }
+
+    /// Takes an entry, without waiting for a sync that is under way.
+    pub(crate) fn append(&self, entry: &Entry<'_>) -> Result<(), Denial> {
+        match self.log.try_lock() {
+            Ok(mut log) => self.drain(&mut log).and_then(|()| log.append(entry)),
+            Err(TryLockError::Poisoned(log)) => log.into_inner().append(entry),
+            Err(TryLockError::WouldBlock) => {
+                if self.enqueue(entry) {
+                    return Ok(());
+                }
+                let mut log = locked(&self.log);
+                self.drain(&mut log).and_then(|()| log.append(entry))
+            }
+        }
+        .map_err(|error| unavailable(&error))
+    }
+
+    /// Takes an entry, and returns when it and all before it are on the disk.
+    pub(crate) fn append_and_sync(&self, entry: &Entry<'_>) -> Result<(), Denial> {
+        let mut log = locked(&self.log);
+        self.drain(&mut log)
+            .and_then(|()| log.append(entry))
+            .and_then(|()| log.sync())
+            .map_err(|error| unavailable(&error))
+    }
+
+    /// Hands over what is buffered, so that the death of this process loses nothing.
+    pub(crate) fn flush(&self) -> Result<(), AuditError> {
+        let mut log = locked(&self.log);
+        log.flush()?;
+        self.drain(&mut log)?;
+        log.flush()
+    }
+
+    /// Flushes, and makes all of it durable.
+    pub(crate) fn sync(&self) -> Result<(), AuditError> {
+        let mut log = locked(&self.log);
+        log.flush()?;
+        self.drain(&mut log)?;
+        log.sync()
+    }
+
+    fn enqueue(&self, entry: &Entry<'_>) -> bool {
+        let Ok(encoded) = postcard::to_allocvec(entry) else { return false };
+        let mut waiting = locked(&self.waiting);
+        if waiting.len() >= MAX_WAITING {
+            return false;
+        }
+        waiting.push_back(encoded);
+        true
+    }
+
+    /// Puts what waited into the log; what does not go in now, waits on.
+    fn drain(&self, log: &mut Log) -> Result<(), AuditError> {
+        let mut waiting = locked(&self.waiting);
+        while let Some(encoded) = waiting.front() {
+            let entry: Entry<'_> = postcard::from_bytes(encoded).map_err(|_| AuditError::Entry)?;
+            log.append(&entry)?;
+            waiting.pop_front();
+        }
+        Ok(())
+    }
+}
+
+/// Counts a connection's refusals that cost it nothing, so that a flood of them does not fill the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Throttle {
+    window: Option<Duration>,
+    unrecorded: u64,
+}
+
+impl Throttle {
+    /// Whether refusals of this sort are counted rather than recorded one by one.
+    pub(crate) fn applies_to(code: RefusalCode) -> bool {
+        matches!(
+            code,
+            RefusalCode::Malformed
+                | RefusalCode::UnknownOperation
+                | RefusalCode::HelloExpected
+                | RefusalCode::UnsupportedVersion
+                | RefusalCode::TooManyInFlight
+                | RefusalCode::NotLoggedIn
+                | RefusalCode::SessionEnded
+                | RefusalCode::Overloaded
+                | RefusalCode::ShuttingDown
+        )
+    }
+
+    /// Counts one; returns how many came unrecorded before it if a record is due now.
+    pub(crate) fn count(&mut self, now: Now) -> Option<u64> {
+        if self.window.is_some_and(|start| now.mono.saturating_sub(start) < THROTTLE_WINDOW) {
+            self.unrecorded += 1;
+            return None;
+        }
+        self.window = Some(now.mono);
+        Some(core::mem::take(&mut self.unrecorded))
+    }
+
+    /// How many are still unrecorded when the connection ends.
+    pub(crate) fn rest(&self) -> u64 {
+        self.unrecorded
+    }
+}
+
+/// An entry of one request's outcome, with nothing known of user or subject.
+pub(crate) fn entry<'a>(
+    operation: &'a str,
+    caller: &Caller,
+    now: Now,
+    refused: Option<&Refusal>,
+    detail: &'a str,
+) -> Entry<'a> {
+    Entry {
+        time_micros: now.wall.0.saturating_mul(1000),
+        connection: caller.connection,
+        peer: Some(caller.peer),
+        user: None,
+        operation,
+        subject: Subject::None,
+        outcome: refused.map_or(Outcome::Done, |refusal| Outcome::Refused(refusal.code)),
+        detail,
+    }
+}
+
+fn unavailable(error: &AuditError) -> Denial {
+    Denial::new(RefusalCode::AuditUnavailable, "the audit log can't be written, so nothing is done")
+        .because(error.to_string())
+}
+
+/// Locks; a thread that died while it held the lock left a log that is whole records, or a queue of them.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

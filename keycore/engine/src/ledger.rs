@@ -1,0 +1,145 @@
+//! The store, as the control plane sees it: transactions over typed, sealed records.
+
+use keycore_store::{Change, CommitError, GroupTag, IndexTag, Kind, Record, RecordId, Revision, Store};
+use zeroize::Zeroizing;
+
+use crate::denial::Denial;
+use crate::records::Content;
+use crate::seal::{Place, SealingKeys};
+
+/// How often a change is decided anew because a sibling was faster.
+const ATTEMPTS: usize = 64;
+
+/// A record that was opened, and the version that it is at.
+pub(crate) struct Opened<T> {
+    pub(crate) id: RecordId,
+    pub(crate) version: Revision,
+    pub(crate) content: T,
+}
+
+/// What a transaction changed.
+pub(crate) struct Committed {
+    pub(crate) revision: Revision,
+    pub(crate) records: Vec<(Kind, RecordId)>,
+}
+
+/// Typed reads, and the changes that will be made to what was read.
+///
+/// Everything is read at `base` or later and committed against `base`: a change that was decided on something that
+/// changed meanwhile is decided anew.
+pub(crate) struct Transaction<'a> {
+    store: &'a mut dyn Store,
+    keys: &'a SealingKeys,
+    base: Revision,
+    changes: Vec<Change>,
+}
+
+/// Decides and commits. `decide` runs again if a sibling was faster, so it must have no effects of its own.
+/// Returns what it decided, and what was changed, if anything.
+pub(crate) fn transact<T>(
+    store: &mut dyn Store,
+    keys: &SealingKeys,
+    mut decide: impl FnMut(&mut Transaction<'_>) -> Result<T, Denial>,
+) -> Result<(T, Option<Committed>), Denial> {
+    for _ in 0..ATTEMPTS {
+        let base = store.revision()?;
+        let mut transaction = Transaction { store: &mut *store, keys, base, changes: Vec::new() };
+        let decided = decide(&mut transaction)?;
+        let changes = transaction.changes;
+        if changes.is_empty() {
+            return Ok((decided, None));
+        }
+        match store.commit(base, &changes) {
+            Ok(revision) => {
+                let records = changes.iter().map(Change::record).collect();
+                return Ok((decided, Some(Committed { revision, records })));
+            }
+            // A tag that was free when it was looked up is taken only if somebody was faster, too.
+            Err(CommitError::Conflict | CommitError::Taken(_)) => {}
+            Err(CommitError::Repeated { kind, id }) => {
+                return Err(Denial::internal(format!("record {id:?} of kind {} changed twice", kind.0)));
+            }
+            Err(CommitError::Store(error)) => return Err(Denial::store(&error)),
+        }
+    }
+    Err(Denial::new(keycore_wire::RefusalCode::Overloaded, "too many changes at the same time; try again"))
+}
+
+impl Transaction<'_> {
+    pub(crate) fn keys(&self) -> &SealingKeys {
+        self.keys
+    }
+
+    /// The record of an id.
+    pub(crate) fn load<T: Content>(&mut self, id: RecordId) -> Result<Option<Opened<T>>, Denial> {
+        self.store.load(T::KIND, id)?.map(|record| open(self.keys, record)).transpose()
+    }
+
+    /// The record that has a tag.
+    pub(crate) fn find<T: Content>(&mut self, tag: &IndexTag) -> Result<Option<Opened<T>>, Denial> {
+        self.store.find(T::KIND, tag)?.map(|record| open(self.keys, record)).transpose()
+    }
+
+    /// Whether some record has a tag.
+    pub(crate) fn is_taken(&mut self, kind: Kind, tag: &IndexTag) -> Result<bool, Denial> {
+        Ok(self.store.find(kind, tag)?.is_some())
+    }
+
+    /// A page of records, by id.
+    pub(crate) fn scan<T: Content>(
+        &mut self,
+        group: Option<&GroupTag>,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> Result<Vec<Opened<T>>, Denial> {
+        self.store
+            .scan(T::KIND, group, after, limit)?
+            .into_iter()
+            .map(|record| open(self.keys, record))
+            .collect()
+    }
+
+    /// How many records there are.
+    pub(crate) fn count<T: Content>(&mut self, group: Option<&GroupTag>) -> Result<u64, Denial> {
+        Ok(self.store.count(T::KIND, group)?)
+    }
+
+    /// Will write a record, new (`expect` none) or in place of the one that was read. `index` and `group` are all its
+    /// tags from then on.
+    pub(crate) fn put<T: Content>(
+        &mut self,
+        id: RecordId,
+        expect: Option<Revision>,
+        content: &T,
+        index: Vec<IndexTag>,
+        group: Option<GroupTag>,
+    ) -> Result<(), Denial> {
+        // Postcard writes into one buffer that grows by copying; room for a private key keeps it from leaving copies.
+        let buffer = Vec::with_capacity(8 * 1024);
+        let plain = Zeroizing::new(
+            postcard::to_extend(content, buffer).map_err(|error| Denial::internal(error.to_string()))?,
+        );
+        let sealed = self.keys.seal(Place { kind: T::KIND, id, version: self.base.next() }, &plain)?;
+        self.changes.push(Change::Put { kind: T::KIND, id, expect, sealed, index, group });
+        Ok(())
+    }
+
+    /// Will delete a record that was read.
+    pub(crate) fn delete<T: Content>(&mut self, id: RecordId, expect: Revision) {
+        self.changes.push(Change::Delete { kind: T::KIND, id, expect });
+    }
+}
+
+/// Opens a record where it was found.
+pub(crate) fn open<T: Content>(keys: &SealingKeys, record: Record) -> Result<Opened<T>, Denial> {
+    let Record { id, version, sealed } = record;
+    let damaged = || {
+        let (kind, id) = (T::KIND.0, data_encoding::HEXLOWER.encode(&id.0));
+        Denial::internal(format!(
+            "the store's record {id} of kind {kind} is damaged, or not where it was written"
+        ))
+    };
+    let plain = keys.open(Place { kind: T::KIND, id, version }, &sealed).map_err(|_| damaged())?;
+    let content = postcard::from_bytes(&plain).map_err(|_| damaged())?;
+    Ok(Opened { id, version, content })
+}

@@ -1,0 +1,113 @@
+//! The cluster's life: uninitialized, initialized, active.
+
+use keycore_store::{Change, CommitError};
+use keycore_wire::{ActivateCluster, ClusterStatus, Role};
+
+use crate::cluster;
+use crate::denial::Denial;
+use crate::engine::{Engine, locked};
+use crate::error::FollowError;
+use crate::options::Now;
+use crate::password;
+use crate::policy::Permission;
+use crate::records::{CLUSTER, ONLY, PublicKeyPart, User};
+use crate::users;
+
+/// State of the cluster as this engine sees it.
+pub(crate) fn status(engine: &Engine, _permission: &Permission) -> Result<ClusterStatus, Denial> {
+    let keys = match engine.sealing.get() {
+        Some(_) => engine.transact(|records| records.count::<PublicKeyPart>(None))?,
+        None => 0,
+    };
+    let state = engine.cluster_state();
+    let snapshot = engine.snapshot();
+    Ok(ClusterStatus {
+        cluster: engine.sealing.get().map(crate::seal::SealingKeys::cluster),
+        state,
+        replica: engine.options.replica,
+        pid: engine.options.pid,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: engine.started_at,
+        revision: snapshot.revision.0,
+        users: u32::try_from(snapshot.users.len()).unwrap_or(u32::MAX),
+        keys,
+    })
+}
+
+/// Makes the cluster key. Of several replicas that try, one does it; the others find it done.
+pub(crate) fn initialize(engine: &Engine, permission: &Permission) -> Result<ClusterStatus, Denial> {
+    let done_before = || Denial::cluster_state("the cluster is initialized already");
+    let mut store = locked(&engine.store);
+    loop {
+        let base = store.revision()?;
+        if store.load(CLUSTER, ONLY)?.is_some() {
+            adopt(engine, &mut **store)?;
+            return Err(done_before());
+        }
+        let (sealed, keys) = cluster::create(&engine.unseal, base.next())
+            .map_err(|error| Denial::internal(format!("no cluster key: {error}")))?;
+        let change =
+            Change::Put { kind: CLUSTER, id: ONLY, expect: None, sealed, index: Vec::new(), group: None };
+        match store.commit(base, &[change]) {
+            Ok(revision) => {
+                if engine.sealing.set(keys).is_err() {
+                    return Err(Denial::internal("the store was emptied under a running engine"));
+                }
+                engine.note_own(revision);
+                break;
+            }
+            Err(CommitError::Conflict) => {}
+            Err(CommitError::Store(error)) => return Err(error.into()),
+            Err(error) => return Err(Denial::internal(error.to_string())),
+        }
+    }
+    drop(store);
+    status(engine, permission)
+}
+
+/// Makes the first admin.
+pub(crate) fn activate(
+    engine: &Engine,
+    permission: &Permission,
+    request: &ActivateCluster,
+    now: Now,
+) -> Result<ClusterStatus, Denial> {
+    if engine.sealing.get().is_none() {
+        // A sibling may have initialized it a moment ago.
+        adopt(engine, &mut **locked(&engine.store))?;
+    }
+    let done_before = || Denial::cluster_state("the cluster is active already; an admin makes more users");
+    // Looked at before the password is hashed, and again when it counts.
+    if engine.transact(|records| records.count::<User>(None))? > 0 {
+        return Err(done_before());
+    }
+    let id = users::new_id()?;
+    let mut hash = Some(password::hash(request.password.expose(), engine.options.password_cost)?);
+    engine.transact(|records| {
+        if records.count::<User>(None)? > 0 {
+            return Err(done_before());
+        }
+        let hash = match hash.take() {
+            Some(hash) => hash,
+            None => password::hash(request.password.expose(), engine.options.password_cost)?,
+        };
+        let admin = User {
+            name: request.admin.clone(),
+            role: Role::Admin,
+            password: hash,
+            credential: 1,
+            attempts: 0,
+            created_at: now.wall,
+            made_by: None,
+        };
+        users::put(records, id, None, &admin)
+    })?;
+    status(engine, permission)
+}
+
+fn adopt(engine: &Engine, store: &mut dyn keycore_store::Store) -> Result<(), Denial> {
+    engine.adopt_cluster(store).map_err(|error| match error {
+        FollowError::Store(error) => Denial::store(&error),
+        other => Denial::internal(other.to_string()),
+    })
+}

@@ -1,0 +1,252 @@
+//! Private keys: made, taken in, loaded, used. All of it is aws-lc-rs.
+
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RsaEncoding, RsaKeyPair,
+    UnparsedPublicKey, VerificationAlgorithm,
+};
+use aws_lc_rs::{digest, error::Unspecified};
+use keycore_wire::{KeyAlgorithm, RefusalCode, SignatureScheme, SpkiSha256};
+use zeroize::Zeroizing;
+
+use crate::denial::Denial;
+use crate::der::{INTEGER, NotDer, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE};
+
+/// 1.2.840.113549.1.1.1, rsaEncryption (RFC 8017).
+const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+/// 1.2.840.10045.2.1, id-ecPublicKey, and the named curves (RFC 5480).
+const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+const SECP256R1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+const SECP384R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
+const SECP521R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
+/// 1.3.101.112, id-Ed25519 (RFC 8410).
+const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+
+/// 65537, big-endian.
+const PUBLIC_EXPONENT: &[u8] = &[1, 0, 1];
+
+/// A private key that is ready to sign. Its memory is aws-lc's, which wipes it.
+pub(crate) struct PrivateKey {
+    algorithm: KeyAlgorithm,
+    pair: Pair,
+}
+
+enum Pair {
+    Rsa(RsaKeyPair),
+    Ecdsa(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
+impl PrivateKey {
+    /// Makes one, and proves that its halves fit.
+    pub(crate) fn generate(algorithm: KeyAlgorithm) -> Result<Self, Denial> {
+        let pair = match algorithm {
+            KeyAlgorithm::Rsa2048 => Pair::Rsa(RsaKeyPair::generate(KeySize::Rsa2048)?),
+            KeyAlgorithm::Rsa3072 => Pair::Rsa(RsaKeyPair::generate(KeySize::Rsa3072)?),
+            KeyAlgorithm::Rsa4096 => Pair::Rsa(RsaKeyPair::generate(KeySize::Rsa4096)?),
+            KeyAlgorithm::P256 => Pair::Ecdsa(EcdsaKeyPair::generate(ecdsa_signing(algorithm)?)?),
+            KeyAlgorithm::P384 => Pair::Ecdsa(EcdsaKeyPair::generate(ecdsa_signing(algorithm)?)?),
+            KeyAlgorithm::P521 => Pair::Ecdsa(EcdsaKeyPair::generate(ecdsa_signing(algorithm)?)?),
+            KeyAlgorithm::Ed25519 => Pair::Ed25519(Ed25519KeyPair::generate()?),
+        };
+        let key = Self { algorithm, pair };
+        key.prove_consistency()?;
+        Ok(key)
+    }
+
+    /// Takes in one that was made elsewhere: a valid key of a supported algorithm, or `InvalidKey`.
+    pub(crate) fn import(pkcs8: &[u8]) -> Result<Self, Denial> {
+        let algorithm = algorithm_of(pkcs8)?;
+        let key = Self::parse(algorithm, pkcs8)?;
+        key.prove_consistency().map_err(|_| invalid("its private and public halves don't fit"))?;
+        Ok(key)
+    }
+
+    /// Loads one that this cluster keeps.
+    pub(crate) fn load(algorithm: KeyAlgorithm, pkcs8: &[u8]) -> Result<Self, Denial> {
+        Self::parse(algorithm, pkcs8)
+            .map_err(|denial| Denial::internal(format!("a stored key does not load: {}", denial.refusal)))
+    }
+
+    fn parse(algorithm: KeyAlgorithm, pkcs8: &[u8]) -> Result<Self, Denial> {
+        let rejected = |error: aws_lc_rs::error::KeyRejected| invalid(&format!("rejected ({error})"));
+        let pair = match algorithm {
+            KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
+                let pair = RsaKeyPair::from_pkcs8(pkcs8).map_err(rejected)?;
+                if rsa_algorithm(&pair)? != algorithm {
+                    return Err(invalid("its modulus is of another size than its record says"));
+                }
+                Pair::Rsa(pair)
+            }
+            KeyAlgorithm::P256 | KeyAlgorithm::P384 | KeyAlgorithm::P521 => {
+                Pair::Ecdsa(EcdsaKeyPair::from_pkcs8(ecdsa_signing(algorithm)?, pkcs8).map_err(rejected)?)
+            }
+            KeyAlgorithm::Ed25519 => Pair::Ed25519(Ed25519KeyPair::from_pkcs8(pkcs8).map_err(rejected)?),
+        };
+        Ok(Self { algorithm, pair })
+    }
+
+    pub(crate) fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+
+    /// Whether a signature takes so long that nothing should wait behind it.
+    pub(crate) fn is_slow(&self) -> bool {
+        matches!(self.pair, Pair::Rsa(_))
+    }
+
+    /// DER PKCS#8, written anew: nothing else that an imported file held is kept.
+    pub(crate) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
+        Ok(Zeroizing::new(match &self.pair {
+            Pair::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(pair)?.as_ref().to_vec(),
+            Pair::Ecdsa(pair) => pair.to_pkcs8v1()?.as_ref().to_vec(),
+            Pair::Ed25519(pair) => pair.to_pkcs8v1()?.as_ref().to_vec(),
+        }))
+    }
+
+    /// DER SubjectPublicKeyInfo (RFC 5280, section 4.1).
+    pub(crate) fn spki(&self) -> Result<Vec<u8>, Unspecified> {
+        let der: PublicKeyX509Der<'_> = match &self.pair {
+            Pair::Rsa(pair) => pair.public_key().as_der()?,
+            Pair::Ecdsa(pair) => pair.public_key().as_der()?,
+            Pair::Ed25519(pair) => pair.public_key().as_der()?,
+        };
+        Ok(der.as_ref().to_vec())
+    }
+
+    /// Signs; the scheme must be one of the algorithm's.
+    pub(crate) fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+        // aws-lc-rs has a generator of its own and ignores this one.
+        let random = SystemRandom::new();
+        match &self.pair {
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(rsa_encoding(scheme).ok_or(Unspecified)?, &random, message, &mut signature)?;
+                Ok(signature)
+            }
+            Pair::Ecdsa(pair) => Ok(pair.sign(&random, message)?.as_ref().to_vec()),
+            Pair::Ed25519(pair) => Ok(pair.try_sign(message)?.as_ref().to_vec()),
+        }
+    }
+
+    /// Signs something and verifies it (FIPS 140-3's pairwise consistency test).
+    fn prove_consistency(&self) -> Result<(), Unspecified> {
+        const MESSAGE: &[u8] = b"keycore pairwise consistency test";
+        let scheme = *self.algorithm.schemes().first().ok_or(Unspecified)?;
+        let signature = self.sign(scheme, MESSAGE)?;
+        let public = match &self.pair {
+            Pair::Rsa(pair) => pair.public_key().as_ref(),
+            Pair::Ecdsa(pair) => pair.public_key().as_ref(),
+            Pair::Ed25519(pair) => pair.public_key().as_ref(),
+        };
+        UnparsedPublicKey::new(verification(self.algorithm), public).verify(MESSAGE, &signature)
+    }
+}
+
+/// SHA-256 of a SubjectPublicKeyInfo.
+pub(crate) fn spki_sha256(spki: &[u8]) -> SpkiSha256 {
+    SpkiSha256(sha256(spki))
+}
+
+/// SHA-256.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
+}
+
+/// What a PrivateKeyInfo (RFC 5958) says that it holds; and that nothing trails it.
+fn algorithm_of(pkcs8: &[u8]) -> Result<KeyAlgorithm, Denial> {
+    let (oid, curve) =
+        private_key_info(pkcs8).map_err(|NotDer| invalid("it is not unencrypted PKCS#8 in DER"))?;
+    match (oid, curve) {
+        (RSA_ENCRYPTION, _) => rsa_algorithm(
+            &RsaKeyPair::from_pkcs8(pkcs8).map_err(|error| invalid(&format!("rejected ({error})")))?,
+        ),
+        (EC_PUBLIC_KEY, Some(SECP256R1)) => Ok(KeyAlgorithm::P256),
+        (EC_PUBLIC_KEY, Some(SECP384R1)) => Ok(KeyAlgorithm::P384),
+        (EC_PUBLIC_KEY, Some(SECP521R1)) => Ok(KeyAlgorithm::P521),
+        (ED25519, None) => Ok(KeyAlgorithm::Ed25519),
+        _ => Err(invalid("its algorithm is not one of RSA, P-256, P-384, P-521, Ed25519")),
+    }
+}
+
+/// The algorithm's OID, and the curve's if there is one.
+fn private_key_info(pkcs8: &[u8]) -> Result<(&[u8], Option<&[u8]>), NotDer> {
+    let mut outer = Reader::new(pkcs8);
+    let mut info = Reader::new(outer.take(SEQUENCE)?);
+    outer.end()?;
+    if !matches!(info.take(INTEGER)?, [0 | 1]) {
+        return Err(NotDer);
+    }
+    let mut algorithm = Reader::new(info.take(SEQUENCE)?);
+    let oid = algorithm.take(OBJECT_IDENTIFIER)?;
+    let curve = match algorithm.next_tag() {
+        Some(OBJECT_IDENTIFIER) => Some(algorithm.take(OBJECT_IDENTIFIER)?),
+        _ => None,
+    };
+    info.take(OCTET_STRING)?;
+    Ok((oid, curve))
+}
+
+fn rsa_algorithm(pair: &RsaKeyPair) -> Result<KeyAlgorithm, Denial> {
+    // RSAPublicKey ::= SEQUENCE { modulus INTEGER, publicExponent INTEGER } (RFC 8017, appendix A.1.1).
+    let read = || {
+        let mut outer = Reader::new(pair.public_key().as_ref());
+        let mut public = Reader::new(outer.take(SEQUENCE)?);
+        Ok::<_, NotDer>((public.take(INTEGER)?, public.take(INTEGER)?))
+    };
+    let (modulus, exponent) = read().map_err(|NotDer| Denial::internal("aws-lc wrote no RSAPublicKey"))?;
+    if exponent != PUBLIC_EXPONENT {
+        return Err(invalid("the public exponent of an RSA key must be 65537"));
+    }
+    // Positive integers begin with a zero byte where the first bit would be a sign.
+    let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
+    let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
+    match bits {
+        2048 => Ok(KeyAlgorithm::Rsa2048),
+        3072 => Ok(KeyAlgorithm::Rsa3072),
+        4096 => Ok(KeyAlgorithm::Rsa4096),
+        _ => Err(invalid("the modulus of an RSA key must have 2048, 3072 or 4096 bits")),
+    }
+}
+
+fn ecdsa_signing(algorithm: KeyAlgorithm) -> Result<&'static EcdsaSigningAlgorithm, Denial> {
+    match algorithm {
+        KeyAlgorithm::P256 => Ok(&signature::ECDSA_P256_SHA256_ASN1_SIGNING),
+        KeyAlgorithm::P384 => Ok(&signature::ECDSA_P384_SHA384_ASN1_SIGNING),
+        KeyAlgorithm::P521 => Ok(&signature::ECDSA_P521_SHA512_ASN1_SIGNING),
+        _ => Err(Denial::internal("not an ECDSA algorithm")),
+    }
+}
+
+fn rsa_encoding(scheme: SignatureScheme) -> Option<&'static dyn RsaEncoding> {
+    match scheme {
+        SignatureScheme::RsaPkcs1Sha256 => Some(&signature::RSA_PKCS1_SHA256),
+        SignatureScheme::RsaPkcs1Sha384 => Some(&signature::RSA_PKCS1_SHA384),
+        SignatureScheme::RsaPkcs1Sha512 => Some(&signature::RSA_PKCS1_SHA512),
+        SignatureScheme::RsaPssSha256 => Some(&signature::RSA_PSS_SHA256),
+        SignatureScheme::RsaPssSha384 => Some(&signature::RSA_PSS_SHA384),
+        SignatureScheme::RsaPssSha512 => Some(&signature::RSA_PSS_SHA512),
+        _ => None,
+    }
+}
+
+/// How a signature of the algorithm's first scheme is verified.
+fn verification(algorithm: KeyAlgorithm) -> &'static dyn VerificationAlgorithm {
+    match algorithm {
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
+            &signature::RSA_PSS_2048_8192_SHA256
+        }
+        KeyAlgorithm::P256 => &signature::ECDSA_P256_SHA256_ASN1,
+        KeyAlgorithm::P384 => &signature::ECDSA_P384_SHA384_ASN1,
+        KeyAlgorithm::P521 => &signature::ECDSA_P521_SHA512_ASN1,
+        KeyAlgorithm::Ed25519 => &signature::ED25519,
+    }
+}
+
+fn invalid(what: &str) -> Denial {
+    Denial::new(RefusalCode::InvalidKey, format!("the private key can't be taken in: {what}"))
+}

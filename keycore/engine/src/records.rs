@@ -1,0 +1,93 @@
+//! What the store's records hold, as postcard inside their seal; `docs/store-format.md` is the same in prose.
+
+use keycore_store::{Kind, RecordId};
+use keycore_wire::{IdempotencyKey, KeyInfo, Role, Secret, UnixMillis, UserId, UserName};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The wrapped cluster key; see `cluster.rs`. Not sealed like the others: it is what their seal comes from.
+pub(crate) const CLUSTER: Kind = Kind(1);
+
+/// Id of a record that its kind has one of.
+pub(crate) const ONLY: RecordId = RecordId([0; 16]);
+
+/// Content of one kind of record.
+pub(crate) trait Content: Serialize + DeserializeOwned {
+    /// The kind.
+    const KIND: Kind;
+}
+
+/// A user; the record's id is the user's.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct User {
+    pub(crate) name: UserName,
+    pub(crate) role: Role,
+    pub(crate) password: PasswordHash,
+    /// Counts the passwords that were set: sessions of an earlier one have ended.
+    pub(crate) credential: u64,
+    /// Passwords tried since the last right one, counted before each is checked.
+    pub(crate) attempts: u8,
+    pub(crate) created_at: UnixMillis,
+    /// The request that made it, and whose that was.
+    pub(crate) made_by: Option<(UserId, IdempotencyKey)>,
+}
+
+impl Content for User {
+    const KIND: Kind = Kind(2);
+}
+
+/// An Argon2id hash (RFC 9106) and what it was made with.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct PasswordHash {
+    pub(crate) memory_kib: u32,
+    pub(crate) passes: u32,
+    pub(crate) salt: [u8; 16],
+    pub(crate) hash: [u8; 32],
+}
+
+/// A session that was logged out; the record's id is the session's.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Revocation {
+    /// When the token would have expired: from then on the record is needless.
+    pub(crate) expires_at: UnixMillis,
+}
+
+impl Content for Revocation {
+    const KIND: Kind = Kind(3);
+}
+
+/// What everybody who may know of a key may know; the record's id is the key's.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct PublicKeyPart {
+    pub(crate) info: KeyInfo,
+    /// DER SubjectPublicKeyInfo.
+    #[serde(with = "serde_bytes")]
+    pub(crate) spki: Vec<u8>,
+    /// The request that made it.
+    pub(crate) made_by: IdempotencyKey,
+}
+
+impl Content for PublicKeyPart {
+    const KIND: Kind = Kind(4);
+}
+
+/// The private half, of the same id and always written in the same commit; a list never unseals it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct PrivateKeyPart {
+    /// DER PKCS#8.
+    pub(crate) pkcs8: Secret,
+}
+
+impl Content for PrivateKeyPart {
+    const KIND: Kind = Kind(5);
+}
+
+/// Counts logins under names that nobody has, so that they cost the same write as those of real users.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StrayLogins {
+    pub(crate) count: u64,
+}
+
+impl Content for StrayLogins {
+    const KIND: Kind = Kind(6);
+}

@@ -1,0 +1,145 @@
+//! Sessions: tokens that are good on every replica, and what a connection remembers of one.
+//!
+//! ```text
+//! token = version (1) ‖ session (16) ‖ user (16) ‖ credential (8) ‖ issued (8) ‖ expires (8) ‖ HMAC-SHA256 (32)
+//! ```
+//!
+//! Nothing is stored when a token is issued. It is good while its user exists, has the password that it was issued
+//! under, it is not revoked by a logout, and its time is not over; resuming never makes that time longer.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::{hmac, rand};
+use keycore_audit::Peer;
+use keycore_wire::{Secret, SessionToken, UnixMillis, UserId, UserName};
+
+use crate::denial::Denial;
+use crate::options::Now;
+use crate::policy::Principal;
+use crate::snapshot::Snapshot;
+
+const VERSION: u8 = 1;
+const SIGNED: usize = 1 + 16 + 16 + 8 + 8 + 8;
+const MAC: usize = 32;
+
+/// A login, as its token says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) id: [u8; 16],
+    pub(crate) user: UserId,
+    /// Which of the user's passwords it was opened with.
+    credential: u64,
+    issued_at: UnixMillis,
+    pub(crate) expires_at: UnixMillis,
+    /// The same end on this process's monotonic clock.
+    deadline: Duration,
+}
+
+/// Who sent a request: one connection at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) connection: u64,
+    pub(crate) peer: Peer,
+    pub(crate) session: Option<Session>,
+}
+
+/// What an answer does to the connection's session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SessionChange {
+    Keep,
+    Begin(Session),
+    /// Ends this session, not another one that began meanwhile.
+    End([u8; 16]),
+}
+
+impl Session {
+    /// Opens a session from `now` on.
+    pub(crate) fn open(
+        user: UserId,
+        credential: u64,
+        now: Now,
+        lifetime: Duration,
+    ) -> Result<Self, Unspecified> {
+        let mut id = [0; 16];
+        rand::fill(&mut id)?;
+        let expires_at = now.wall.plus(lifetime);
+        Ok(Self {
+            id,
+            user,
+            credential,
+            issued_at: now.wall,
+            expires_at,
+            deadline: now.mono.saturating_add(lifetime),
+        })
+    }
+
+    /// The session's token.
+    pub(crate) fn token(&self, key: &hmac::Key) -> SessionToken {
+        let mut token = Vec::with_capacity(SIGNED + MAC);
+        token.push(VERSION);
+        token.extend_from_slice(&self.id);
+        token.extend_from_slice(&self.user.0);
+        token.extend_from_slice(&self.credential.to_be_bytes());
+        token.extend_from_slice(&self.issued_at.0.to_be_bytes());
+        token.extend_from_slice(&self.expires_at.0.to_be_bytes());
+        let mac = hmac::sign(key, &token);
+        token.extend_from_slice(mac.as_ref());
+        SessionToken(Secret::new(token))
+    }
+
+    /// Reads a token that this cluster issued.
+    pub(crate) fn resume(token: &SessionToken, key: &hmac::Key, now: Now) -> Result<Self, Denial> {
+        let not_ours = || Denial::session_ended("not a token of this cluster");
+        let bytes: &[u8; SIGNED + MAC] = token.0.expose().try_into().map_err(|_| not_ours())?;
+        let (signed, mac) = bytes.split_at(SIGNED);
+        hmac::verify(key, signed, mac).map_err(|_| not_ours())?;
+        let (&[version], rest) = signed.split_first_chunk::<1>().ok_or_else(not_ours)?;
+        if version != VERSION {
+            return Err(not_ours());
+        }
+        let (id, rest) = rest.split_first_chunk::<16>().ok_or_else(not_ours)?;
+        let (user, rest) = rest.split_first_chunk::<16>().ok_or_else(not_ours)?;
+        let mut numbers = rest.as_chunks::<8>().0.iter().map(|bytes| u64::from_be_bytes(*bytes));
+        let mut next = || numbers.next().ok_or_else(not_ours);
+        let (credential, issued_at, expires_at) = (next()?, next()?, next()?);
+        // A clock that was set back since makes nothing longer: never more than the lifetime from now.
+        let left = expires_at.saturating_sub(now.wall.0.max(issued_at));
+        Ok(Self {
+            id: *id,
+            user: UserId(*user),
+            credential,
+            issued_at: UnixMillis(issued_at),
+            expires_at: UnixMillis(expires_at),
+            deadline: now.mono.saturating_add(Duration::from_millis(left)),
+        })
+    }
+
+    /// Who it stands for, if it is still good.
+    pub(crate) fn check(&self, snapshot: &Snapshot, now: Now) -> Result<(Principal, Arc<UserName>), Denial> {
+        if now.wall >= self.expires_at || now.mono >= self.deadline {
+            return Err(Denial::session_ended("expired"));
+        }
+        let Some(user) = snapshot.users.get(&self.user) else {
+            return Err(Denial::session_ended("the user was deleted"));
+        };
+        if user.credential != self.credential {
+            return Err(Denial::session_ended("the password was changed"));
+        }
+        if snapshot.revoked.contains_key(&self.id) {
+            return Err(Denial::session_ended("logged out"));
+        }
+        Ok((Principal { user: self.user, role: user.role }, Arc::clone(&user.name)))
+    }
+
+    /// The same session, after its user set a new password in it.
+    pub(crate) fn with_credential(self, credential: u64) -> Self {
+        Self { credential, ..self }
+    }
+
+    /// How long it lasts from `now` on, in whole seconds.
+    pub(crate) fn seconds_left(&self, now: Now) -> u32 {
+        u32::try_from(self.expires_at.0.saturating_sub(now.wall.0) / 1000).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,131 @@
+use keycore_wire::SignatureScheme::{EcdsaP256Sha256, RsaPkcs1Sha256, RsaPssSha256};
+
+use super::*;
+
+fn certificate_verify(context: &[u8], hash: usize) -> Vec<u8> {
+    [&[b' '; 64], context, &[0], &vec![0xab; hash]].concat()
+}
+
+fn server_key_exchange(group: u16, point: &[u8]) -> Vec<u8> {
+    let [high, low] = group.to_be_bytes();
+    let length = u8::try_from(point.len()).unwrap();
+    [&[1; 32], &[2; 24], DOWNGRADE_SENTINEL, &[NAMED_CURVE, high, low, length], point].concat()
+}
+
+fn uncompressed(coordinate: usize) -> Vec<u8> {
+    [&[4], &vec![9; 2 * coordinate][..]].concat()
+}
+
+#[test]
+fn accepts_tls13_server_handshakes() {
+    for hash in [32, 48] {
+        let message = certificate_verify(b"TLS 1.3, server CertificateVerify", hash);
+        for scheme in [EcdsaP256Sha256, RsaPssSha256] {
+            assert_eq!(TlsMessage::parse(&message, scheme), Ok(TlsMessage::Tls13CertificateVerify));
+        }
+        assert_eq!(TlsMessage::parse(&message, RsaPkcs1Sha256), Err(NotTls::Pkcs1InTls13));
+    }
+}
+
+#[test]
+fn accepts_tls12_server_key_exchanges_on_each_group() {
+    for (group, point) in
+        [(23, uncompressed(32)), (24, uncompressed(48)), (25, uncompressed(66)), (29, vec![5; 32])]
+    {
+        for scheme in [EcdsaP256Sha256, RsaPssSha256, RsaPkcs1Sha256] {
+            let message = server_key_exchange(group, &point);
+            assert_eq!(TlsMessage::parse(&message, scheme), Ok(TlsMessage::Tls12ServerKeyExchange));
+        }
+    }
+}
+
+#[test]
+fn refuses_everything_near_a_tls13_handshake() {
+    let good = certificate_verify(CONTEXT, 32);
+    let mut seen = vec![
+        certificate_verify(b"TLS 1.3, client CertificateVerify", 32),
+        certificate_verify(b"TLS 1.3, server CertificateVerifz", 32),
+        certificate_verify(CONTEXT, 0),
+        certificate_verify(CONTEXT, 20),
+        certificate_verify(CONTEXT, 31),
+        certificate_verify(CONTEXT, 33),
+        certificate_verify(CONTEXT, 47),
+        certificate_verify(CONTEXT, 49),
+        certificate_verify(CONTEXT, 64),
+        good[1..].to_vec(),
+        [b" ", &good[..]].concat(),
+        [&good[..], &[0]].concat(),
+        good[..good.len() - 1].to_vec(),
+    ];
+    // Each bit of the fixed part counts.
+    for byte in 0..PADDING + CONTEXT.len() + 1 {
+        let mut flipped = good.clone();
+        flipped[byte] ^= 1;
+        seen.push(flipped);
+    }
+    for message in seen {
+        assert!(TlsMessage::parse(&message, EcdsaP256Sha256).is_err(), "{message:02x?}");
+    }
+}
+
+#[test]
+fn refuses_everything_near_a_tls12_key_exchange() {
+    let good = server_key_exchange(23, &uncompressed(32));
+    let with = |at: usize, value: u8| {
+        let mut changed = good.clone();
+        changed[at] = value;
+        changed
+    };
+    let mut compressed = uncompressed(32);
+    compressed[0] = 2;
+    let mut no_sentinel = good.clone();
+    no_sentinel[56..64].copy_from_slice(b"DOWNGRD\x00");
+    for message in [
+        no_sentinel,
+        with(64, 1),
+        with(64, 2),
+        with(66, 22),
+        with(66, 24),
+        with(67, 64),
+        with(67, 66),
+        server_key_exchange(23, &compressed),
+        server_key_exchange(23, &uncompressed(31)),
+        server_key_exchange(29, &[5; 31]),
+        server_key_exchange(29, &[5; 33]),
+        server_key_exchange(30, &[5; 56]),
+        server_key_exchange(256, &[5; 32]),
+        [&good[..], &[0]].concat(),
+        good[1..].to_vec(),
+        good[..good.len() - 1].to_vec(),
+        good[..68].to_vec(),
+        good[..64].to_vec(),
+    ] {
+        assert!(TlsMessage::parse(&message, EcdsaP256Sha256).is_err(), "{message:02x?}");
+    }
+}
+
+#[test]
+fn refuses_what_else_people_sign() {
+    let token = b"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhZG1pbiJ9".to_vec();
+    let tbs_certificate =
+        [&[0x30u8, 0x82, 0x01, 0x00, 0xa0, 0x03, 0x02, 0x01, 0x02][..], &[0x42; 251]].concat();
+    for message in [
+        vec![],
+        vec![0; 32],
+        vec![0; 48],
+        vec![0; 64],
+        vec![b' '; 64],
+        vec![b' '; 512],
+        token,
+        tbs_certificate,
+    ] {
+        assert_eq!(TlsMessage::parse(&message, EcdsaP256Sha256), Err(NotTls::Unrecognised));
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn never_panics_and_never_takes_chance_bytes(message in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+        proptest::prop_assert!(TlsMessage::parse(&message, EcdsaP256Sha256).is_err());
+    }
+}
