@@ -1,3 +1,46 @@
-//! cargo xtask dev|test|bench.
+//! `cargo xtask dev|test|bench`: builds and runs what a contributor needs, by one command each.
 
-fn main() {}
+mod bench;
+mod cargo;
+mod dev;
+mod error;
+mod process;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds and runs what a contributor needs, by one command each.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds the release binaries and becomes `hsm-proxy dev`: cluster, keys, certificates, engines and proxy.
+    Dev(dev::Dev),
+    /// Runs all tests, or those whose names contain a filter; installs the tools that they need when it may.
+    Test(test::Test),
+    /// Measures work per CPU-second side by side with peers, and writes a report to loadtest/results.
+    Bench(bench::Bench),
+}
+
+fn main() -> ExitCode {
+    let outcome = match &Cli::parse().command {
+        Command::Dev(dev) => dev.run(),
+        Command::Test(test) => test.run(),
+        Command::Bench(bench) => bench.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

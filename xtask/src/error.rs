@@ -1,0 +1,41 @@
+//! What can stop a task.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+/// Why a task could not be done; the message is for the contributor who asked for it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{program} can't be started: {source}")]
+    Start { program: String, source: io::Error },
+    #[error("{what} failed ({status}); its messages are above")]
+    Failed { what: String, status: ExitStatus },
+    #[error("`cargo metadata` gave no {0}")]
+    Metadata(&'static str),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{0} is not installed; the benchmark compares with it (Debian: apt install {0})")]
+    MissingTool(&'static str),
+    #[error("{name} did not serve on {address} within {limit:?}; its messages: {log}")]
+    NotReady { name: String, address: String, limit: Duration, log: String },
+    #[error("{name} ended before the measurement did ({status}); its messages: {log}")]
+    Ended { name: String, status: ExitStatus, log: String },
+    #[error("the benchmark needs two cores of its own, one for the server and one for the client: {0}")]
+    Cores(String),
+    #[error("a round against {name} had {failed} failed handshakes, so its figures mean nothing: {reasons}")]
+    FailedHandshakes { name: String, failed: u64, reasons: String },
+    #[error("hsm-loadtest gave a report that can't be read: {0}")]
+    LoadReport(String),
+    #[error("{0}")]
+    System(#[from] io::Error),
+    #[error("tests failed: {}", .0.join(", "))]
+    Tests(Vec<String>),
+}
+
+impl Error {
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { path: path.into(), source }
+    }
+}

@@ -1,0 +1,120 @@
+//! Other programs: run to their end, or kept while a measurement needs them.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::Error;
+
+/// How long a server may take to end by itself before it is killed.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// Runs a program to its end; it must succeed.
+pub(crate) fn run(mut command: Command, what: &str) -> Result<(), Error> {
+    let status = command.status().map_err(|source| start_error(&command, source))?;
+    if status.success() { Ok(()) } else { Err(Error::Failed { what: what.to_owned(), status }) }
+}
+
+/// Runs a program to its end and gives its standard output; it must succeed.
+pub(crate) fn output_of(mut command: Command) -> Result<String, Error> {
+    let output = command.stderr(Stdio::inherit()).output().map_err(|source| start_error(&command, source))?;
+    if !output.status.success() {
+        return Err(Error::Failed { what: name(&command), status: output.status });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Looks for a program on `PATH`, and in `/usr/sbin`, where servers live.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// A server under measurement. Ended when dropped: first politely, then not.
+pub(crate) struct Server {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts it with its output in the file `log`.
+    pub(crate) fn start(mut command: Command, log: &Path) -> Result<Self, Error> {
+        let file = File::create(log).map_err(Error::file(log))?;
+        let errors = file.try_clone().map_err(Error::file(log))?;
+        command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        let child = command.spawn().map_err(|source| start_error(&command, source))?;
+        Ok(Self { child, log: log.to_owned() })
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// The end of what it said.
+    pub(crate) fn log(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let tail = &text[text.len().saturating_sub(4096)..];
+        String::from_utf8_lossy(tail).trim().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Our own child and not waited for yet, so the pid is still its.
+        let _gone = kill_process(self.pid(), Signal::TERM);
+        let deadline = Instant::now() + ENDING;
+        while Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+fn start_error(command: &Command, source: std::io::Error) -> Error {
+    Error::Start { program: name(command), source }
+}
+
+fn name(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_ends_with_its_guard() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let mut server = Server::start(command, &directory.path().join("log")).unwrap();
+        assert!(server.ended().unwrap().is_none());
+        let pid = server.pid();
+        drop(server);
+        assert!(kill_process(pid, Signal::CONT).is_err(), "it is gone and waited for");
+    }
+
+    #[test]
+    fn a_failure_is_named() {
+        assert!(
+            matches!(run(Command::new("false"), "this"), Err(Error::Failed { what, .. }) if what == "this")
+        );
+        assert!(matches!(run(Command::new("/no/such/program"), "this"), Err(Error::Start { .. })));
+        assert!(find("sh").is_some() && find("no-such-program").is_none());
+    }
+}

@@ -1,0 +1,68 @@
+//! Programs from the system that tests speak to.
+
+use std::process::{Command, Stdio};
+
+use crate::error::Error;
+use crate::process::{find, run};
+
+/// A program, who brings it, and what isn't tested without it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
+    /// Debian's and Ubuntu's package.
+    package: &'static str,
+    pub(crate) tests: &'static str,
+}
+
+/// All that any test asks for.
+pub(crate) const TOOLS: [Tool; 5] = [
+    Tool {
+        program: "curl",
+        package: "curl",
+        tests: "HTTP/1.1 and HTTP/2 through a stock client, failover, streaming",
+    },
+    Tool {
+        program: "openssl",
+        package: "openssl",
+        tests: "certificates before a foreign verifier, TLS before a foreign client, the search for keys",
+    },
+    Tool { program: "nginx", package: "nginx", tests: "a real upstream" },
+    Tool { program: "h2load", package: "nghttp2-client", tests: "HTTP/2 load by a foreign client" },
+    Tool { program: "wrk", package: "wrk", tests: "HTTP/1.1 load by a foreign client" },
+];
+
+/// Those that are not installed.
+pub(crate) fn missing() -> Vec<Tool> {
+    TOOLS.into_iter().filter(|tool| find(tool.program).is_none()).collect()
+}
+
+/// Installs what is missing where that needs no question: as root, with apt. Gives what is still missing.
+pub(crate) fn provide() -> Vec<Tool> {
+    let missing = missing();
+    if missing.is_empty() || !rustix::process::geteuid().is_root() || find("apt-get").is_none() {
+        return missing;
+    }
+    let packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
+    println!("xtask: installing {} for the tests", packages.join(", "));
+    if let Err(error) = install(&packages) {
+        println!("xtask: {error}");
+    }
+    self::missing()
+}
+
+fn install(packages: &[&str]) -> Result<(), Error> {
+    run(apt_get(&["update", "-qq"]), "apt-get update")?;
+    let mut command = apt_get(&["install", "-qq", "--yes", "--no-install-recommends"]);
+    command.args(packages);
+    run(command, "apt-get install")
+}
+
+fn apt_get(arguments: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
