@@ -16,6 +16,8 @@
 pub mod blocking;
 mod endpoint;
 mod error;
+#[cfg(test)]
+mod fake_engine;
 mod fault;
 mod identity;
 mod operation;

@@ -320,6 +320,7 @@ impl Engine {
     /// The connection has to be closed; nothing new is sent on it.
     pub(super) fn condemn(&mut self, fault: Fault) {
         self.ready = false;
+        self.last_error = Some(fault.to_string());
         self.fault.get_or_insert(fault);
         self.wake_writer();
     }
