@@ -1,3 +1,48 @@
-//! hsm: the administrator's command line of an HSM cluster.
+//! `hsm`: the administrator's command line of an HSM cluster. `docs/cli.md` is its manual.
 
-fn main() {}
+mod arguments;
+mod audit;
+mod cert;
+mod cluster;
+mod connection;
+mod crypto;
+mod failure;
+mod file;
+mod key;
+mod key_argument;
+mod login;
+mod output;
+mod password;
+mod private_key;
+mod session;
+mod shell;
+mod user;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Cli, Command};
+use connection::Connection;
+use failure::Failure;
+use output::Answer;
+
+fn main() -> ExitCode {
+    let Cli { connection, output, command } = Cli::parse();
+    output.print(run(connection, command))
+}
+
+fn run(connection: Connection, command: Command) -> Result<Answer, Failure> {
+    match command {
+        Command::Cluster(command) => command.run(&connection),
+        Command::Login => login::log_in(&connection),
+        Command::Logout => login::log_out(&connection),
+        Command::User(command) => command.run(&connection),
+        Command::Key(command) => command.run(&connection),
+        Command::Crypto(command) => command.run(&connection),
+        Command::Cert(command) => command.run(&connection),
+        Command::Audit(command) => command.run(),
+        Command::Completions { shell } => Ok(shell::completions(shell)),
+        Command::Man { directory } => shell::man_pages(&directory),
+    }
+}

@@ -1,0 +1,135 @@
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::audit::AuditCommand;
+use crate::cert::CertCommand;
+use crate::cluster::ClusterCommand;
+use crate::connection::Connection;
+use crate::crypto::CryptoCommand;
+use crate::key::KeyCommand;
+use crate::output::Format;
+use crate::user::UserCommand;
+
+/// Manages an HSM cluster: users, keys, certificates and the audit log.
+///
+/// Passwords are asked for on the terminal, or read from a file or a file descriptor; never from the command line.
+#[derive(Parser)]
+#[command(name = "hsm", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+
+    /// For people, or for programs: {"error_code":0,"data":…} on standard output, also for errors
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Format,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Set up the cluster, or see how its engines are
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Log in and keep the session for the next commands
+    Login,
+    /// End the session that `hsm login` keeps
+    Logout,
+    /// Manage users
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Make, import, find and delete keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Use keys
+    #[command(subcommand)]
+    Crypto(CryptoCommand),
+    /// Make certificates and requests for keys in the engine
+    #[command(subcommand)]
+    Cert(CertCommand),
+    /// Read and verify the audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        directory: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn accepts(line: &str) -> bool {
+        Cli::try_parse_from(line.split(' ')).is_ok()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lines_of_the_manual_parse() {
+        for line in [
+            "hsm cluster init",
+            "hsm cluster activate --admin alice --new-password-file /x",
+            "hsm --engine /a --engine /b cluster info --output json",
+            "hsm login --user alice --password-fd 3",
+            "hsm --user alice user create web --role crypto-user",
+            "hsm user change-password web --new-password-fd 3",
+            "hsm user change-password",
+            "hsm key generate-asymmetric-pair rsa --modulus-size-bits 3072 --label r",
+            "hsm key generate-asymmetric-pair ec --curve p256 --label www --usage tls-server",
+            "hsm key generate-asymmetric-pair ed25519 --label e",
+            "hsm key import --label l --file /x --usage tls-server",
+            "hsm key delete www --yes",
+            "hsm key public id:00112233445566778899aabbccddeeff --out /x",
+            "hsm crypto sign --key www --scheme rsa_pss_rsae_sha256 --data-file -",
+            "hsm cert csr --key www --dns www.example.org --ip ::1 --out x",
+            "hsm cert self-signed --key www --dns localhost",
+            "hsm cert ca-init --key root --cn Root --days 3650 --path-length 1",
+            "hsm cert ca-init --key sub --cn Sub --issuer root.pem --issuer-key root",
+            "hsm cert issue --csr w.csr --issuer sub.pem --issuer-key sub --out w.pem",
+            "hsm cert issue --key www --dns a.org --dns b.org --issuer sub.pem --issuer-key sub",
+            "hsm audit verify --dir /x",
+            "hsm audit tail --count 5",
+            "hsm completions bash",
+        ] {
+            assert!(accepts(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "hsm login --password-file a --password-fd 3",
+            "hsm --password secret login",
+            "hsm user create web --role root",
+            "hsm user create no!name --role admin",
+            "hsm key generate-asymmetric-pair rsa --label r --modulus-size-bits 1024",
+            "hsm key generate-asymmetric-pair ec --label r --curve secp256k1",
+            "hsm cert issue --issuer sub.pem --issuer-key sub",
+            "hsm cert issue --csr a --key b --issuer sub.pem --issuer-key sub",
+            "hsm cert ca-init --key sub --cn Sub --issuer root.pem",
+            "hsm cert csr --key www",
+            "hsm cert csr --key www --dns -bad-",
+            "hsm cert self-signed --key www --dns a.org --days 0",
+            "hsm crypto sign --key www --scheme sha1 --data-file x",
+        ] {
+            assert!(!accepts(line), "{line}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use hsm_certs::{
+    AlternativeName, CaProfile, Certificate, CertificateRequest, Days, DnsName, Issuer, RemoteKey,
+    ServerNames, ServerProfile, Subject, SubjectText, Validity, root_ca, self_signed,
+};
+use keycore_wire::PublicKey;
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::connection::{Connection, LoggedIn};
+use crate::failure::Failure;
+use crate::file::{self, OutputFile};
+use crate::key_argument::KeyArgument;
+use crate::output::Answer;
+
+/// Longest certificate chain or request that is read, in bytes.
+const LONGEST: usize = 256 * 1024;
+
+#[derive(Subcommand)]
+pub(crate) enum CertCommand {
+    /// Make a certificate signing request, for a CA elsewhere or another user's
+    Csr {
+        /// The server's key
+        #[arg(long)]
+        key: KeyArgument,
+        #[command(flatten)]
+        names: Names,
+        #[command(flatten)]
+        subject: SubjectArguments,
+        #[command(flatten)]
+        out: OutputFile,
+    },
+    /// Make a server certificate signed with its own key (usage sign)
+    SelfSigned {
+        /// The server's key
+        #[arg(long)]
+        key: KeyArgument,
+        #[command(flatten)]
+        names: Names,
+        #[command(flatten)]
+        subject: SubjectArguments,
+        /// How long it is valid
+        #[arg(long, default_value = "90")]
+        days: Days,
+        #[command(flatten)]
+        out: OutputFile,
+    },
+    /// Make a CA's certificate: a root, or with --issuer one below another CA
+    CaInit {
+        /// The CA's key (usage sign)
+        #[arg(long)]
+        key: KeyArgument,
+        /// The CA's name
+        #[arg(long, value_name = "NAME")]
+        cn: SubjectText,
+        /// The organization that runs it
+        #[arg(long, value_name = "NAME")]
+        organization: Option<SubjectText>,
+        /// How long it is valid [default: 3650 for a root, 1825 below one]
+        #[arg(long)]
+        days: Option<Days>,
+        /// How many CAs may stand below it [default: no limit for a root, 0 below one]
+        #[arg(long, value_name = "N")]
+        path_length: Option<u8>,
+        /// Certificate of the CA above (a chain if that is not a root)
+        #[arg(long, value_name = "FILE", requires = "issuer_key")]
+        issuer: Option<PathBuf>,
+        /// Key of the CA above
+        #[arg(long, value_name = "KEY", requires = "issuer")]
+        issuer_key: Option<KeyArgument>,
+        #[command(flatten)]
+        out: OutputFile,
+    },
+    /// Make a server certificate signed by a CA of this cluster, with the chain below the root
+    Issue {
+        /// The request to grant
+        #[arg(long, value_name = "FILE", required_unless_present = "key", conflicts_with = "key")]
+        csr: Option<PathBuf>,
+        /// The server's key, if it is yours: no request needed
+        #[arg(long)]
+        key: Option<KeyArgument>,
+        /// The CA's certificate (a chain if it is not a root)
+        #[arg(long, value_name = "FILE")]
+        issuer: PathBuf,
+        /// The CA's key
+        #[arg(long, value_name = "KEY")]
+        issuer_key: KeyArgument,
+        /// A DNS name, instead of those in the request; may be given several times
+        #[arg(long = "dns", value_name = "NAME")]
+        dns: Vec<DnsName>,
+        /// An IP address, instead of those in the request; may be given several times
+        #[arg(long = "ip", value_name = "ADDRESS")]
+        ip: Vec<IpAddr>,
+        #[command(flatten)]
+        subject: SubjectArguments,
+        /// How long it is valid
+        #[arg(long, default_value = "90")]
+        days: Days,
+        #[command(flatten)]
+        out: OutputFile,
+    },
+}
+
+/// What the server is called.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct Names {
+    /// A DNS name of the server, such as www.example.org or *.example.org; may be given several times
+    #[arg(long = "dns", value_name = "NAME")]
+    dns: Vec<DnsName>,
+    /// An IP address of the server; may be given several times
+    #[arg(long = "ip", value_name = "ADDRESS")]
+    ip: Vec<IpAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubjectArguments {
+    /// Common name; clients ignore it
+    #[arg(long, value_name = "NAME")]
+    cn: Option<SubjectText>,
+    /// Organization
+    #[arg(long, value_name = "NAME")]
+    organization: Option<SubjectText>,
+}
+
+impl SubjectArguments {
+    fn to_subject(&self) -> Subject {
+        Subject { common_name: self.cn.clone(), organization: self.organization.clone() }
+    }
+}
+
+impl Names {
+    fn to_names(&self) -> Result<ServerNames, Failure> {
+        server_names(alternatives(&self.dns, &self.ip))
+    }
+}
+
+impl CertCommand {
+    pub(crate) fn run(&self, connection: &Connection) -> Result<Answer, Failure> {
+        match self {
+            Self::Csr { out, .. }
+            | Self::SelfSigned { out, .. }
+            | Self::CaInit { out, .. }
+            | Self::Issue { out, .. } => out.check()?,
+        }
+        match self {
+            Self::Csr { key, names, subject, out } => {
+                let names = names.to_names()?;
+                connection.as_user(|engine| {
+                    let key = load(engine, key)?;
+                    let pem = hsm_certs::request(&key, &subject.to_subject(), &names)?;
+                    out.write("the request", &pem, json!({ "request": pem }))
+                })
+            }
+            Self::SelfSigned { key, names, subject, days, out } => {
+                let profile = ServerProfile {
+                    subject: subject.to_subject(),
+                    ..ServerProfile::new(names.to_names()?, valid_for(*days))
+                };
+                connection.as_user(|engine| answer(out, &self_signed(&load(engine, key)?, &profile)?))
+            }
+            Self::CaInit { key, cn, organization, days, path_length, issuer, issuer_key, out } => {
+                let above = issuer.as_deref().zip(issuer_key.as_ref());
+                let days = match (days, above) {
+                    (Some(days), _) => *days,
+                    (None, None) => Days::new(3650).map_err(hsm_certs::Error::from)?,
+                    (None, Some(_)) => Days::new(1825).map_err(hsm_certs::Error::from)?,
+                };
+                let profile = CaProfile {
+                    organization: organization.clone(),
+                    path_length: path_length.or(above.map(|_| 0)),
+                    ..CaProfile::new(cn.clone(), valid_for(days))
+                };
+                connection.as_user(|engine| answer(out, &make_ca(engine, key, above, &profile)?))
+            }
+            Self::Issue { csr, key, issuer, issuer_key, dns, ip, subject, days, out } => {
+                let request = match csr {
+                    Some(path) => Some(read(path, CertificateRequest::from_pem)?),
+                    None => None,
+                };
+                let profile = granted(request.as_ref(), alternatives(dns, ip), subject, *days)?;
+                connection.as_user(|engine| {
+                    let subject_key = match (&request, key) {
+                        (Some(request), _) => request.subject_key().clone(),
+                        (None, Some(key)) => load(engine, key)?.subject(),
+                        (None, None) => return Err(Failure::Usage("give --csr or --key".to_owned())),
+                    };
+                    let issuer_key = load(engine, issuer_key)?;
+                    let issuer = read(issuer, |pem| Issuer::new(pem, &issuer_key))?;
+                    answer(out, &issuer.issue(&subject_key, &profile)?)
+                })
+            }
+        }
+    }
+}
+
+/// What to certify: the options where they are given, else the request.
+fn granted(
+    request: Option<&CertificateRequest>,
+    mut names: Vec<AlternativeName>,
+    subject: &SubjectArguments,
+    days: Days,
+) -> Result<ServerProfile, Failure> {
+    let mut subject = subject.to_subject();
+    if let Some(request) = request {
+        if names.is_empty() {
+            names = request.names().to_vec();
+        }
+        subject.common_name = subject.common_name.or_else(|| request.subject().common_name.clone());
+        subject.organization = subject.organization.or_else(|| request.subject().organization.clone());
+    }
+    if names.is_empty() {
+        return Err(Failure::Usage("there is no name to certify: give --dns or --ip".to_owned()));
+    }
+    Ok(ServerProfile { subject, ..ServerProfile::new(server_names(names)?, valid_for(days)) })
+}
+
+fn make_ca(
+    engine: &LoggedIn,
+    key: &KeyArgument,
+    above: Option<(&Path, &KeyArgument)>,
+    profile: &CaProfile,
+) -> Result<Certificate, Failure> {
+    let key = load(engine, key)?;
+    let Some((issuer, issuer_key)) = above else { return Ok(root_ca(&key, profile)?) };
+    let issuer_key = load(engine, issuer_key)?;
+    let issuer = read(issuer, |pem| Issuer::new(pem, &issuer_key))?;
+    Ok(issuer.intermediate_ca(&key.subject(), profile)?)
+}
+
+fn load<'a>(engine: &'a LoggedIn, key: &KeyArgument) -> Result<RemoteKey<'a>, Failure> {
+    let reply = engine.call(&PublicKey { key: key.0.clone() })?;
+    Ok(RemoteKey::new(reply, &engine.client)?)
+}
+
+/// Reads a file; if its content is bad, the failure names the file.
+fn read<T>(path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, hsm_certs::Error>) -> Result<T, Failure> {
+    parse(&file::read(path, LONGEST)?).map_err(|error| match Failure::from(error) {
+        Failure::Certificate(error) => {
+            Failure::Content { path: path.to_owned(), problem: error.to_string(), advice: None }
+        }
+        other => other,
+    })
+}
+
+fn answer(out: &OutputFile, certificate: &Certificate) -> Result<Answer, Failure> {
+    let pem = certificate.chain_pem();
+    out.write("the certificate", &pem, json!({ "certificate": pem }))
+}
+
+fn alternatives(dns: &[DnsName], ip: &[IpAddr]) -> Vec<AlternativeName> {
+    let dns = dns.iter().cloned().map(AlternativeName::Dns);
+    dns.chain(ip.iter().copied().map(AlternativeName::Ip)).collect()
+}
+
+fn server_names(names: Vec<AlternativeName>) -> Result<ServerNames, Failure> {
+    ServerNames::new(names).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+fn valid_for(days: Days) -> Validity {
+    Validity::starting(OffsetDateTime::now_utc(), days)
+}

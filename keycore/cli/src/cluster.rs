@@ -1,0 +1,158 @@
+use clap::Subcommand;
+use keycore_client::blocking::Client;
+use keycore_client::{Endpoint, Error};
+use keycore_wire::{ActivateCluster, ClusterInfo, ClusterStatus, InitializeCluster, UserName};
+use serde_json::{Value, json};
+
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::output::{Answer, table, timestamp};
+use crate::password::NewPassword;
+
+#[derive(Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Make the cluster key of an empty cluster; once, without a login
+    Init,
+    /// Make the first admin of an initialized cluster; once, without a login
+    Activate {
+        /// The first admin's name
+        #[arg(long, value_name = "NAME", default_value = "admin")]
+        admin: UserName,
+        #[command(flatten)]
+        password: NewPassword,
+    },
+    /// Ask every engine how it is; without a login
+    Info,
+}
+
+impl ClusterCommand {
+    pub(crate) fn run(&self, connection: &Connection) -> Result<Answer, Failure> {
+        match self {
+            Self::Init => {
+                let status = connection.connect()?.call(&InitializeCluster)?;
+                Ok(Answer::new(
+                    format!(
+                        "{} is initialized; next: hsm cluster activate --admin NAME\n\
+                         Keep the engine's unseal secret safe: without it every key is lost.",
+                        named(&status)
+                    ),
+                    view(&status),
+                ))
+            }
+            Self::Activate { admin, password } => {
+                let mut client = connection.connect()?;
+                let password = password.read(admin.as_str())?;
+                let status = client.call(&ActivateCluster { admin: admin.clone(), password })?;
+                Ok(Answer::new(
+                    format!(
+                        "{} is active, {admin} is its first admin; next: hsm login --user {admin}",
+                        named(&status)
+                    ),
+                    view(&status),
+                ))
+            }
+            Self::Info => info(connection),
+        }
+    }
+}
+
+/// Asks all engines at once, so that a dead one costs its timeout only once.
+fn info(connection: &Connection) -> Result<Answer, Failure> {
+    let endpoints = connection.endpoints()?;
+    let timeout = connection.timeout();
+    let ask =
+        |endpoint: &Endpoint| Client::connect(core::slice::from_ref(endpoint), timeout)?.call(&ClusterInfo);
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let asked: Vec<_> = endpoints.iter().map(|endpoint| scope.spawn(move || ask(endpoint))).collect();
+        asked.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::DeadlineExceeded))).collect()
+    });
+    let rows: Vec<_> =
+        endpoints.iter().zip(&answers).map(|(endpoint, answer)| row(endpoint, answer)).collect();
+    let engines: Vec<_> = endpoints
+        .iter()
+        .zip(&answers)
+        .map(|(endpoint, answer)| {
+            let mut engine = match answer {
+                Ok(status) => view(status),
+                Err(error) => json!({ "error": reason(error) }),
+            };
+            engine["engine"] = endpoint.to_string().into();
+            engine["reachable"] = answer.is_ok().into();
+            engine
+        })
+        .collect();
+    let head = ["ENGINE", "STATE", "REPLICA", "PID", "VERSION", "STARTED", "REVISION", "USERS", "KEYS"];
+    let mut text = table(head, &rows);
+    for (endpoint, answer) in endpoints.iter().zip(&answers) {
+        if let Err(error) = answer {
+            text.push_str(&format!("\nunreachable: {endpoint}: {}", reason(error)));
+        }
+    }
+    let mut clusters: Vec<_> = answers.iter().flatten().filter_map(|status| status.cluster).collect();
+    clusters.sort_unstable();
+    clusters.dedup();
+    if clusters.len() > 1 {
+        text.push_str("\nthese engines belong to different clusters");
+    }
+    if answers.iter().all(Result::is_err) {
+        // The table says nothing that the errors don't.
+        let failures = answers.into_iter().filter_map(Result::err).flat_map(|error| match error {
+            Error::NoEngine { engines } => engines,
+            _ => Vec::new(),
+        });
+        return Err(Failure::Engine(Error::NoEngine { engines: failures.collect() }));
+    }
+    let cluster = clusters.first().map(ToString::to_string);
+    Ok(Answer::new(text, json!({ "cluster": cluster, "engines": engines })))
+}
+
+fn row(endpoint: &Endpoint, answer: &Result<ClusterStatus, Error>) -> [String; 9] {
+    match answer {
+        Ok(status) => [
+            endpoint.to_string(),
+            status.state.name().to_owned(),
+            status.replica.to_string(),
+            status.pid.to_string(),
+            status.version.clone(),
+            timestamp(status.started_at),
+            status.revision.to_string(),
+            status.users.to_string(),
+            status.keys.to_string(),
+        ],
+        Err(_) => {
+            let mut row = core::array::from_fn(|_| "-".to_owned());
+            row[0] = endpoint.to_string();
+            row[1] = "unreachable".to_owned();
+            row
+        }
+    }
+}
+
+/// Of one engine, whose name is known already, only what went wrong.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::NoEngine { engines } => match &engines[..] {
+            [failure] => failure.reason.clone(),
+            _ => error.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+fn named(status: &ClusterStatus) -> String {
+    status.cluster.map_or_else(|| "the cluster".to_owned(), |cluster| format!("cluster {cluster}"))
+}
+
+fn view(status: &ClusterStatus) -> Value {
+    json!({
+        "cluster": status.cluster.map(|cluster| cluster.to_string()),
+        "state": status.state.name(),
+        "replica": status.replica,
+        "pid": status.pid,
+        "version": status.version,
+        "started_at": timestamp(status.started_at),
+        "revision": status.revision,
+        "users": status.users,
+        "keys": status.keys,
+    })
+}

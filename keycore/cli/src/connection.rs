@@ -1,0 +1,181 @@
+//! The way to the engines: which, and as whom.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use keycore_client::blocking::Client;
+use keycore_client::{Endpoint, Identity};
+use keycore_wire::{Logout, Operation, Secret, UserName};
+
+use crate::failure::Failure;
+use crate::password;
+use crate::session::{Session, Sessions};
+
+/// Where engines listen unless told otherwise.
+const SOCKET_DIRECTORY: &str = "/run/hsm-engine";
+
+/// Options of every command: which engines, and as whom.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connection {
+    /// Socket of an engine; may be given several times, the first one that answers is used [default: those in
+    /// $HSM_ENGINES, separated by colons, or /run/hsm-engine/*.sock]
+    #[arg(long = "engine", global = true, value_name = "SOCKET")]
+    engines: Vec<PathBuf>,
+
+    /// Who to log in as [default: whoever `hsm login` logged in]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) user: Option<UserName>,
+
+    /// File with the password, readable by its owner only
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "password_fd")]
+    password_file: Option<PathBuf>,
+
+    /// Open file descriptor to read the password from
+    #[arg(long, global = true, value_name = "N")]
+    password_fd: Option<u32>,
+
+    /// Longest wait for an answer
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "30",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+/// A logged-in connection.
+pub(crate) struct LoggedIn {
+    /// In a cell because rcgen signs through shared references.
+    pub(crate) client: RefCell<Client>,
+    /// Who, as far as it is known on this side.
+    pub(crate) user: UserName,
+}
+
+impl LoggedIn {
+    /// Asks the engine.
+    pub(crate) fn call<T: Operation>(&self, operation: &T) -> Result<T::Reply, Failure> {
+        Ok(self.client.borrow_mut().call(operation)?)
+    }
+}
+
+impl Connection {
+    /// The engines, in the order in which they are tried; never none.
+    pub(crate) fn endpoints(&self) -> Result<Vec<Endpoint>, Failure> {
+        let listed = std::env::var_os("HSM_ENGINES").unwrap_or_default();
+        let sockets: Vec<PathBuf> = if !self.engines.is_empty() {
+            self.engines.clone()
+        } else if !listed.is_empty() {
+            std::env::split_paths(&listed).filter(|path| !path.as_os_str().is_empty()).collect()
+        } else {
+            sockets_in(Path::new(SOCKET_DIRECTORY))
+        };
+        if sockets.is_empty() {
+            return Err(Failure::Engine(keycore_client::Error::NoEngine { engines: Vec::new() }));
+        }
+        Ok(sockets.into_iter().map(Endpoint::Unix).collect())
+    }
+
+    /// Longest wait for an answer.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+
+    /// Connects to the first engine that answers, without a login.
+    pub(crate) fn connect(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(&self.endpoints()?, self.timeout())?)
+    }
+
+    /// Runs a command as the user that the options, the session of `hsm login` or the terminal tell. A session that
+    /// was made for this command alone is ended behind it.
+    pub(crate) fn as_user<T>(&self, run: impl FnOnce(&LoggedIn) -> Result<T, Failure>) -> Result<T, Failure> {
+        let mut client = self.connect()?;
+        let password = self.given_password()?;
+        let session = if password.is_none() { self.session(&client)? } else { None };
+        let (user, identity, kept) = match session {
+            Some(Session { user, token, .. }) => (user, Identity::with_token(token), true),
+            None => {
+                let user = self.require_user()?;
+                let password = match password {
+                    Some(password) => password,
+                    None => self.ask_password(&user)?,
+                };
+                (user.clone(), Identity::with_password(user, password), false)
+            }
+        };
+        client.login(&identity)?;
+        let logged_in = LoggedIn { client: RefCell::new(client), user };
+        let outcome = run(&logged_in);
+        let lost = outcome.as_ref().is_err_and(|failure| failure.is_lost_connection());
+        if !kept && !lost {
+            // The session ends by itself as well; the command's own outcome counts.
+            let _ = logged_in.call(&Logout);
+        }
+        outcome
+    }
+
+    /// The password of `--user` from wherever it is to come, the terminal last.
+    pub(crate) fn password(&self, user: &UserName) -> Result<Secret, Failure> {
+        match self.given_password()? {
+            Some(password) => Ok(password),
+            None => self.ask_password(user),
+        }
+    }
+
+    /// The session that `hsm login` kept for this cluster.
+    pub(crate) fn session(&self, client: &Client) -> Result<Option<Session>, Failure> {
+        match (Sessions::of_this_user(), client.hello().cluster) {
+            (Some(sessions), Some(cluster)) => sessions.find(cluster, self.user.as_ref()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Who, if there is no session to tell.
+    pub(crate) fn require_user(&self) -> Result<UserName, Failure> {
+        self.user.clone().ok_or_else(|| Failure::NotLoggedIn {
+            what: "nobody is logged in".to_owned(),
+            advice: "say who with --user NAME, or log in first: hsm login --user NAME".to_owned(),
+        })
+    }
+
+    fn given_password(&self) -> Result<Option<Secret>, Failure> {
+        match password::given(self.password_file.as_deref(), self.password_fd)? {
+            Some(password) => Ok(Some(password)),
+            None => password::credential(),
+        }
+    }
+
+    fn ask_password(&self, user: &UserName) -> Result<Secret, Failure> {
+        password::ask(&format!("Password of {user}: "))
+    }
+}
+
+/// The engines' sockets in a directory, by name.
+fn sockets_in(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut sockets: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sock"))
+        .collect();
+    sockets.sort_unstable();
+    sockets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_found_by_their_names() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["engine-1.sock", "engine-0.sock", "engine-0.pid"] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        let names: Vec<_> = sockets_in(directory.path())
+            .into_iter()
+            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["engine-0.sock", "engine-1.sock"]);
+        assert!(sockets_in(&directory.path().join("none")).is_empty());
+    }
+}

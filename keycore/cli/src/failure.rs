@@ -1,0 +1,236 @@
+//! Why a command failed: exit code, sentence, and what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use keycore_client::Error as ClientError;
+use keycore_wire::{Blame, Refusal, RefusalCode};
+use serde_json::{Value, json};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The engines, or the way to them.
+    #[error(transparent)]
+    Engine(#[from] ClientError),
+    /// No certificate or request was made.
+    #[error(transparent)]
+    Certificate(hsm_certs::Error),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] keycore_audit::VerifyError),
+    /// The arguments don't go together, as far as clap can't know.
+    #[error("{0}")]
+    Usage(String),
+    /// There is nobody to log in as, or no password to be had.
+    #[error("{what}")]
+    NotLoggedIn { what: String, advice: String },
+    /// A file or directory with secrets is open to others.
+    #[error("{} {problem}", .path.display())]
+    Exposed { path: PathBuf, problem: String, advice: String },
+    /// A file's content is not what it should be.
+    #[error("{}: {problem}", .path.display())]
+    Content { path: PathBuf, problem: String, advice: Option<String> },
+    /// A file can't be read.
+    #[error("can't read {}: {source}", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// A file can't be written.
+    #[error("can't write {}: {source}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
+    /// The file to be written is there already.
+    #[error("{} exists already and was left alone", .path.display())]
+    Exists { path: PathBuf },
+    /// A question was answered with no, or could not be asked.
+    #[error("{what}: nothing was done")]
+    Declined { what: &'static str, advice: Option<&'static str> },
+    /// The system's random generator failed.
+    #[error("the system gives no random numbers")]
+    NoRandom,
+}
+
+impl Failure {
+    /// Exit code: refused for the content, or declined.
+    pub(crate) const REFUSED: u8 = 1;
+    /// Exit code: wrong arguments (clap's own as well).
+    pub(crate) const USAGE: u8 = 2;
+    /// Exit code: the content of a file is bad (EX_DATAERR).
+    pub(crate) const DATA: u8 = 65;
+    /// Exit code: a file can't be read (EX_NOINPUT).
+    pub(crate) const READ: u8 = 66;
+    /// Exit code: no engine answers (EX_UNAVAILABLE).
+    pub(crate) const NO_ENGINE: u8 = 69;
+    /// Exit code: a fault of hsm or of the engine (EX_SOFTWARE).
+    pub(crate) const FAULT: u8 = 70;
+    /// Exit code: a file can't be written (EX_CANTCREAT).
+    pub(crate) const WRITE: u8 = 73;
+    /// Exit code: try again later, after a look (EX_TEMPFAIL).
+    pub(crate) const LATER: u8 = 75;
+    /// Exit code: not logged in, or not permitted (EX_NOPERM).
+    pub(crate) const PERMISSION: u8 = 77;
+
+    /// The code that the process exits with: the table in `docs/cli.md`.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Engine(error) => engine_exit_code(error),
+            Self::Audit(_) | Self::Certificate(_) | Self::Content { .. } => Self::DATA,
+            Self::Usage(_) => Self::USAGE,
+            Self::NotLoggedIn { .. } | Self::Exposed { .. } => Self::PERMISSION,
+            Self::Read { .. } => Self::READ,
+            Self::Write { .. } | Self::Exists { .. } => Self::WRITE,
+            Self::Declined { .. } => Self::REFUSED,
+            Self::NoRandom => Self::FAULT,
+        }
+    }
+
+    /// For people: what and where, then what to do.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("hsm: {self}\n");
+        if let Some(advice) = self.advice() {
+            text.push_str(&format!("     {advice}\n"));
+        }
+        text
+    }
+
+    /// For programs: `error_code` is the exit code; a refusal of the engine comes with its own code and name.
+    pub(crate) fn json(&self) -> Value {
+        let mut answer = json!({ "error_code": self.exit_code(), "data": self.to_string() });
+        if let Some(advice) = self.advice() {
+            answer["advice"] = advice.into();
+        }
+        if let Some(Refusal { code, .. }) = self.refusal() {
+            answer["refusal"] = json!({ "code": code.code(), "name": code.name() });
+        }
+        answer
+    }
+
+    /// What the engine said, if it was the engine.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Engine(ClientError::Refused(refusal) | ClientError::Login(refusal)) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// Whether asking the engine for anything more would only take long.
+    pub(crate) fn is_lost_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Engine(
+                ClientError::NoEngine { .. }
+                    | ClientError::DeadlineExceeded
+                    | ClientError::OutcomeUnknown { .. }
+            )
+        )
+    }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Engine(error) => engine_advice(error).map(str::to_owned),
+            Self::NotLoggedIn { advice, .. } | Self::Exposed { advice, .. } => Some(advice.clone()),
+            Self::Content { advice, .. } => advice.clone(),
+            Self::Exists { .. } => Some("give --force to replace it".to_owned()),
+            Self::Declined { advice, .. } => advice.map(str::to_owned),
+            Self::Certificate(hsm_certs::Error::TlsBound { .. }) => Some(
+                "see hsm cert csr and hsm cert issue, or hsm key generate-asymmetric-pair --usage sign"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl From<hsm_certs::Error> for Failure {
+    fn from(error: hsm_certs::Error) -> Self {
+        match error {
+            hsm_certs::Error::Engine(error) => Self::Engine(error),
+            error => Self::Certificate(error),
+        }
+    }
+}
+
+fn engine_exit_code(error: &ClientError) -> u8 {
+    match error {
+        ClientError::Refused(refusal) | ClientError::Login(refusal) => match refusal.code.blame() {
+            Blame::Content => Failure::REFUSED,
+            Blame::Credentials => Failure::PERMISSION,
+            Blame::Engine if refusal.code.is_worth_retrying() && refusal.code != RefusalCode::Internal => {
+                Failure::LATER
+            }
+            Blame::Engine | Blame::Request => Failure::FAULT,
+        },
+        ClientError::Identity(_) => Failure::PERMISSION,
+        ClientError::NoEngine { .. } => Failure::NO_ENGINE,
+        ClientError::DeadlineExceeded | ClientError::OutcomeUnknown { .. } => Failure::LATER,
+        ClientError::TooLarge { .. } => Failure::DATA,
+        _ => Failure::FAULT,
+    }
+}
+
+fn engine_advice(error: &ClientError) -> Option<&'static str> {
+    let refusal = match error {
+        ClientError::Refused(refusal) | ClientError::Login(refusal) => refusal,
+        ClientError::NoEngine { .. } => {
+            return Some(
+                "is hsm-engine running, and may you open its socket? Say where with --engine SOCKET",
+            );
+        }
+        ClientError::DeadlineExceeded => {
+            return Some("the engine may be overloaded: try again, or raise --timeout");
+        }
+        _ => return None,
+    };
+    Some(match refusal.code {
+        RefusalCode::BadCredentials => "check user name and password; too many wrong ones lock the account",
+        RefusalCode::AccountLocked => {
+            "an admin unlocks it with a new password: hsm user change-password NAME"
+        }
+        RefusalCode::NotLoggedIn | RefusalCode::SessionEnded => "log in again: hsm login --user NAME",
+        RefusalCode::PermissionDenied => {
+            "admins manage users, crypto users have keys: is this the right --user? See hsm user list"
+        }
+        RefusalCode::NotFound => {
+            "only your own keys are found: see hsm key list, and hsm user list for users"
+        }
+        RefusalCode::WrongClusterState => "see hsm cluster info; first comes hsm cluster init, then activate",
+        RefusalCode::NotATlsHandshake => {
+            "a key of usage tls-server signs TLS handshakes and its own CSR; make one with --usage sign for this"
+        }
+        RefusalCode::OwnsKeys => "log in as that user and delete them: hsm key list, hsm key delete",
+        RefusalCode::LastAdmin => "make another admin first: hsm user create NAME --role admin",
+        RefusalCode::Internal => "the engine's own log says more",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: RefusalCode) -> Failure {
+        Failure::Engine(ClientError::Refused(Refusal::new(code, "why")))
+    }
+
+    #[test]
+    fn exit_codes_say_who_has_to_act() {
+        for (failure, code) in [
+            (refused(RefusalCode::NotFound), 1),
+            (refused(RefusalCode::PermissionDenied), 77),
+            (refused(RefusalCode::Overloaded), 75),
+            (refused(RefusalCode::Internal), 70),
+            (refused(RefusalCode::Malformed), 70),
+            (Failure::Engine(ClientError::NoEngine { engines: Vec::new() }), 69),
+            (Failure::Usage(String::new()), 2),
+        ] {
+            assert_eq!(failure.exit_code(), code, "{failure}");
+        }
+    }
+
+    #[test]
+    fn programs_get_the_refusal_and_people_the_advice() {
+        let failure = refused(RefusalCode::NotFound);
+        let json = failure.json();
+        assert_eq!((&json["error_code"], &json["refusal"]["code"]), (&json!(1), &json!(64)));
+        assert_eq!(json["refusal"]["name"], "NotFound");
+        assert!(failure.text().starts_with("hsm: the engine refused: why\n     only your own keys"));
+    }
+}

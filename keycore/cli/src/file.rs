@@ -1,0 +1,116 @@
+//! Files that commands write and read.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+use crate::output::Answer;
+
+/// Where public output goes: certificates, requests, public keys, signatures.
+#[derive(Debug, Args)]
+pub(crate) struct OutputFile {
+    /// File to write; without it, it is printed
+    #[arg(long = "out", value_name = "FILE")]
+    out: Option<PathBuf>,
+
+    /// Replace the file if it exists
+    #[arg(long, requires = "out")]
+    force: bool,
+}
+
+impl OutputFile {
+    /// Fails early if the file is there, before the engine has done any work for it.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match &self.out {
+            Some(path) if !self.force && path.symlink_metadata().is_ok() => {
+                Err(Failure::Exists { path: path.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes `content`, or answers with it. `what` names it, `data` gains its text and its path.
+    pub(crate) fn write(&self, what: &str, content: &str, mut data: Value) -> Result<Answer, Failure> {
+        let Some(path) = &self.out else { return Ok(Answer::new(content, data)) };
+        write(path, content.as_bytes(), 0o644, self.force)?;
+        data["file"] = json!(path);
+        Ok(Answer::new(format!("wrote {what} to {}", path.display()), data))
+    }
+}
+
+/// Writes a file in one step: whoever opens it sees all of it or none.
+pub(crate) fn write(path: &Path, content: &[u8], mode: u32, replace: bool) -> Result<(), Failure> {
+    let failed = |source| Failure::Write { path: path.to_owned(), source };
+    let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
+    let mut temporary = name.to_owned();
+    temporary.push(format!(".{}.new", std::process::id()));
+    let temporary = path.with_file_name(temporary);
+    let written = create(&temporary, content, mode).and_then(|()| {
+        if replace { std::fs::rename(&temporary, path) } else { std::fs::hard_link(&temporary, path) }
+    });
+    // After a rename it is gone; after anything else it must not stay.
+    let _ = std::fs::remove_file(&temporary);
+    written.map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => Failure::Exists { path: path.to_owned() },
+        _ => failed(source),
+    })
+}
+
+/// Reads a whole file of at most `limit` bytes; `-` is standard input.
+pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
+    read_secret(path, limit).map(|mut bytes| core::mem::take(&mut *bytes))
+}
+
+/// The same for a secret: no copy of it is left in freed memory.
+pub(crate) fn read_secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = |source| Failure::Read { path: path.to_owned(), source };
+    let file = if path == Path::new("-") {
+        // A duplicate, because std's own standard input keeps a buffer.
+        io::stdin().as_fd().try_clone_to_owned().map(File::from)
+    } else {
+        File::open(path)
+    };
+    // One allocation that is long enough from the start.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 2));
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.map_err(failed)?.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > limit {
+        return Err(Failure::Content {
+            path: path.to_owned(),
+            problem: format!("longer than {limit} bytes"),
+            advice: None,
+        });
+    }
+    Ok(bytes)
+}
+
+fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_only_when_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        write(&path, b"one", 0o600, false).unwrap();
+        assert!(matches!(write(&path, b"two", 0o600, false), Err(Failure::Exists { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        write(&path, b"two", 0o600, true).unwrap();
+        assert_eq!(read(&path, 3).unwrap(), b"two");
+        assert!(matches!(read(&path, 2), Err(Failure::Content { .. })));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+}

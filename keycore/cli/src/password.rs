@@ -1,0 +1,196 @@
+//! Passwords: from the terminal, a file, a file descriptor or systemd's credentials. Never from arguments or the
+//! environment, where others see them.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use keycore_wire::{MAX_PASSWORD, MIN_PASSWORD, Secret};
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+
+/// Longest password file, in bytes.
+const LONGEST: usize = 1024;
+
+/// Where the password of a new user, or the new one of a user, comes from.
+#[derive(Debug, Args)]
+pub(crate) struct NewPassword {
+    /// File with the new password, readable by its owner only; without it, it is asked for twice
+    #[arg(long = "new-password-file", value_name = "FILE", conflicts_with = "new_password_fd")]
+    new_password_file: Option<PathBuf>,
+
+    /// Open file descriptor to read the new password from
+    #[arg(long = "new-password-fd", value_name = "N")]
+    new_password_fd: Option<u32>,
+}
+
+impl NewPassword {
+    /// Reads it, or asks for it twice.
+    pub(crate) fn read(&self, whose: &str) -> Result<Secret, Failure> {
+        let password = match given(self.new_password_file.as_deref(), self.new_password_fd)? {
+            Some(password) => password,
+            None => ask_twice(whose)?,
+        };
+        let length = password.expose().len();
+        if (MIN_PASSWORD..=MAX_PASSWORD).contains(&length) {
+            Ok(password)
+        } else {
+            Err(Failure::Usage(format!(
+                "a password has {MIN_PASSWORD} to {MAX_PASSWORD} bytes, not {length}"
+            )))
+        }
+    }
+}
+
+/// The password in a file or behind a file descriptor, if either is named.
+pub(crate) fn given(file: Option<&Path>, fd: Option<u32>) -> Result<Option<Secret>, Failure> {
+    match (file, fd) {
+        (Some(path), _) => from_file(path).map(Some),
+        (None, Some(fd)) => from_fd(fd).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The password in systemd's credentials (`LoadCredential=hsm-password:…`), if there is one.
+pub(crate) fn credential() -> Result<Option<Secret>, Failure> {
+    let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
+    let path = Path::new(&directory).join("hsm-password");
+    if path.exists() { from_file(&path).map(Some) } else { Ok(None) }
+}
+
+/// Asks on the terminal. A refusal if there is nobody to see the question.
+pub(crate) fn ask(question: &str) -> Result<Secret, Failure> {
+    let nobody = || Failure::NotLoggedIn {
+        what: "no password is given, and there is no terminal to ask on".to_owned(),
+        advice: "give one with --password-file or --password-fd, or log in first: hsm login --user NAME"
+            .to_owned(),
+    };
+    if !io::stderr().is_terminal() {
+        return Err(nobody());
+    }
+    let answer = rpassword::prompt_password(question).map_err(|_| nobody())?;
+    Ok(Secret::new(answer.into_bytes()))
+}
+
+fn ask_twice(whose: &str) -> Result<Secret, Failure> {
+    let no_new_password = |failure| match failure {
+        Failure::NotLoggedIn { what, .. } => Failure::NotLoggedIn {
+            what,
+            advice: "give the new password with --new-password-file or --new-password-fd".to_owned(),
+        },
+        other => other,
+    };
+    let first = ask(&format!("New password of {whose}: ")).map_err(no_new_password)?;
+    let second = ask("Once more: ").map_err(no_new_password)?;
+    if first.expose() == second.expose() {
+        Ok(first)
+    } else {
+        Err(Failure::Usage("the two passwords differ; nothing was done".to_owned()))
+    }
+}
+
+/// Reads a password file that only its owner may read (or root's group, as systemd's credentials are).
+fn from_file(path: &Path) -> Result<Secret, Failure> {
+    let read = |source| Failure::Read { path: path.to_owned(), source };
+    // Without O_NONBLOCK, a FIFO at that path would hang the program.
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(read)?;
+    let metadata = file.metadata().map_err(read)?;
+    if !metadata.is_file() {
+        return Err(Failure::Content {
+            path: path.to_owned(),
+            problem: "a password file must be a regular file".to_owned(),
+            advice: Some("for a pipe use --password-fd".to_owned()),
+        });
+    }
+    let forbidden = if metadata.uid() == 0 && metadata.gid() == 0 { 0o037 } else { 0o077 };
+    if metadata.mode() & forbidden != 0 {
+        return Err(Failure::Exposed {
+            path: path.to_owned(),
+            problem: format!("holds a password and has mode {:04o}", metadata.mode() & 0o7777),
+            advice: format!("only its owner may read it: chmod 600 {}", path.display()),
+        });
+    }
+    from_reader(file, path)
+}
+
+/// Reads until the end of what is open under this number.
+fn from_fd(fd: u32) -> Result<Secret, Failure> {
+    let path = PathBuf::from(format!("/proc/self/fd/{fd}"));
+    let file = File::open(&path).map_err(|source| Failure::Read { path: path.clone(), source })?;
+    from_reader(file, &path)
+}
+
+/// One newline at the end is not part of the password.
+fn from_reader(reader: impl Read, path: &Path) -> Result<Secret, Failure> {
+    // One allocation, so that no copy is left in freed memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 2));
+    reader
+        .take(LONGEST as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| Failure::Read { path: path.to_owned(), source })?;
+    let too_long = bytes.len() > LONGEST;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    if too_long || bytes.is_empty() {
+        return Err(Failure::Content {
+            path: path.to_owned(),
+            problem: format!("a password has 1 to {LONGEST} bytes"),
+            advice: None,
+        });
+    }
+    Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(content: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn one_newline_is_cut_off() {
+        let (_directory, path) = file(b"two words\n\n", 0o600);
+        assert_eq!(from_file(&path).unwrap().expose(), b"two words\n");
+    }
+
+    #[test]
+    fn files_that_others_read_are_refused() {
+        for mode in [0o644, 0o604, 0o666] {
+            let (_directory, path) = file(b"password", mode);
+            let failure = from_file(&path).unwrap_err();
+            assert_eq!(failure.exit_code(), Failure::PERMISSION);
+            assert!(failure.text().contains("chmod 600"), "{}", failure.text());
+        }
+    }
+
+    #[test]
+    fn what_is_no_password_is_refused() {
+        for content in [&b""[..], b"\n", &[b'x'; LONGEST + 1]] {
+            let (_directory, path) = file(content, 0o600);
+            assert!(from_file(&path).is_err(), "{} bytes", content.len());
+        }
+        let directory = tempfile::tempdir().unwrap();
+        assert!(from_file(directory.path()).is_err(), "a directory");
+        assert_eq!(from_file(&directory.path().join("none")).unwrap_err().exit_code(), Failure::READ);
+    }
+
+    #[test]
+    fn new_passwords_have_a_length() {
+        let (_directory, path) = file(b"short", 0o600);
+        let new = NewPassword { new_password_file: Some(path), new_password_fd: None };
+        assert_eq!(new.read("x").unwrap_err().exit_code(), Failure::USAGE);
+    }
+}

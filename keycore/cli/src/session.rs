@@ -1,0 +1,205 @@
+//! The session that `hsm login` keeps for the next commands: one file for each user and cluster.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use data_encoding::BASE64;
+use keycore_wire::{ClusterId, Secret, SessionGrant, SessionToken, UserName};
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::failure::Failure;
+use crate::file;
+
+/// Longest session file that is read, in bytes.
+const LONGEST: u64 = 4096;
+
+/// A directory of sessions, private to the user of this machine who runs hsm.
+pub(crate) struct Sessions {
+    directory: PathBuf,
+}
+
+/// A login that is kept.
+pub(crate) struct Session {
+    pub(crate) user: UserName,
+    pub(crate) token: SessionToken,
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    user: UserName,
+    /// By this machine's clock, in seconds since 1970.
+    expires_at: u64,
+    token: String,
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.token.zeroize();
+    }
+}
+
+impl Sessions {
+    /// Where sessions are kept: `$XDG_RUNTIME_DIR/hsm`, which is memory and ends with the login to this machine;
+    /// without it `$XDG_STATE_HOME/hsm` or `~/.local/state/hsm`.
+    pub(crate) fn of_this_user() -> Option<Self> {
+        let absolute =
+            |name| std::env::var_os(name).map(PathBuf::from).filter(|directory| directory.is_absolute());
+        let base = absolute("XDG_RUNTIME_DIR")
+            .or_else(|| absolute("XDG_STATE_HOME"))
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+        Some(Self { directory: base.join("hsm") })
+    }
+
+    /// Keeps a login.
+    pub(crate) fn keep(
+        &self,
+        cluster: ClusterId,
+        user: &UserName,
+        grant: &SessionGrant,
+    ) -> Result<(), Failure> {
+        self.make_directory()?;
+        let stored = Stored {
+            user: user.clone(),
+            expires_at: now() + u64::from(grant.lifetime_secs),
+            token: BASE64.encode(grant.token.0.expose()),
+        };
+        // Longer than any content, so that it is not moved while it grows.
+        let mut content = Zeroizing::new(Vec::with_capacity(LONGEST as usize));
+        let path = self.path(cluster, user);
+        serde_json::to_writer(&mut *content, &stored)
+            .map_err(|error| Failure::Write { path: path.clone(), source: error.into() })?;
+        file::write(&path, &content, 0o600, true)
+    }
+
+    /// The session of `user` at this cluster; without a user, the only one that there is.
+    pub(crate) fn find(
+        &self,
+        cluster: ClusterId,
+        user: Option<&UserName>,
+    ) -> Result<Option<Session>, Failure> {
+        if let Some(user) = user {
+            return read(&self.path(cluster, user));
+        }
+        let Ok(entries) = std::fs::read_dir(&self.directory) else { return Ok(None) };
+        let prefix = prefix(cluster);
+        let mut found: Vec<Session> = Vec::new();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let ours = name.to_str().is_some_and(|name| {
+                name.strip_prefix(&prefix).is_some_and(|user| user.parse::<UserName>().is_ok())
+            });
+            if ours && let Some(session) = read(&entry.path())? {
+                found.push(session);
+            }
+        }
+        if found.len() > 1 {
+            let mut users: Vec<_> = found.iter().map(|session| session.user.as_str()).collect();
+            users.sort_unstable();
+            return Err(Failure::Usage(format!(
+                "several users are logged in: say --user {}",
+                users.join(" or ")
+            )));
+        }
+        Ok(found.pop())
+    }
+
+    fn path(&self, cluster: ClusterId, user: &UserName) -> PathBuf {
+        self.directory.join(format!("{}{user}", prefix(cluster)))
+    }
+
+    fn make_directory(&self) -> Result<(), Failure> {
+        let path = &self.directory;
+        let failed = |source| Failure::Write { path: path.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        let metadata = path.symlink_metadata().map_err(failed)?;
+        if metadata.is_dir() && is_private(&metadata) {
+            return Ok(());
+        }
+        Err(Failure::Exposed {
+            path: path.clone(),
+            problem: "keeps sessions and must be a directory of yours with mode 0700".to_owned(),
+            advice: format!("chmod 700 {}", path.display()),
+        })
+    }
+}
+
+impl Session {
+    /// Overwrites the token and removes the file.
+    pub(crate) fn forget(&self) -> Result<(), Failure> {
+        let failed = |source| Failure::Write { path: self.path.clone(), source };
+        let wiped = open(&self.path, File::options().write(true)).and_then(|mut file| {
+            let length = file.metadata()?.len().min(LONGEST);
+            file.write_all(&vec![0; usize::try_from(length).unwrap_or(0)])?;
+            file.sync_all()
+        });
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and(wiped).map_err(failed),
+        }
+    }
+}
+
+fn prefix(cluster: ClusterId) -> String {
+    format!("session-{cluster}-")
+}
+
+/// Reads a session; one that is over is removed.
+fn read(path: &Path) -> Result<Option<Session>, Failure> {
+    let failed = |source| Failure::Read { path: path.to_owned(), source };
+    let file = match open(path, File::options().read(true)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() || !is_private(&metadata) {
+        return Err(Failure::Exposed {
+            path: path.to_owned(),
+            problem: "holds a session and must be a file of yours with mode 0600".to_owned(),
+            advice: format!("the session may be stolen: hsm logout, then rm {}", path.display()),
+        });
+    }
+    let mut content = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
+    file.take(LONGEST).read_to_end(&mut content).map_err(failed)?;
+    let session = serde_json::from_slice::<Stored>(&content).ok().and_then(|stored| {
+        let token = Zeroizing::new(BASE64.decode(stored.token.as_bytes()).ok()?);
+        let session = Session {
+            user: stored.user.clone(),
+            token: SessionToken(Secret::from(token)),
+            path: path.to_owned(),
+        };
+        Some((session, stored.expires_at))
+    });
+    match session {
+        Some((session, expires_at)) if now() < expires_at => Ok(Some(session)),
+        Some((session, _)) => session.forget().map(|()| None),
+        None => Err(Failure::Content {
+            path: path.to_owned(),
+            problem: "not a session file".to_owned(),
+            advice: Some("remove it and log in again: hsm login --user NAME".to_owned()),
+        }),
+    }
+}
+
+/// Opens without following a link at the end of the path, nor waiting for a FIFO's other end.
+fn open(path: &Path, options: &mut std::fs::OpenOptions) -> io::Result<File> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0);
+    options.custom_flags(flags).open(path)
+}
+
+fn is_private(metadata: &std::fs::Metadata) -> bool {
+    metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 == 0
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+use std::os::unix::fs::PermissionsExt;
+
+use keycore_wire::{Role, UnixMillis, UserId};
+
+use super::*;
+
+const CLUSTER: ClusterId = ClusterId([1; 16]);
+
+fn sessions() -> (tempfile::TempDir, Sessions) {
+    let base = tempfile::tempdir().unwrap();
+    let sessions = Sessions { directory: base.path().join("hsm") };
+    (base, sessions)
+}
+
+fn user(name: &str) -> UserName {
+    name.parse().unwrap()
+}
+
+fn grant(lifetime_secs: u32) -> SessionGrant {
+    SessionGrant {
+        user: UserId([2; 16]),
+        role: Role::Admin,
+        token: SessionToken(Secret::new(b"\xfftoken".to_vec())),
+        expires_at: UnixMillis(0),
+        lifetime_secs,
+    }
+}
+
+#[test]
+fn a_session_is_kept_for_its_user_and_cluster() {
+    let (_base, sessions) = sessions();
+    assert!(sessions.find(CLUSTER, None).unwrap().is_none(), "no directory yet");
+    sessions.keep(CLUSTER, &user("alice"), &grant(60)).unwrap();
+    let found = sessions.find(CLUSTER, None).unwrap().expect("the only one");
+    assert_eq!((found.user.as_str(), found.token.0.expose()), ("alice", &b"\xfftoken"[..]));
+    assert!(sessions.find(CLUSTER, Some(&user("bob"))).unwrap().is_none());
+    assert!(sessions.find(ClusterId([9; 16]), None).unwrap().is_none());
+    found.forget().unwrap();
+    assert!(sessions.find(CLUSTER, Some(&user("alice"))).unwrap().is_none());
+    found.forget().unwrap();
+}
+
+#[test]
+fn files_and_directory_are_private() {
+    let (_base, sessions) = sessions();
+    sessions.keep(CLUSTER, &user("alice"), &grant(60)).unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let path = sessions.path(CLUSTER, &user("alice"));
+    assert_eq!((mode(&sessions.directory), mode(&path)), (0o700, 0o600));
+
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+    assert!(matches!(sessions.find(CLUSTER, None), Err(Failure::Exposed { .. })));
+    std::fs::set_permissions(&sessions.directory, PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(matches!(sessions.keep(CLUSTER, &user("x"), &grant(60)), Err(Failure::Exposed { .. })));
+}
+
+#[test]
+fn a_link_is_not_followed() {
+    let (base, sessions) = sessions();
+    sessions.keep(CLUSTER, &user("alice"), &grant(60)).unwrap();
+    let path = sessions.path(CLUSTER, &user("alice"));
+    let elsewhere = base.path().join("elsewhere");
+    std::fs::rename(&path, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    assert!(sessions.find(CLUSTER, Some(&user("alice"))).is_err());
+}
+
+#[test]
+fn an_ended_session_is_removed() {
+    let (_base, sessions) = sessions();
+    sessions.keep(CLUSTER, &user("alice"), &grant(0)).unwrap();
+    assert!(sessions.find(CLUSTER, Some(&user("alice"))).unwrap().is_none());
+    assert!(!sessions.path(CLUSTER, &user("alice")).exists());
+}
+
+#[test]
+fn with_several_sessions_the_user_must_be_named() {
+    let (_base, sessions) = sessions();
+    for name in ["alice", "web"] {
+        sessions.keep(CLUSTER, &user(name), &grant(60)).unwrap();
+    }
+    let Err(failure) = sessions.find(CLUSTER, None) else { panic!("one of two was chosen") };
+    assert!(failure.to_string().contains("alice or web"), "{failure}");
+}
