@@ -4,11 +4,13 @@ mod error;
 mod host;
 mod units;
 mod upstream_url;
+mod validate;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use keycore_wire::UserName;
 use serde::Deserialize;
 
 pub use error::ConfigError;
@@ -64,14 +66,15 @@ pub struct HsmSettings {
     /// Sockets of the engines; if empty, every `/run/hsm-engine/engine-*.sock` that exists at the start.
     pub engines: Vec<PathBuf>,
     /// The crypto user that owns the sites' keys.
-    pub user: String,
+    pub user: UserName,
     /// Its password; `$CREDENTIALS_DIRECTORY/hsm-password` if absent.
     pub password_file: Option<PathBuf>,
 }
 
+#[expect(clippy::unwrap_used, reason = "a constant; a test makes the default")]
 impl Default for HsmSettings {
     fn default() -> Self {
-        Self { engines: Vec::new(), user: "web".to_owned(), password_file: None }
+        Self { engines: Vec::new(), user: "web".parse().unwrap(), password_file: None }
     }
 }
 
@@ -193,7 +196,12 @@ impl Config {
 
     /// What serde can't see: values out of bounds, and rules between keys.
     fn check(&self, text: &str) -> Result<(), ConfigError> {
-        let _ = text;
-        Ok(())
+        validate::validate(self).map_err(|(site, message)| {
+            let span = site.and_then(|site| validate::site_span(text, site));
+            ConfigError::at(text, span, message)
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,20 +4,39 @@
 //! goes on with other connections meanwhile; see the `handshake-fiber` crate. From there on it is a plain reverse
 //! proxy: one single-threaded runtime for each core, nothing shared between them on the hot path.
 
+mod admin;
 mod body;
+mod chain;
+mod check;
+pub mod cli;
 mod config;
 mod connection;
 mod forward;
+mod handshake;
 mod headers;
+mod keys;
+mod listener;
+mod metrics;
+mod notify;
+mod proxy;
 mod respond;
 mod shutdown;
+mod signer;
 mod sites;
+mod throttle;
+mod tls;
 mod upstream;
+mod worker;
 
+pub use chain::{Chain, ChainError};
+pub use check::{Report, SiteReport, check};
 pub use config::{
     Config, ConfigError, HostPattern, HsmSettings, InvalidHost, InvalidUpstream, Limits, ProxySettings,
     SiteSettings, Timeouts, UpstreamUrl,
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
+pub use keys::{KeyError, KeySource, SignerStatus};
+pub use proxy::{Proxy, ProxyBuilder, RunError, StartError};
 pub use shutdown::{Shutdown, ShutdownHandle};
+pub use signer::{EngineKeys, EngineSigningKey, SettingsError};
 pub use sites::{Handler, Site, Sites, Upstream};

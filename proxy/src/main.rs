@@ -1,3 +1,7 @@
 //! Reverse proxy that terminates TLS with keys that only the HSM engines hold.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hsm_proxy::cli::main()
+}

@@ -1,0 +1,114 @@
+//! `hsm-proxy check`: would this configuration work, and for how long?
+
+mod certificate;
+mod proof;
+
+use std::fmt;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::chain::Chain;
+use crate::config::{Config, HostPattern, SiteSettings};
+use crate::signer::EngineKeys;
+
+/// What was found for each site, in the configuration's order.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// One for each `[[site]]`.
+    pub sites: Vec<SiteReport>,
+}
+
+/// What was found for one site.
+#[derive(Debug, Clone, Default)]
+pub struct SiteReport {
+    /// All its hosts, with commas.
+    pub hosts: String,
+    /// The key's algorithm; empty if there is no certificate to tell.
+    pub key: String,
+    /// Whole days until the certificate expires.
+    pub days_left: Option<i64>,
+    /// How long the signature took that proves the key.
+    pub proof: Option<Duration>,
+    /// What will not work, one line each.
+    pub errors: Vec<String>,
+    /// What works and should still be looked at.
+    pub warnings: Vec<String>,
+}
+
+/// Looks at every site: certificate chain, names, expiry, and a signature by an engine that the certificate verifies.
+pub fn check(config: &Config, keys: &EngineKeys, now: OffsetDateTime) -> Report {
+    Report { sites: config.sites.iter().map(|site| check_site(site, keys, now)).collect() }
+}
+
+fn check_site(site: &SiteSettings, keys: &EngineKeys, now: OffsetDateTime) -> SiteReport {
+    let hosts: Vec<_> = site.host.iter().map(HostPattern::as_str).collect();
+    let mut report = SiteReport { hosts: hosts.join(", "), ..SiteReport::default() };
+    let chain = match Chain::load(&site.cert) {
+        Ok(chain) => chain,
+        Err(error) => {
+            report.errors.push(error.to_string());
+            return report;
+        }
+    };
+    for host in site.host.iter().filter(|host| !chain.covers(host)) {
+        let names = chain.names().join(", ");
+        report.errors.push(format!("the certificate is not for {host}; its names: {names}"));
+    }
+    report.days_left = Some((chain.not_after() - now).whole_days());
+    certificate::inspect(&chain, now, &mut report);
+    match keys.key(chain.spki()) {
+        Ok(key) => {
+            report.key = key.algorithm().to_string();
+            match proof::prove(&key, &chain, hosts.first().copied().unwrap_or_default()) {
+                Ok(took) => report.proof = Some(took),
+                Err(error) => report.errors.push(error.to_string()),
+            }
+        }
+        Err(error) => report.errors.push(error.to_string()),
+    }
+    report
+}
+
+impl Report {
+    /// Whether every site works.
+    pub fn is_good(&self) -> bool {
+        self.sites.iter().all(|site| site.errors.is_empty())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.sites.is_empty() {
+            writeln!(f, "no [[site]] is configured")?;
+        }
+        self.sites.iter().try_for_each(|site| site.fmt(f))
+    }
+}
+
+/// One line, and an indented one for each problem.
+impl fmt::Display for SiteReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match (&self.errors[..], &self.warnings[..]) {
+            ([], []) => "ok",
+            ([], _) => "warning",
+            _ => "FAILED",
+        };
+        write!(f, "{verdict:8}{}", self.hosts)?;
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        if let Some(days) = self.days_left {
+            write!(f, ", {days} days left")?;
+        }
+        if let Some(took) = self.proof {
+            write!(f, ", key proven in {:.1} ms", took.as_secs_f64() * 1000.0)?;
+        }
+        writeln!(f)?;
+        self.errors.iter().try_for_each(|error| writeln!(f, "        error: {error}"))?;
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "        warning: {warning}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+use std::time::{Duration, Instant};
+
+use keycore_wire::{KeyAlgorithm, SignatureScheme};
+use rustls::crypto::aws_lc_rs;
+
+use crate::chain::Chain;
+use crate::signer::EngineSigningKey;
+
+/// The key of a certificate could not be shown to be there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProofError {
+    #[error("no engine signed with the certificate's key: {0}")]
+    NoSignature(#[from] keycore_client::Error),
+    #[error("the engine's signature is not the certificate's: {0}")]
+    WrongSignature(String),
+    #[error("the system gives no random bytes")]
+    NoRandomness,
+}
+
+/// Lets an engine sign what it would sign in a TLS 1.3 handshake, and verifies it with the certificate. Returns how
+/// long the signature took.
+pub(super) fn prove(key: &EngineSigningKey, chain: &Chain, site: &str) -> Result<Duration, ProofError> {
+    let scheme = proof_scheme(key.algorithm());
+    let message = certificate_verify()?;
+    let start = Instant::now();
+    let signature = key.sign_blocking(scheme, site, &message)?;
+    let took = start.elapsed();
+    verify(chain, scheme, &message, &signature)?;
+    Ok(took)
+}
+
+/// The content of a TLS 1.3 CertificateVerify (RFC 8446, section 4.4.3) over a transcript that never was.
+fn certificate_verify() -> Result<Vec<u8>, ProofError> {
+    let mut transcript_hash = [0; 32];
+    let provider = aws_lc_rs::default_provider();
+    provider.secure_random.fill(&mut transcript_hash).map_err(|_| ProofError::NoRandomness)?;
+    let mut message = vec![b' '; 64];
+    message.extend_from_slice(b"TLS 1.3, server CertificateVerify\0");
+    message.extend_from_slice(&transcript_hash);
+    Ok(message)
+}
+
+fn proof_scheme(algorithm: KeyAlgorithm) -> SignatureScheme {
+    match algorithm {
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
+            SignatureScheme::RsaPssSha256
+        }
+        KeyAlgorithm::P256 => SignatureScheme::EcdsaP256Sha256,
+        KeyAlgorithm::P384 => SignatureScheme::EcdsaP384Sha384,
+        KeyAlgorithm::P521 => SignatureScheme::EcdsaP521Sha512,
+        KeyAlgorithm::Ed25519 => SignatureScheme::Ed25519,
+    }
+}
+
+pub(super) fn verify(
+    chain: &Chain,
+    scheme: SignatureScheme,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), ProofError> {
+    let wrong = |error: &dyn std::fmt::Display| ProofError::WrongSignature(error.to_string());
+    let certificate = webpki::EndEntityCert::try_from(chain.leaf()).map_err(|error| wrong(&error))?;
+    let scheme = rustls::SignatureScheme::from(scheme.code());
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+    let candidates = algorithms.mapping.iter().find(|(known, _)| *known == scheme).map(|(_, all)| *all);
+    let mut outcome = Err(ProofError::WrongSignature(format!("{scheme:?} can't be verified")));
+    for algorithm in candidates.unwrap_or_default() {
+        outcome = certificate.verify_signature(*algorithm, message, signature).map_err(|error| wrong(&error));
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}

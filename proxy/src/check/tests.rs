@@ -1,0 +1,131 @@
+use std::path::Path;
+use std::time::Duration;
+
+use keycore_client::Identity;
+use keycore_wire::{Secret, SignatureScheme};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::SignatureScheme as TlsScheme;
+use time::OffsetDateTime;
+
+use super::{Report, SiteReport, certificate, check, proof};
+use crate::chain::Chain;
+use crate::config::{Config, SiteSettings};
+use crate::signer::EngineKeys;
+
+struct Made {
+    directory: tempfile::TempDir,
+    leaf: rcgen::Certificate,
+    leaf_key: KeyPair,
+    intermediate: rcgen::Certificate,
+    root: rcgen::Certificate,
+}
+
+fn make(names: &[&str]) -> Made {
+    let ca = |name: &str| {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+    };
+    let (root_key, intermediate_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let leaf_key = KeyPair::generate().unwrap();
+    let root = ca("root").self_signed(&root_key).unwrap();
+    let root_issuer = Issuer::new(ca("root"), &root_key);
+    let intermediate = ca("intermediate").signed_by(&intermediate_key, &root_issuer).unwrap();
+    let issuer = Issuer::new(ca("intermediate"), &intermediate_key);
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.not_after = OffsetDateTime::now_utc() + time::Duration::days(60);
+    let leaf = params.signed_by(&leaf_key, &issuer).unwrap();
+    Made { directory: tempfile::tempdir().unwrap(), leaf, leaf_key, intermediate, root }
+}
+
+impl Made {
+    fn chain(&self, certificates: &[&rcgen::Certificate]) -> Chain {
+        let path = self.directory.path().join("chain.pem");
+        let pem: String = certificates.iter().map(|certificate| certificate.pem()).collect();
+        std::fs::write(&path, pem).unwrap();
+        Chain::load(&path).unwrap()
+    }
+
+    fn inspect(&self, certificates: &[&rcgen::Certificate], in_days: i64) -> SiteReport {
+        let mut report = SiteReport::default();
+        let now = OffsetDateTime::now_utc() + time::Duration::days(in_days);
+        certificate::inspect(&self.chain(certificates), now, &mut report);
+        report
+    }
+}
+
+#[test]
+fn a_good_chain_has_no_problem_and_wrong_orders_are_named() {
+    let made = make(&["www.example.org"]);
+    let good = made.inspect(&[&made.leaf, &made.intermediate], 0);
+    assert!(good.errors.is_empty() && good.warnings.is_empty(), "{good:?}");
+    let with_root = made.inspect(&[&made.leaf, &made.intermediate, &made.root], 0);
+    assert!(with_root.errors.is_empty() && with_root.warnings[0].contains("root"), "{with_root:?}");
+    let alone = made.inspect(&[&made.leaf], 0);
+    assert!(alone.warnings[0].contains("intermediate"), "{alone:?}");
+    let skipping = made.inspect(&[&made.leaf, &made.root], 0);
+    assert!(skipping.errors[0].contains("certificate 1 was issued by"), "{skipping:?}");
+    let reversed = made.inspect(&[&made.intermediate, &made.leaf], 0);
+    assert!(!reversed.errors.is_empty() && reversed.warnings[0].contains("CA"), "{reversed:?}");
+}
+
+#[test]
+fn expiry_is_told_before_and_after() {
+    let made = make(&["www.example.org"]);
+    let chain = [&made.leaf, &made.intermediate];
+    let soon = made.inspect(&chain, 50);
+    assert!(soon.errors.is_empty() && soon.warnings[0].contains("certificate 1 expires on"), "{soon:?}");
+    let late = made.inspect(&chain, 61);
+    assert!(late.errors[0].contains("certificate 1 expired on"), "{late:?}");
+    let early = made.inspect(&chain, -365 * 100);
+    assert!(early.errors[0].contains("is not valid before"), "{early:?}");
+}
+
+#[test]
+fn the_proof_accepts_the_right_key_only() {
+    let made = make(&["www.example.org"]);
+    let chain = made.chain(&[&made.leaf]);
+    let sign = |key: &KeyPair| {
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        key.choose_scheme(&[TlsScheme::ECDSA_NISTP256_SHA256]).unwrap().sign(b"message").unwrap()
+    };
+    let scheme = SignatureScheme::EcdsaP256Sha256;
+    proof::verify(&chain, scheme, b"message", &sign(&made.leaf_key)).unwrap();
+    proof::verify(&chain, scheme, b"another", &sign(&made.leaf_key)).unwrap_err();
+    proof::verify(&chain, scheme, b"message", &sign(&KeyPair::generate().unwrap())).unwrap_err();
+    proof::verify(&chain, SignatureScheme::Ed25519, b"message", &sign(&made.leaf_key)).unwrap_err();
+}
+
+fn checked(cert: &Path, host: &str) -> Report {
+    let site = SiteSettings {
+        host: vec![host.parse().unwrap()],
+        cert: cert.to_owned(),
+        to: "http://127.0.0.1:1".parse().unwrap(),
+    };
+    let config = Config { sites: vec![site], ..Config::default() };
+    let identity = Identity::with_password("web".parse().unwrap(), Secret::new(b"not a password".to_vec()));
+    let nowhere = std::path::PathBuf::from("/nonexistent/engine-0.sock");
+    let keys = EngineKeys::new(vec![nowhere.into()], identity, Duration::from_millis(20));
+    check(&config, &keys, OffsetDateTime::now_utc())
+}
+
+#[test]
+fn a_site_says_everything_that_is_wrong_with_it() {
+    let made = make(&["www.example.org"]);
+    made.chain(&[&made.leaf, &made.intermediate]);
+    let report = checked(&made.directory.path().join("chain.pem"), "shop.example.org");
+    assert!(!report.is_good());
+    let text = report.to_string();
+    assert!(text.starts_with("FAILED  shop.example.org: p256, 59 days left\n"), "{text}");
+    assert!(
+        text.contains("error: the certificate is not for shop.example.org; its names: www.example.org\n"),
+        "{text}"
+    );
+    assert!(text.contains("error: no engine signed with the certificate's key: "), "{text}");
+
+    let text = checked(Path::new("/nonexistent.pem"), "a.example").to_string();
+    assert!(text.contains("error: /nonexistent.pem: No such file"), "{text}");
+}

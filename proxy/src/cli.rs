@@ -1,0 +1,117 @@
+//! The command line of `hsm-proxy`.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use time::OffsetDateTime;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::proxy::Proxy;
+use crate::signer::EngineKeys;
+
+/// Exit code for a configuration or command line that can't be used (`EX_USAGE` of `sysexits.h`).
+const USAGE: u8 = 64;
+
+/// Terminates TLS with keys that only the HSM engines hold.
+#[derive(Debug, Parser)]
+#[command(name = "hsm-proxy", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT.
+    ///
+    /// Exits with 64 if the configuration can't be used, before any port is bound; with 1 if serving fails.
+    Run(ConfigFile),
+    /// Check the configuration, and prove the key of each site: an engine signs, the certificate verifies.
+    ///
+    /// Exits with 64 if the configuration can't be used, and with 1 if anything would not work.
+    Check(ConfigFile),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration; see docs/configuration.md.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // To a closed pipe: nobody to tell.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    start_logging();
+    match arguments.command {
+        Command::Run(file) => run(&file.config),
+        Command::Check(file) => prove(&file.config),
+    }
+}
+
+/// To stderr; `RUST_LOG` chooses what, `info` by default.
+fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    format.with_ansi(std::io::stderr().is_terminal()).init();
+}
+
+fn run(file: &Path) -> ExitCode {
+    let (config, keys) = match load(file) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    match Proxy::builder(config, Arc::new(keys)).bind() {
+        Ok(proxy) => match proxy.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error, 1),
+        },
+        Err(error) if error.is_configuration() => failed(&error, USAGE),
+        Err(error) => failed(&error, 1),
+    }
+}
+
+fn prove(file: &Path) -> ExitCode {
+    let (config, keys) = match load(file) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let report = crate::check::check(&config, &keys, OffsetDateTime::now_utc());
+    print!("{report}");
+    if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn load(file: &Path) -> Result<(Config, EngineKeys), ExitCode> {
+    let config = Config::load(file).map_err(|error| failed(&error, USAGE))?;
+    let keys = EngineKeys::from_settings(&config.hsm, config.timeouts.sign);
+    let keys = keys.map_err(|error| failed(&error, USAGE))?;
+    Ok((config, keys))
+}
+
+fn failed(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    eprintln!("hsm-proxy: {error}");
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

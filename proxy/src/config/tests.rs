@@ -1,0 +1,180 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
+
+use super::{Config, ConfigError, HostPattern, Limits, Timeouts};
+
+fn error(text: &str) -> String {
+    Config::parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn an_empty_file_is_all_defaults() {
+    let config = Config::parse("").unwrap();
+    assert_eq!(config.timeouts, Timeouts::default());
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.hsm.user.as_str(), "web");
+    assert!(config.sites.is_empty());
+}
+
+#[test]
+fn a_site_is_three_lines() {
+    let config = Config::parse(
+        "[[site]]\nhost = \"WWW.example.org\"\ncert = \"/c.pem\"\nto = \"http://127.0.0.1:3000\"\n\
+         [[site]]\nhost = [\"a.example\", \"*.b.example\"]\ncert = \"/d.pem\"\nto = \"http://b\"\n\
+         [timeouts]\nsign = \"250ms\"\n[limits]\nheader-bytes = \"32KiB\"",
+    )
+    .unwrap();
+    assert_eq!(config.sites[0].host[0].as_str(), "www.example.org");
+    assert_eq!(config.sites[1].host[1].wildcard_suffix(), Some("b.example"));
+    assert_eq!(config.timeouts.sign, Duration::from_millis(250));
+    assert_eq!(config.limits.header_bytes, 32 * 1024);
+}
+
+#[test]
+fn unknown_keys_are_refused_with_line_and_suggestion() {
+    let text = error("[proxy]\nlisten = [\"127.0.0.1:1\"]\n[timeouts]\nhandshke = \"1s\"\n");
+    assert!(text.starts_with("configuration:4:1: unknown field `handshke`"), "{text}");
+    assert!(text.ends_with("did you mean `handshake`?"), "{text}");
+    let text = error("[[sites]]\nhost = \"a.example\"");
+    assert!(text.ends_with("did you mean `site`?"), "{text}");
+    let text = error("[proxy]\nzzzzzzzzzzzzzz = 1");
+    assert!(!text.contains("did you mean"), "{text}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let path = std::path::Path::new("/nonexistent/hsm-proxy.toml");
+    let text = Config::load(path).unwrap_err().to_string();
+    assert!(text.starts_with("/nonexistent/hsm-proxy.toml: can't be read: No such file"), "{text}");
+}
+
+#[test]
+fn rules_between_keys_are_checked() {
+    let site = |host: &str| format!("[[site]]\nhost = {host}\ncert = \"/c\"\nto = \"http://b\"\n");
+    for (text, expected) in [
+        (site("\"a.example\"") + &site("\"A.example\""), ":5:1: host a.example belongs to site 1 already"),
+        (site("[\"a.example\", \"a.example\"]"), ":1:1: host a.example belongs to this site already"),
+        (site("[]"), "at least one host name"),
+        (site("\"127.0.0.1\""), "IP address"),
+        (site("\"a b\""), "labels have letters"),
+        (site("\"a.*.b\""), "first label"),
+        (site("\"a.example:443\""), "no port"),
+        (site("\"ä.example\""), "xn--"),
+        ("[proxy]\nlisten = []".to_owned(), "proxy.listen is empty"),
+        ("[proxy]\nlisten = [\"[::1]:1\", \"[::1]:1\"]".to_owned(), "listened on twice"),
+        ("[proxy]\nlisten = [\"[::1]:1\"]\nadmin-listen = \"[::1]:1\"".to_owned(), "listened on twice"),
+        ("[proxy]\nlisten = [\"localhost:443\"]".to_owned(), "invalid socket address"),
+        ("[hsm]\nuser = \"no spaces\"".to_owned(), "user name"),
+        ("[timeouts]\nsign = \"0s\"".to_owned(), "timeouts.sign is zero"),
+        ("[timeouts]\nsign = 5".to_owned(), "expected a string"),
+        ("[timeouts]\nsign = \"5\"".to_owned(), "is not a duration"),
+        ("[limits]\nheader-bytes = \"1B\"".to_owned(), "limits.header-bytes is 1"),
+        ("[limits]\nhandshakes = 1000000".to_owned(), "at most 30000"),
+        ("[limits]\nconnections = -1".to_owned(), "invalid value"),
+    ] {
+        let found = error(&text);
+        assert!(found.contains(expected), "{text}\ngave: {found}\nnot: {expected}");
+    }
+}
+
+#[test]
+fn hosts_are_dns_names() {
+    for good in
+        ["localhost", "a.b", "*.example.org", "xn--bcher-kva.example", "_dmarc.example", "1.example", "3com"]
+    {
+        assert!(good.parse::<HostPattern>().is_ok(), "{good}");
+    }
+    let long = format!("{}.example", "a".repeat(64));
+    for bad in
+        ["", "*", "*.", ".", "a..b", "a.", "-a.b", "a-.b", "*a.b", "**.b", "a/b", "10.0.0.1", "[::1]", &long]
+    {
+        assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
+    }
+}
+
+/// The keys of the table that `[section]` (or the file itself) holds, as serde knows them.
+fn keys_of(prefix: &str, section: &str) -> BTreeSet<String> {
+    let error = Config::parse(&format!("{section}\nno-such-key-at-all = 1\n")).unwrap_err().to_string();
+    let (_, known) = error.split_once("expected ").unwrap_or_else(|| panic!("{error}"));
+    known.split('`').skip(1).step_by(2).map(|key| format!("{prefix}{key}")).collect()
+}
+
+#[test]
+fn the_manual_lists_exactly_the_keys_that_exist() {
+    let manual =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md")).unwrap();
+    // Rows of its tables: | `key` | default | meaning |, under a heading that names the section.
+    let (mut section, mut documented) = (String::new(), BTreeSet::new());
+    for line in manual.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            section = heading.trim_matches(|c| "`[]".contains(c)).to_owned();
+        } else if let Some(row) = line.strip_prefix("| `") {
+            documented.insert(format!("{section}.{}", row.split('`').next().unwrap()));
+        }
+    }
+    let mut existing = BTreeSet::new();
+    for section in keys_of("", "") {
+        let table = if section == "site" { "[[site]]".to_owned() } else { format!("[{section}]") };
+        existing.extend(keys_of(&format!("{section}."), &table));
+    }
+    assert!(existing.len() > 20, "{existing:?}");
+    assert_eq!(documented, existing);
+}
+
+#[test]
+fn the_defaults_in_the_manual_are_the_defaults() {
+    let manual =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md")).unwrap();
+    let (mut section, mut text) = (String::new(), String::new());
+    for line in manual.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            section = heading.trim_matches(|c| "`[]".contains(c)).to_owned();
+            if matches!(section.as_str(), "timeouts" | "limits") {
+                text += &format!("[{section}]\n");
+            }
+        } else if let Some(row) = line.strip_prefix("| `")
+            && matches!(section.as_str(), "timeouts" | "limits")
+        {
+            let cells: Vec<&str> = row.split('`').collect();
+            text += &format!("{} = {}\n", cells[0], cells[2]);
+        }
+    }
+    let config = Config::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    assert_eq!((config.timeouts, config.limits), (Timeouts::default(), Limits::default()));
+}
+
+#[test]
+fn every_sample_is_valid() {
+    let samples = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples")).unwrap();
+    let mut count = 0;
+    for sample in samples {
+        let path = sample.unwrap().path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("hsm-proxy")) {
+            let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+            assert!(!config.sites.is_empty(), "{}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in any::<String>()) {
+        let outcome: Result<Config, ConfigError> = Config::parse(&text);
+        if let Err(error) = outcome {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn no_value_makes_the_parser_panic(key in "[a-z-]{1,20}", value in "[ -~]{0,40}") {
+        for section in ["[proxy]", "[hsm]", "[timeouts]", "[limits]", "[[site]]"] {
+            let _ = Config::parse(&format!("{section}\n{key} = {value}"));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What no single key can know: values out of bounds, and rules between keys.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use toml::Spanned;
+
+use super::Config;
+
+/// What is wrong, and with which site (by position) if with one.
+type Fault = (Option<usize>, String);
+
+pub(super) fn validate(config: &Config) -> Result<(), Fault> {
+    listeners(config)?;
+    bounds(config)?;
+    hosts(config)
+}
+
+fn listeners(config: &Config) -> Result<(), Fault> {
+    let proxy = &config.proxy;
+    if proxy.listen.is_empty() {
+        return Err((None, "proxy.listen is empty: name at least one address, like \"[::]:443\"".to_owned()));
+    }
+    let all = proxy.listen.iter().chain(&proxy.admin_listen);
+    for (at, address) in all.clone().enumerate() {
+        if address.port() != 0 && all.clone().take(at).any(|other| other == address) {
+            return Err((None, format!("{address} is listened on twice")));
+        }
+    }
+    if proxy.workers > 1024 {
+        return Err((None, "proxy.workers is more than 1024; 0 means one for each core".to_owned()));
+    }
+    Ok(())
+}
+
+fn bounds(config: &Config) -> Result<(), Fault> {
+    let timeouts = &config.timeouts;
+    for (key, value) in [
+        ("handshake", timeouts.handshake),
+        ("sign", timeouts.sign),
+        ("header", timeouts.header),
+        ("idle", timeouts.idle),
+        ("stall", timeouts.stall),
+        ("upstream-connect", timeouts.upstream_connect),
+        ("upstream-response", timeouts.upstream_response),
+    ] {
+        if value < Duration::from_millis(1) {
+            return Err((None, format!("timeouts.{key} is zero: nothing could ever succeed")));
+        }
+    }
+    let limits = &config.limits;
+    for (key, value, least) in [
+        ("connections", limits.connections, 1),
+        ("handshakes", limits.handshakes, 1),
+        // hyper's least buffer.
+        ("header-bytes", limits.header_bytes, 8 * 1024),
+        ("headers", limits.headers, 10),
+        ("http2-streams", limits.http2_streams as usize, 1),
+    ] {
+        if value < least {
+            return Err((None, format!("limits.{key} is {value}, it must be at least {least}")));
+        }
+    }
+    for (key, value, most) in [
+        // Each suspended handshake has a stack, which is two mappings of the 65,530 that Linux allows by default.
+        ("handshakes", limits.handshakes, 30_000),
+        ("connections", limits.connections, 10_000_000),
+        ("header-bytes", limits.header_bytes, 1024 * 1024),
+        ("headers", limits.headers, 10_000),
+        ("http2-streams", limits.http2_streams as usize, 100_000),
+    ] {
+        if value > most {
+            return Err((None, format!("limits.{key} is {value}, it must be at most {most}")));
+        }
+    }
+    Ok(())
+}
+
+fn hosts(config: &Config) -> Result<(), Fault> {
+    let mut taken = HashMap::new();
+    for (at, site) in config.sites.iter().enumerate() {
+        for host in &site.host {
+            if let Some(before) = taken.insert(host, at) {
+                let of = if before == at { "this site".to_owned() } else { format!("site {}", before + 1) };
+                return Err((Some(at), format!("host {host} belongs to {of} already")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where the site at this position is in the text.
+pub(super) fn site_span(text: &str, site: usize) -> Option<Range<usize>> {
+    #[derive(Deserialize)]
+    struct Sites {
+        site: Vec<Spanned<IgnoredAny>>,
+    }
+
+    let sites: Sites = toml::from_str(text).ok()?;
+    sites.site.get(site).map(Spanned::span)
+}

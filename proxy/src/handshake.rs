@@ -1,0 +1,181 @@
+//! One TLS handshake, from the client's first byte to a stream.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use handshake_fiber::{Fiber, StackPool};
+use rustls::server::Acceptor;
+use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::connection::{Handshake, Protocol};
+use crate::sites::Sites;
+
+tokio::task_local! {
+    /// The handshake on whose behalf a signature is asked for. Set whenever its fiber runs.
+    static CURRENT: Rc<Current>;
+}
+
+struct Current {
+    site: Arc<str>,
+    signing_failed: Cell<bool>,
+}
+
+/// The name that the client of the running handshake asked for.
+pub(crate) fn site() -> Option<Arc<str>> {
+    CURRENT.try_with(|current| Arc::clone(&current.site)).ok()
+}
+
+/// Notes that the running handshake fails for lack of a signature, which is nobody's fault but ours.
+pub(crate) fn signing_failed() {
+    // Outside of a handshake there is nothing to note it in.
+    let _ = CURRENT.try_with(|current| current.signing_failed.set(true));
+}
+
+/// Makes handshakes; one per worker.
+pub(crate) struct Handshaker {
+    config: Arc<ServerConfig>,
+    sites: Arc<Sites>,
+    stacks: StackPool,
+    /// How many fibers the process may have.
+    fibers: Arc<Semaphore>,
+}
+
+/// A finished handshake.
+pub(crate) struct Established<IO> {
+    pub(crate) stream: TlsStream<IO>,
+    pub(crate) sni: Arc<str>,
+    pub(crate) protocol: Protocol,
+    pub(crate) handshake: Handshake,
+}
+
+/// Why a handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    /// The client hung up, or the network did.
+    #[error("the client is gone: {0}")]
+    Gone(io::Error),
+    /// The client asks for no name.
+    #[error("the client asks for no site (no SNI)")]
+    NoName,
+    /// The client asks for a name that is no site's.
+    #[error("there is no site {0:?}")]
+    UnknownName(String),
+    /// No engine signed.
+    #[error("no signature: {0}")]
+    NoSignature(io::Error),
+    /// Client and proxy don't understand each other, or the client is no TLS client.
+    #[error("{0}")]
+    Tls(io::Error),
+    /// No memory for a stack.
+    #[error("no stack for another handshake: {0}")]
+    NoStack(io::Error),
+}
+
+/// Fatal alerts of RFC 8446, section 6, that rustls does not send for us: plaintext records, for nothing is encrypted
+/// before the server's first message.
+const MISSING_EXTENSION: [u8; 7] = alert(109);
+const UNRECOGNIZED_NAME: [u8; 7] = alert(112);
+
+const fn alert(description: u8) -> [u8; 7] {
+    const FATAL: u8 = 2;
+    [21, 3, 3, 0, 2, FATAL, description]
+}
+
+impl Handshaker {
+    pub(crate) fn new(
+        config: Arc<ServerConfig>,
+        sites: Arc<Sites>,
+        stacks: StackPool,
+        fibers: Arc<Semaphore>,
+    ) -> Self {
+        Self { config, sites, stacks, fibers }
+    }
+
+    /// Makes the handshake with a client that just connected. Dropping the future ends it at any point.
+    pub(crate) async fn accept<IO>(&self, io: IO) -> Result<Established<IO>, HandshakeError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        // A client that says nothing costs no stack.
+        let mut start = LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(failure)?;
+        let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
+        let Some(name) = name else {
+            return Err(refuse(&mut start.io, &MISSING_EXTENSION, HandshakeError::NoName).await);
+        };
+        let name = name.trim_end_matches('.');
+        if self.sites.find(name).is_none() {
+            let unknown = HandshakeError::UnknownName(name.to_owned());
+            return Err(refuse(&mut start.io, &UNRECOGNIZED_NAME, unknown).await);
+        }
+
+        let sni: Arc<str> = Arc::from(name);
+        // Never closed.
+        let _permit =
+            self.fibers.acquire().await.map_err(|error| HandshakeError::NoStack(io::Error::other(error)))?;
+        let config = Arc::clone(&self.config);
+        // The signature is asked for in `into_stream` already, so that is inside, too.
+        let fiber = Fiber::new(&self.stacks, async move { start.into_stream(config).await });
+        let fiber = fiber.map_err(HandshakeError::NoStack)?;
+        let current = Rc::new(Current { site: Arc::clone(&sni), signing_failed: Cell::new(false) });
+        let stream = CURRENT.scope(Rc::clone(&current), fiber).await.map_err(|error| {
+            if current.signing_failed.get() { HandshakeError::NoSignature(error) } else { failure(error) }
+        })?;
+        let connection = stream.get_ref().1;
+        let (protocol, handshake) = (protocol(connection), facts(connection));
+        Ok(Established { stream, sni, protocol, handshake })
+    }
+}
+
+/// rustls' errors come as `InvalidData`; all others are those of the socket.
+fn failure(error: io::Error) -> HandshakeError {
+    if error.kind() == io::ErrorKind::InvalidData {
+        HandshakeError::Tls(error)
+    } else {
+        HandshakeError::Gone(error)
+    }
+}
+
+async fn refuse<IO: AsyncWrite + Unpin>(io: &mut IO, alert: &[u8], error: HandshakeError) -> HandshakeError {
+    let sent = async {
+        io.write_all(alert).await?;
+        io.shutdown().await
+    };
+    match sent.await {
+        Ok(()) => error,
+        Err(gone) => HandshakeError::Gone(gone),
+    }
+}
+
+fn protocol(connection: &ServerConnection) -> Protocol {
+    match connection.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        _ => Protocol::Http1,
+    }
+}
+
+fn facts(connection: &ServerConnection) -> Handshake {
+    let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
+    let group = connection.negotiated_key_exchange_group().map(|group| group.name());
+    Handshake {
+        version: connection.protocol_version().and_then(|version| version.as_str()).map_or("", version_name),
+        cipher_suite: suite.and_then(|suite| suite.as_str()).unwrap_or_default(),
+        group: group.and_then(|group| group.as_str()).unwrap_or_default(),
+        resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        signed_by: None,
+    }
+}
+
+/// As OpenSSL and nginx write it.
+fn version_name(name: &'static str) -> &'static str {
+    match name {
+        "TLSv1_2" => "TLSv1.2",
+        "TLSv1_3" => "TLSv1.3",
+        other => other,
+    }
+}

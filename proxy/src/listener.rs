@@ -1,0 +1,62 @@
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// Connections that the kernel completes before we accept them.
+const BACKLOG: i32 = 4096;
+
+/// One listening socket for each of `workers` on the same address; the kernel spreads connections over them
+/// (`SO_REUSEPORT`, see `socket(7)`). They don't block.
+///
+/// An IPv6 address takes IPv6 only, whatever the system's default is. Port 0 takes one free port for all of them.
+///
+/// # Errors
+///
+/// Those of `bind(2)` and `listen(2)`.
+pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    let first = bind_one(address)?;
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..workers {
+        listeners.push(bind_one(address)?);
+    }
+    Ok(listeners)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Settings of a connection that was just accepted: small writes leave at once.
+pub(crate) fn configure(stream: &tokio::net::TcpStream) {
+    // It fails only if the connection is gone already; the handshake will notice.
+    let _ = SockRef::from(stream).set_tcp_nodelay(true);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_one_free_port() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listeners) = bind(address.parse().unwrap(), 3) else {
+                assert!(address.starts_with('['), "only IPv6 may be missing");
+                continue;
+            };
+            let ports: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
+            assert_eq!(ports.len(), 3);
+            assert!(ports[0] != 0 && ports.iter().all(|&port| port == ports[0]));
+        }
+    }
+}

@@ -1,0 +1,189 @@
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::handshake::HandshakeError;
+use crate::keys::SignerStatus;
+
+/// What the process counted since it started. Written by all workers, read by the admin listener.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    accepted: AtomicU64,
+    closed: AtomicU64,
+    handshakes: [AtomicU64; HandshakeResult::ALL.len()],
+}
+
+/// How a handshake ended, as `hsm_proxy_handshakes_total` labels it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HandshakeResult {
+    /// With a signature.
+    Full,
+    /// With a ticket.
+    Resumed,
+    /// It took too long.
+    TimedOut,
+    /// The client hung up.
+    ClientGone,
+    /// The client asked for no site, or an unknown one.
+    UnknownSite,
+    /// Client and proxy have nothing in common, or the client speaks no TLS.
+    NotTls,
+    /// No engine signed.
+    NoSignature,
+    /// No memory.
+    NoStack,
+}
+
+impl HandshakeResult {
+    const ALL: [Self; 8] = [
+        Self::Full,
+        Self::Resumed,
+        Self::TimedOut,
+        Self::ClientGone,
+        Self::UnknownSite,
+        Self::NotTls,
+        Self::NoSignature,
+        Self::NoStack,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::TimedOut => "timed-out",
+            Self::ClientGone => "client-gone",
+            Self::UnknownSite => "unknown-site",
+            Self::NotTls => "tls-error",
+            Self::NoSignature => "no-signature",
+            Self::NoStack => "no-stack",
+        }
+    }
+}
+
+impl From<&HandshakeError> for HandshakeResult {
+    fn from(error: &HandshakeError) -> Self {
+        match error {
+            HandshakeError::Gone(_) => Self::ClientGone,
+            HandshakeError::NoName | HandshakeError::UnknownName(_) => Self::UnknownSite,
+            HandshakeError::NoSignature(_) => Self::NoSignature,
+            HandshakeError::Tls(_) => Self::NotTls,
+            HandshakeError::NoStack(_) => Self::NoStack,
+        }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn accepted(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn closed(&self) {
+        self.closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn handshake(&self, result: HandshakeResult) {
+        self.handshakes[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Client connections now.
+    pub(crate) fn connections(&self) -> u64 {
+        let closed = self.closed.load(Ordering::Relaxed);
+        self.accepted.load(Ordering::Relaxed).saturating_sub(closed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count(&self, result: HandshakeResult) -> u64 {
+        self.handshakes[result as usize].load(Ordering::Relaxed)
+    }
+
+    /// The text format of Prometheus, version 0.0.4.
+    pub(crate) fn render(&self, signers: &[SignerStatus]) -> String {
+        let mut text = String::with_capacity(2048);
+        // Writing to a `String` does not fail.
+        let _ = self.write(signers, &mut text);
+        text
+    }
+
+    fn write(&self, signers: &[SignerStatus], out: &mut String) -> std::fmt::Result {
+        writeln!(out, "# HELP hsm_proxy_handshakes_total TLS handshakes by result.")?;
+        writeln!(out, "# TYPE hsm_proxy_handshakes_total counter")?;
+        for (result, count) in HandshakeResult::ALL.into_iter().zip(&self.handshakes) {
+            let count = count.load(Ordering::Relaxed);
+            writeln!(out, "hsm_proxy_handshakes_total{{result=\"{}\"}} {count}", result.label())?;
+        }
+        writeln!(out, "# HELP hsm_proxy_connections Client connections now.")?;
+        writeln!(out, "# TYPE hsm_proxy_connections gauge\nhsm_proxy_connections {}", self.connections())?;
+        writeln!(out, "# HELP hsm_proxy_connections_total Client connections accepted.")?;
+        writeln!(out, "# TYPE hsm_proxy_connections_total counter")?;
+        writeln!(out, "hsm_proxy_connections_total {}", self.accepted.load(Ordering::Relaxed))?;
+        if signers.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "# HELP hsm_proxy_engine_up Whether the engine is asked, as worker 0 sees it.")?;
+        writeln!(out, "# TYPE hsm_proxy_engine_up gauge")?;
+        for signer in signers {
+            writeln!(out, "hsm_proxy_engine_up{{engine={}}} {}", quoted(&signer.name), u8::from(signer.up))?;
+        }
+        writeln!(out, "# HELP hsm_proxy_engine_answers_total Answers of the engine to worker 0.")?;
+        writeln!(out, "# TYPE hsm_proxy_engine_answers_total counter")?;
+        for signer in signers {
+            writeln!(
+                out,
+                "hsm_proxy_engine_answers_total{{engine={}}} {}",
+                quoted(&signer.name),
+                signer.answers
+            )?;
+        }
+        writeln!(out, "# HELP hsm_proxy_engine_losses_total Connections to the engine that worker 0 lost.")?;
+        writeln!(out, "# TYPE hsm_proxy_engine_losses_total counter")?;
+        for signer in signers {
+            writeln!(
+                out,
+                "hsm_proxy_engine_losses_total{{engine={}}} {}",
+                quoted(&signer.name),
+                signer.losses
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A label's value; the same escapes serve for a JSON string without control characters.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push(' '),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_rendered_with_their_labels() {
+        let metrics = Metrics::default();
+        metrics.accepted();
+        metrics.handshake(HandshakeResult::Full);
+        metrics.handshake(HandshakeResult::NoStack);
+        let engine = SignerStatus {
+            name: "/run/\"e\".sock".to_owned(),
+            up: true,
+            state: "connected".to_owned(),
+            answers: 7,
+            losses: 0,
+        };
+        let text = metrics.render(&[engine]);
+        assert!(text.contains("hsm_proxy_handshakes_total{result=\"full\"} 1\n"), "{text}");
+        assert!(text.contains("hsm_proxy_handshakes_total{result=\"no-stack\"} 1\n"), "{text}");
+        assert!(text.contains("hsm_proxy_handshakes_total{result=\"resumed\"} 0\n"), "{text}");
+        assert!(text.contains("hsm_proxy_connections 1\n"), "{text}");
+        assert!(text.contains("hsm_proxy_engine_up{engine=\"/run/\\\"e\\\".sock\"} 1\n"), "{text}");
+    }
+}

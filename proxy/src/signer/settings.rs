@@ -1,0 +1,114 @@
+//! From the configuration to the engines.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use keycore_client::{EngineState, EngineStatus, Identity, IdentityError};
+
+use super::EngineKeys;
+use crate::config::HsmSettings;
+use crate::keys::SignerStatus;
+
+/// Where engines are if the configuration does not say it.
+const DEFAULT_ENGINES: &str = "/run/hsm-engine";
+
+/// The engines that the configuration means can't be determined.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// No engine is named, and none has its socket in the default place.
+    #[error(
+        "hsm.engines names no engine, and there is no {DEFAULT_ENGINES}/engine-*.sock: is hsm-engine running?"
+    )]
+    NoEngines,
+    /// There is no password.
+    #[error("set hsm.password-file, or pass the credential hsm-password by systemd's LoadCredential=")]
+    NoPassword,
+    /// The password can't be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+impl EngineKeys {
+    /// The keys that `[hsm]` means; a signature may take `timeout`. Reads the password's file, connects to nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] if no engine or no password is to be found.
+    pub fn from_settings(settings: &HsmSettings, timeout: Duration) -> Result<Self, SettingsError> {
+        let engines = if settings.engines.is_empty() {
+            engines_in(Path::new(DEFAULT_ENGINES))
+        } else {
+            settings.engines.clone()
+        };
+        if engines.is_empty() {
+            return Err(SettingsError::NoEngines);
+        }
+        let password_file =
+            settings.password_file.clone().or_else(credential).ok_or(SettingsError::NoPassword)?;
+        let identity = Identity::from_file(settings.user.clone(), &password_file)?;
+        Ok(Self::new(engines.into_iter().map(Into::into).collect(), identity, timeout))
+    }
+}
+
+/// The engines' sockets in a directory, in order.
+fn engines_in(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut sockets: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with("engine-") && name.ends_with(".sock"))
+        })
+        .collect();
+    sockets.sort();
+    sockets
+}
+
+fn credential() -> Option<PathBuf> {
+    let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join("hsm-password");
+    path.exists().then_some(path)
+}
+
+/// An engine's status in the words of the readiness page.
+pub(super) fn signer_status(engine: EngineStatus) -> SignerStatus {
+    let state = match engine.state {
+        EngineState::Connected { .. } => "connected".to_owned(),
+        EngineState::Suspect { .. } => "silent: it owes answers".to_owned(),
+        EngineState::Connecting => "connecting".to_owned(),
+        EngineState::Down { since } => {
+            let reason = engine.last_error.unwrap_or_else(|| "no connection yet".to_owned());
+            format!("down for {} s: {reason}", since.elapsed().as_secs())
+        }
+    };
+    SignerStatus {
+        name: engine.endpoint.to_string(),
+        up: engine.state.is_usable(),
+        state,
+        answers: engine.counters.answers,
+        losses: engine.counters.losses,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_found_in_order_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["engine-1.sock", "engine-0.sock", "engine-0.pid", "supervisor.pid"] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        let names: Vec<_> = engines_in(directory.path());
+        assert_eq!(names, ["engine-0.sock", "engine-1.sock"].map(|name| directory.path().join(name)));
+        assert!(engines_in(Path::new("/nonexistent")).is_empty());
+    }
+
+    #[test]
+    fn settings_without_a_password_say_what_to_do() {
+        let settings = HsmSettings { engines: vec!["/run/x.sock".into()], ..HsmSettings::default() };
+        let error = EngineKeys::from_settings(&settings, Duration::from_secs(1)).err().unwrap();
+        assert!(error.to_string().contains("hsm.password-file"), "{error}");
+    }
+}
