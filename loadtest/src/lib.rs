@@ -20,6 +20,7 @@ mod target;
 #[cfg(test)]
 mod test_server;
 mod time;
+mod trust;
 
 pub use cli::{Cli, run};
 pub use drill::{

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio_rustls::TlsConnector;
+
+use crate::trust::Trust;
 
 /// A TLS server, and how its handshakes are made. Cheap to clone.
 #[derive(Clone)]
@@ -28,7 +30,7 @@ pub struct Target {
 pub struct TargetOptions {
     /// `host:port` or `address:port`; resolved once.
     pub connect: String,
-    /// PEM file of the certificates that are trusted, and nothing else is.
+    /// PEM file of the certificates that are trusted, as issuers and themselves; nothing else is.
     pub ca: PathBuf,
     /// The name that is asked for (SNI) and that the certificate must have.
     pub server_name: String,
@@ -74,7 +76,9 @@ impl Target {
     pub fn new(options: &TargetOptions) -> Result<Self, TargetError> {
         let server_name = ServerName::try_from(options.server_name.clone())
             .map_err(|_| TargetError::ServerName(options.server_name.clone()))?;
-        let config = client_config(&trusted(&options.ca)?, options.version, options.key_exchange)?;
+        let provider = Arc::new(provider(options.key_exchange));
+        let trust = trusted(&options.ca, &provider)?;
+        let config = client_config(provider, trust, options.version).map_err(TargetError::Tls)?;
         let request = options.request.then(|| {
             let name = &options.server_name;
             format!("GET / HTTP/1.1\r\nhost: {name}\r\nuser-agent: hsm-loadtest\r\nconnection: close\r\n\r\n")
@@ -104,32 +108,30 @@ fn resolve(connect: &str) -> Result<SocketAddr, TargetError> {
         .ok_or_else(|| failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
 }
 
-fn trusted(ca: &Path) -> Result<RootCertStore, TargetError> {
+fn trusted(ca: &Path, provider: &Arc<CryptoProvider>) -> Result<Trust, TargetError> {
     let failed = |source| TargetError::Ca { path: ca.to_owned(), source };
-    let mut roots = RootCertStore::empty();
+    let mut certificates = Vec::new();
     for certificate in CertificateDer::pem_file_iter(ca).map_err(failed)? {
-        roots
-            .add(certificate.map_err(failed)?)
-            .map_err(|source| TargetError::Certificate { path: ca.to_owned(), source })?;
+        certificates.push(certificate.map_err(failed)?);
     }
-    if roots.is_empty() { Err(TargetError::NoCertificate(ca.to_owned())) } else { Ok(roots) }
+    if certificates.is_empty() {
+        return Err(TargetError::NoCertificate(ca.to_owned()));
+    }
+    Trust::new(certificates, provider)
+        .map_err(|source| TargetError::Certificate { path: ca.to_owned(), source })
 }
 
-fn client_config(
-    roots: &RootCertStore,
-    version: Option<TlsVersion>,
-    key_exchange: Option<KeyExchange>,
-) -> Result<ClientConfig, TargetError> {
+fn provider(key_exchange: Option<KeyExchange>) -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     if let Some(group) = key_exchange {
         provider.kx_groups = vec![group.group()];
     }
-    client_config_with(provider, roots, version).map_err(TargetError::Tls)
+    provider
 }
 
-fn client_config_with(
-    provider: CryptoProvider,
-    roots: &RootCertStore,
+fn client_config(
+    provider: Arc<CryptoProvider>,
+    trust: Trust,
     version: Option<TlsVersion>,
 ) -> Result<ClientConfig, rustls::Error> {
     let versions: &[&SupportedProtocolVersion] = match version {
@@ -137,9 +139,10 @@ fn client_config_with(
         Some(TlsVersion::V13) => &[&rustls::version::TLS13],
         None => rustls::ALL_VERSIONS,
     };
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)?
-        .with_root_certificates(roots.clone())
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(trust))
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(config)

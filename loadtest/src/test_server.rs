@@ -23,6 +23,8 @@ use crate::{Extent, Load, Target, TargetOptions};
 pub(crate) enum Manner {
     /// Handshakes, answers a request with this status, closes after the client did.
     Good(u16),
+    /// The same with a certificate that is self-signed, and a CA's, as `openssl req -x509` makes them.
+    SelfSigned,
     /// Has no certificate for anybody: a fatal alert.
     Refuses,
     /// Accepts and says nothing.
@@ -123,7 +125,7 @@ pub(crate) fn load(options: &TargetOptions, extent: Extent) -> Load {
 }
 
 fn server_config(directory: &TempDir, manner: Manner) -> ServerConfig {
-    let mut ca = CertificateParams::default();
+    let mut ca = CertificateParams::new(["localhost".to_owned()]).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
     std::fs::write(directory.path().join("ca.pem"), ca.pem()).unwrap();
@@ -132,6 +134,10 @@ fn server_config(directory: &TempDir, manner: Manner) -> ServerConfig {
     let builder = ServerConfig::builder().with_no_client_auth();
     if manner == Manner::Refuses {
         return builder.with_cert_resolver(Arc::new(NoCertificate));
+    }
+    if manner == Manner::SelfSigned {
+        let key = PrivateKeyDer::try_from(ca.key().serialize_der()).unwrap();
+        return builder.with_single_cert(vec![ca.der().clone()], key).unwrap();
     }
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     builder.with_single_cert(vec![leaf.der().clone()], key).unwrap()
@@ -145,6 +151,7 @@ async fn listen(listener: TcpListener, acceptor: TlsAcceptor, manner: Manner, se
             Manner::Silent => silent.push(tcp),
             Manner::Closes => drop(tcp),
             Manner::Refuses => drop(tokio::spawn(serve(tcp, acceptor.clone(), 0, Arc::clone(&seen)))),
+            Manner::SelfSigned => drop(tokio::spawn(serve(tcp, acceptor.clone(), 200, Arc::clone(&seen)))),
             Manner::Good(status) => {
                 drop(tokio::spawn(serve(tcp, acceptor.clone(), status, Arc::clone(&seen))));
             }

@@ -95,6 +95,18 @@ fn failures_are_told_apart() {
 }
 
 #[test]
+fn a_self_signed_certificate_can_be_trusted_by_itself() {
+    let server = TestServer::start(Manner::SelfSigned);
+    let tally = run(server.load(Extent::Count(5)));
+    assert_eq!((tally.handshakes(), categories(&tally)), (5, vec![]));
+    let misnamed = crate::TargetOptions { server_name: "example.org".to_owned(), ..server.options() };
+    assert_eq!(categories(&run(load(&misnamed, Extent::Count(3)))), [("certificate", 3)]);
+    let stranger = TestServer::start(Manner::SelfSigned);
+    let untrusted = crate::TargetOptions { ca: stranger.ca(), ..server.options() };
+    assert_eq!(categories(&run(load(&untrusted, Extent::Count(3)))), [("certificate", 3)]);
+}
+
+#[test]
 fn a_resumed_session_is_no_full_handshake() {
     let server = TestServer::start(Manner::Good(200));
     let mut load = server.load(Extent::Count(5));
