@@ -1,1 +1,35 @@
-//! The daemon.
+//! The HSM engine as processes: a supervisor and its replicas.
+//!
+//! ```text
+//! supervisor ──┬─ replica 0: event loop ─ worker pool ─ follower   engine-0.sock, audit/engine-0/
+//!  (no keys)   └─ replica 1: event loop ─ worker pool ─ follower   engine-1.sock, audit/engine-1/
+//!                        └──────────── store.db ───────────┘
+//! ```
+//!
+//! Each replica is a process of its own, so that the death of one takes no key operation of the others with it. The
+//! rules live in `keycore-engine`, which does no I/O; here are the sockets, the clock, the threads and the signals.
+//!
+//! * [`Cli`], [`run`]: the command line
+//! * [`Config`], [`ConfigError`]: the configuration file
+//! * `supervisor`: starts the replicas, restarts the dead
+//! * `replica`: what one replica opens, in order
+//! * `event_loop`, `connection`: the socket side; nothing in it waits for a disk or a slow key
+//! * `worker_pool`: the slow work, in turn between connections
+
+mod cli;
+mod clock;
+mod config;
+mod connection;
+mod directory;
+mod event_loop;
+mod exit;
+mod listener;
+mod logging;
+mod peer;
+mod replica;
+mod shutdown;
+mod supervisor;
+mod worker_pool;
+
+pub use cli::{Cli, run};
+pub use config::{Config, ConfigError, LogFormat, SocketAccess};

@@ -1,3 +1,9 @@
-//! The process that holds the keys: event loop, worker pool, supervisor.
+//! The process that holds the keys. Everything is in the library; this only hands over the command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    hsm_engine::run(&hsm_engine::Cli::parse())
+}

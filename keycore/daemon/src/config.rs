@@ -1,0 +1,232 @@
+//! The configuration file: TOML, kebab-case, unknown keys refused.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+mod error;
+mod value;
+
+pub use error::ConfigError;
+
+/// What the file says, complete with defaults. Each value is within its bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Holds `store.db` and `audit/`; made with mode 0700 if it is absent.
+    #[serde(deserialize_with = "value::path")]
+    pub state_dir: PathBuf,
+    /// Holds `engine-<n>.sock`, `engine-<n>.pid` and `supervisor.pid`; made if it is absent.
+    #[serde(deserialize_with = "value::path")]
+    pub socket_dir: PathBuf,
+    /// Who may open the socket directory and its sockets, before the peer's uid is looked at.
+    pub socket_access: SocketAccess,
+    /// Processes that serve, each with a socket of its own; 1 to 64.
+    #[serde(deserialize_with = "value::between::<1, 64, _, _>")]
+    pub replicas: u16,
+    /// The unseal secret: at least 16 bytes, readable by the owner only. Without it `$CREDENTIALS_DIRECTORY/unseal`.
+    #[serde(deserialize_with = "value::some_path")]
+    pub unseal_file: Option<PathBuf>,
+    /// Users whose processes may connect, besides root and the engine's own user.
+    pub allow_uids: Vec<u32>,
+    /// Threads for slow operations in each replica; 1 to 256. By default one for each core, but two at least: a
+    /// password that is hashed must not hold up an RSA signature.
+    #[serde(deserialize_with = "value::between::<1, 256, _, _>")]
+    pub worker_threads: NonZeroUsize,
+    /// Slow operations that may wait for a thread before more are refused as `Overloaded`; 1 to 65,536.
+    #[serde(deserialize_with = "value::between::<1, 65_536, _, _>")]
+    pub max_queue: NonZeroUsize,
+    /// Connections that one replica keeps; 1 to 65,536.
+    #[serde(deserialize_with = "value::between::<1, 65_536, _, _>")]
+    pub max_connections: NonZeroUsize,
+    /// Requests without an answer that one connection may have; 1 to 4,096.
+    #[serde(deserialize_with = "value::between::<1, 4_096, _, _>")]
+    pub max_in_flight: u16,
+    /// Unsealed keys that one replica keeps in memory; 1 to 16,777,216.
+    #[serde(deserialize_with = "value::between::<1, 16_777_216, _, _>")]
+    pub key_cache: NonZeroUsize,
+    /// How long a login lasts, from one minute to 30 days: `"90s"`, `"15m"`, `"12h"`, `"7d"`.
+    #[serde(deserialize_with = "value::duration_between::<60, 2_592_000, _>")]
+    pub session_lifetime: Duration,
+    /// What is logged: `"error"`, `"warn"`, `"info"`, `"debug"`, or a filter such as `"info,hsm_engine=debug"`.
+    #[serde(deserialize_with = "value::log_filter")]
+    pub log: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+}
+
+/// Who may open the sockets, by file permissions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SocketAccess {
+    /// Directory 0700, sockets 0600.
+    Owner,
+    /// Directory 0750, sockets 0660: for a proxy under another user that shares the group.
+    Group,
+}
+
+impl SocketAccess {
+    /// Mode of the directory.
+    pub(crate) fn directory_mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o700,
+            Self::Group => 0o750,
+        }
+    }
+
+    /// Mode of a socket.
+    pub(crate) fn socket_mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Group => 0o660,
+        }
+    }
+}
+
+/// Form of the log on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// One line of text for each event.
+    Text,
+    /// One JSON object for each event.
+    Json,
+}
+
+const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
+
+impl Default for Config {
+    /// Every default, and the only place where they are.
+    ///
+    /// What the engine's rules have a default for is asked of them.
+    fn default() -> Self {
+        let engine = keycore_engine::Options::new(0, 0);
+        Self {
+            state_dir: "/var/lib/hsm-engine".into(),
+            socket_dir: "/run/hsm-engine".into(),
+            socket_access: SocketAccess::Owner,
+            replicas: 2,
+            unseal_file: None,
+            allow_uids: Vec::new(),
+            worker_threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).max(TWO),
+            max_queue: NonZeroUsize::MIN.saturating_add(4_095),
+            max_connections: NonZeroUsize::MIN.saturating_add(1_023),
+            max_in_flight: engine.max_in_flight,
+            key_cache: engine.key_cache,
+            session_lifetime: engine.session_lifetime,
+            log: "info".into(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+impl Config {
+    /// Longest path of a Unix socket on Linux, in bytes (`sun_path` less its final zero).
+    const MAX_SOCKET_PATH: usize = 107;
+
+    /// Reads the text of a configuration file. Opens nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with the line of what is wrong; an unknown key comes with the nearest valid one.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::new(text, &error))?;
+        let longest = config.socket_path(config.replicas - 1).as_os_str().len();
+        if longest > Self::MAX_SOCKET_PATH {
+            return Err(ConfigError::SocketPathTooLong { length: longest, limit: Self::MAX_SOCKET_PATH });
+        }
+        Ok(config)
+    }
+
+    /// Where replica `index` listens.
+    pub(crate) fn socket_path(&self, index: u16) -> PathBuf {
+        self.socket_dir.join(format!("engine-{index}.sock"))
+    }
+
+    /// Where replica `index` says which process it is.
+    pub(crate) fn pid_path(&self, index: u16) -> PathBuf {
+        self.socket_dir.join(format!("engine-{index}.pid"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = Config::parse(
+            r#"
+            state-dir = "state"
+            socket-dir = "run"
+            socket-access = "group"
+            replicas = 3
+            unseal-file = "unseal"
+            allow-uids = [33, 1000]
+            worker-threads = 4
+            max-queue = 10
+            max-connections = 20
+            max-in-flight = 30
+            key-cache = 40
+            session-lifetime = "90m"
+            log = "debug"
+            log-format = "json"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.socket_path(2), PathBuf::from("run/engine-2.sock"));
+        assert_eq!((config.replicas, config.max_in_flight), (3, 30));
+        assert_eq!(config.session_lifetime, Duration::from_secs(5400));
+        assert_eq!(config.allow_uids, [33, 1000]);
+        assert_eq!((config.socket_access, config.log_format), (SocketAccess::Group, LogFormat::Json));
+    }
+
+    #[test]
+    fn an_unknown_key_comes_with_the_nearest_one_and_its_line() {
+        let error = Config::parse("replicas = 2\nworker_threads = 3\n").unwrap_err();
+        assert_eq!(error.to_string(), "line 2: unknown key `worker_threads`; did you mean `worker-threads`?");
+        let error = Config::parse("favourite-colour = 'blue'").unwrap_err().to_string();
+        assert!(
+            error.starts_with("line 1: unknown key `favourite-colour`; the keys are `state-dir`, "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused_with_their_line() {
+        for (text, expected) in [
+            ("\nreplicas = 0", "line 2: expected a whole number from 1 to 64, got 0 (key `replicas`)"),
+            ("replicas = 65", "line 1: expected a whole number from 1 to 64, got 65 (key `replicas`)"),
+            (
+                "max-in-flight = -1",
+                "line 1: expected a whole number from 1 to 4096, got -1 (key `max-in-flight`)",
+            ),
+            (
+                "session-lifetime = '5s'",
+                "line 1: expected a duration from 60s to 2592000s (key `session-lifetime`)",
+            ),
+            (
+                "session-lifetime = 'soon'",
+                "line 1: expected a duration such as \"30s\", \"15m\", \"12h\" or \"7d\" (key `session-lifetime`)",
+            ),
+            ("state-dir = ''", "line 1: expected a path, got an empty text (key `state-dir`)"),
+        ] {
+            assert_eq!(Config::parse(text).unwrap_err().to_string(), expected, "{text}");
+        }
+        assert!(Config::parse("replicas = ").unwrap_err().to_string().starts_with("line 1: "));
+        assert!(Config::parse("log = 'a=b=c'").is_err());
+    }
+
+    #[test]
+    fn a_socket_path_that_linux_would_cut_is_refused() {
+        let error = Config::parse(&format!("socket-dir = '/{}'", "d".repeat(100))).unwrap_err();
+        assert!(error.to_string().contains("107"), "{error}");
+    }
+}

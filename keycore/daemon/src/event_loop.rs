@@ -1,0 +1,345 @@
+//! One thread for all sockets of a replica. Nothing in it waits: not for a disk, not for a slow key, not for a peer.
+//!
+//! Edge-triggered: an event is only a hint that is remembered in the connection, and every connection with something
+//! to do stands once in `ready`, which is served in rounds. So whoever stops early is not forgotten, and a flood costs
+//! the others one bounded turn each round.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use keycore_audit::Peer;
+use keycore_engine::{Engine, Finished, Job, Now};
+use mio::event::Event;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use crate::clock::Clock;
+use crate::connection::{CloseReason, Connection, ConnectionId, Services, Turn};
+use crate::listener::Listener;
+use crate::peer::PeerFilter;
+use crate::shutdown::{self, Shutdown};
+use crate::worker_pool::WorkerPool;
+
+mod accept;
+mod complaints;
+
+use accept::Acceptor;
+use complaints::Complaints;
+
+/// The shutdown pipe.
+const SHUTDOWN: Token = Token(usize::MAX);
+/// The listening socket.
+const LISTENER: Token = Token(usize::MAX - 1);
+/// Results of the worker pool. The replica makes the waker, because the pool needs it first.
+pub(crate) const RESULTS: Token = Token(usize::MAX - 2);
+
+/// What one replica takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// Connections at a time.
+    pub(crate) max_connections: usize,
+    /// Jobs that one connection may have in the pool.
+    pub(crate) max_in_flight: usize,
+    /// Longest frame after the hello, in bytes.
+    pub(crate) max_frame: usize,
+    /// Whose processes may connect.
+    pub(crate) peers: PeerFilter,
+}
+
+/// The loop and everything it owns.
+pub(crate) struct EventLoop {
+    poll: Poll,
+    clock: Clock,
+    shutdown: Shutdown,
+    acceptor: Option<Acceptor>,
+    engine: Arc<Engine>,
+    pool: WorkerPool<Job, Finished>,
+    limits: Limits,
+    clients: Slab<Client>,
+    ready: VecDeque<usize>,
+    next_serial: u64,
+    /// When to look at the clients' deadlines; `None` while nobody has one.
+    sweep_at: Option<Duration>,
+    /// Once the process is to end: when it does, ready or not.
+    drain_until: Option<Duration>,
+    complaints: Complaints,
+}
+
+struct Client {
+    connection: Connection,
+    peer: Peer,
+    /// Stands in `ready`.
+    queued: bool,
+    /// Is told when its socket has room.
+    watches_room: bool,
+}
+
+impl EventLoop {
+    /// How long requests that are queued may take once the process is to end.
+    const DRAIN: Duration = Duration::from_secs(5);
+    /// How often deadlines of seconds are looked at.
+    const SWEEP: Duration = Duration::from_millis(500);
+    const EVENTS: usize = 256;
+
+    /// A loop that will listen at `listener` and end by `shutdown`. `pool` wakes `poll` with [`RESULTS`].
+    pub(crate) fn new(
+        poll: Poll,
+        clock: Clock,
+        mut shutdown: Shutdown,
+        listener: Listener,
+        engine: Arc<Engine>,
+        pool: WorkerPool<Job, Finished>,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        poll.registry().register(shutdown.source(), SHUTDOWN, Interest::READABLE)?;
+        let acceptor = Acceptor::new(listener, poll.registry())?;
+        Ok(Self {
+            poll,
+            clock,
+            shutdown,
+            acceptor: Some(acceptor),
+            engine,
+            pool,
+            limits,
+            clients: Slab::new(),
+            ready: VecDeque::new(),
+            next_serial: 0,
+            sweep_at: None,
+            drain_until: None,
+            complaints: Complaints::default(),
+        })
+    }
+
+    /// Serves until it is told to end and what was queued is done, or its time is up.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel's event queue fails; a peer's failure ends its connection only.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(Self::EVENTS);
+        loop {
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            for event in &events {
+                self.note(event);
+            }
+            events.clear();
+            self.accept();
+            self.take_results();
+            self.serve_round();
+            self.sweep();
+            if self.drain_until.is_some_and(|until| self.clients.is_empty() || self.clock.mono() >= until) {
+                self.close_all();
+                return Ok(());
+            }
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let accept_at = self.acceptor.as_ref().and_then(Acceptor::next_try);
+        let next = [self.sweep_at, self.drain_until, accept_at].into_iter().flatten().min()?;
+        Some(next.saturating_sub(self.clock.mono()))
+    }
+
+    fn note(&mut self, event: &Event) {
+        match event.token() {
+            SHUTDOWN => {
+                shutdown::drain(self.shutdown.source());
+                self.begin_drain();
+            }
+            LISTENER => {
+                if let Some(acceptor) = &mut self.acceptor {
+                    acceptor.became_ready();
+                }
+            }
+            // The results are taken in every turn of the loop.
+            RESULTS => {}
+            Token(slot) => {
+                let Some(client) = self.clients.get_mut(slot) else { return };
+                // Both directions are closed: nobody is there to take an answer.
+                if event.is_error() || event.is_write_closed() {
+                    self.close(slot, &CloseReason::Ended);
+                    return;
+                }
+                if event.is_readable() || event.is_read_closed() {
+                    client.connection.became_readable();
+                }
+                self.enqueue(slot);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, slot: usize) {
+        if let Some(client) = self.clients.get_mut(slot).filter(|client| !client.queued) {
+            client.queued = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    fn accept(&mut self) {
+        let now = self.clock.mono();
+        let Some(mut acceptor) = self.acceptor.take() else { return };
+        for _ in 0..Acceptor::PER_TURN {
+            match acceptor.accept(now) {
+                Ok(Some(stream)) => {
+                    let verdict = accept::examine(&stream, &self.limits, self.clients.len());
+                    match verdict {
+                        Ok(peer) => self.admit(stream, peer, now),
+                        Err(rejection) => self.complaints.rejected(&rejection, now),
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.complaints.accept_failed(&error, now);
+                    break;
+                }
+            }
+        }
+        self.acceptor = Some(acceptor);
+    }
+
+    fn admit(&mut self, stream: mio::net::UnixStream, peer: Peer, now: Duration) {
+        let session = self.engine.connect(peer);
+        let entry = self.clients.vacant_entry();
+        let slot = entry.key();
+        let id = ConnectionId { slot, serial: self.next_serial };
+        self.next_serial += 1;
+        let connection = Connection::new(id, stream, session, now);
+        let client = entry.insert(Client { connection, peer, queued: false, watches_room: false });
+        let registered =
+            self.poll.registry().register(client.connection.source(), Token(slot), Interest::READABLE);
+        match registered {
+            Ok(()) => {
+                self.enqueue(slot);
+                self.arm_sweep(now);
+            }
+            Err(error) => self.close(slot, &CloseReason::Socket(error)),
+        }
+    }
+
+    fn take_results(&mut self) {
+        for done in self.pool.collect() {
+            let slot = done.connection.slot;
+            let Some(client) = self.clients.get_mut(slot) else { continue };
+            if client.connection.id() != done.connection {
+                continue; // Whoever asked is gone, and another has its slot.
+            }
+            client.connection.take_result(&self.engine, done.request, done.result, self.clock.mono());
+            self.enqueue(slot);
+        }
+    }
+
+    /// One turn for each that was ready when the round began.
+    fn serve_round(&mut self) {
+        let services = Services {
+            engine: &self.engine,
+            pool: &self.pool,
+            max_in_flight: self.limits.max_in_flight,
+            max_frame: self.limits.max_frame,
+            draining: self.drain_until.is_some(),
+        };
+        let mut over = Vec::new();
+        let mut deadlines = false;
+        for _ in 0..self.ready.len() {
+            let Some(slot) = self.ready.pop_front() else { break };
+            let Some(client) = self.clients.get_mut(slot) else { continue };
+            if !std::mem::take(&mut client.queued) {
+                continue; // An entry that a closed predecessor in this slot has left.
+            }
+            let turn = client.connection.turn(&services, self.clock.now());
+            let turn = match client.watch_room(&self.poll, slot) {
+                Ok(()) => turn,
+                Err(error) => Turn::Close(CloseReason::Socket(error)),
+            };
+            deadlines |= client.connection.has_deadline();
+            match turn {
+                Turn::Idle => {}
+                Turn::Again => {
+                    client.queued = true;
+                    self.ready.push_back(slot);
+                }
+                Turn::Close(reason) => over.push((slot, reason)),
+            }
+        }
+        for (slot, reason) in over {
+            self.close(slot, &reason);
+        }
+        if deadlines {
+            self.arm_sweep(self.clock.mono());
+        }
+    }
+
+    fn arm_sweep(&mut self, now: Duration) {
+        self.sweep_at.get_or_insert(now + Self::SWEEP);
+    }
+
+    fn sweep(&mut self) {
+        let now = self.clock.mono();
+        if self.sweep_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.sweep_at = None;
+        let mut over = Vec::new();
+        let mut deadlines = false;
+        for (slot, client) in &self.clients {
+            deadlines |= client.connection.has_deadline();
+            over.extend(client.connection.overdue(now).map(|reason| (slot, reason)));
+        }
+        for (slot, reason) in over {
+            self.close(slot, &reason);
+        }
+        if deadlines {
+            self.arm_sweep(now);
+        }
+    }
+
+    fn close(&mut self, slot: usize, reason: &CloseReason) {
+        let Some(mut client) = self.clients.try_remove(slot) else { return };
+        let Now { mono, .. } = self.clock.now();
+        self.complaints.closed(client.peer, reason, mono);
+        self.pool.forget(client.connection.id());
+        // Fails if it was never registered; closing the socket takes it out of the queue in any case.
+        let _not_registered = self.poll.registry().deregister(client.connection.source());
+        client.connection.close(&self.engine, self.clock.now());
+    }
+
+    /// Stops listening, and reading; every client is looked at, so that the idle are closed at once.
+    fn begin_drain(&mut self) {
+        if self.drain_until.is_some() {
+            return;
+        }
+        tracing::info!(connections = self.clients.len(), "engine ending");
+        self.drain_until = Some(self.clock.mono() + Self::DRAIN);
+        self.acceptor = None;
+        for slot in self.clients.iter().map(|(slot, _)| slot).collect::<Vec<_>>() {
+            self.enqueue(slot);
+        }
+    }
+
+    fn close_all(&mut self) {
+        for slot in self.clients.iter().map(|(slot, _)| slot).collect::<Vec<_>>() {
+            self.close(slot, &CloseReason::Drained);
+        }
+    }
+}
+
+impl Client {
+    /// Asks for news of room in the socket only while replies wait for it: else each reply that the peer takes would
+    /// wake the loop.
+    fn watch_room(&mut self, poll: &Poll, slot: usize) -> io::Result<()> {
+        let wanted = self.connection.wants_to_write();
+        if wanted != self.watches_room {
+            let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+            poll.registry().reregister(self.connection.source(), Token(slot), interest)?;
+            self.watches_room = wanted;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! One replica: what it opens, in order, and how it ends.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use keycore_engine::{Engine, Options};
+use keycore_store::SqliteStore;
+use mio::{Poll, Waker};
+use rustix::process::{Resource, Rlimit};
+
+mod follower;
+mod unseal;
+
+use follower::Follower;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::directory::{self, Lock, PidFile};
+use crate::event_loop::{self, EventLoop, Limits};
+use crate::exit::StartError;
+use crate::listener::Listener;
+use crate::peer::PeerFilter;
+use crate::shutdown::Shutdown;
+use crate::worker_pool::WorkerPool;
+
+/// Serves as replica `index` until a signal or the end of standard input.
+///
+/// # Errors
+///
+/// If something that the configuration names can't be used, or the kernel's event queue fails.
+pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
+    if index >= config.replicas {
+        return Err(StartError::NoSuchReplica { index, replicas: config.replicas });
+    }
+    lock_down(index, config.max_connections.get());
+    let clock = Clock::start();
+    let shutdown = Shutdown::install().map_err(StartError::system("can't catch signals"))?;
+    shutdown.follow_stdin().map_err(StartError::system("can't start a thread"))?;
+
+    directory::prepare(&config.state_dir, 0o700)?;
+    directory::prepare(&config.socket_dir, config.socket_access.directory_mode())?;
+    let lock_path = config.socket_dir.join(format!("engine-{index}.lock"));
+    let _only_one = Lock::take(&lock_path, &format!("replica {index}"))?;
+    let engine = Arc::new(open_engine(config, index, clock)?);
+
+    let poll = Poll::new().map_err(StartError::system("can't make an event queue"))?;
+    let pool = start_workers(config, &engine, clock, &poll)?;
+    let follower =
+        Follower::start(Arc::clone(&engine), clock).map_err(StartError::system("can't start a thread"))?;
+    let listener = Listener::bind(&config.socket_path(index), config.socket_access.socket_mode())?;
+    let limits = Limits {
+        max_connections: config.max_connections.get(),
+        max_in_flight: usize::from(config.max_in_flight),
+        max_frame: keycore_wire::frame::MAX_FRAME,
+        peers: PeerFilter::new(rustix::process::geteuid().as_raw(), &config.allow_uids),
+    };
+    let event_loop = EventLoop::new(poll, clock, shutdown, listener, Arc::clone(&engine), pool, limits)
+        .map_err(StartError::system("can't watch the socket"))?;
+    let pid_file = PidFile::write(config.pid_path(index))?;
+    // Whoever started this by hand may have closed it.
+    let _nobody_listens = std::io::stdout().write_all(b"ready\n").and_then(|()| std::io::stdout().flush());
+
+    let served = event_loop.run().map_err(StartError::system("the event queue failed"));
+    follower.stop();
+    if let Err(error) = engine.flush_audit() {
+        tracing::error!("the end of the audit log could not be written: {error}");
+    }
+    drop(pid_file);
+    served
+}
+
+/// What comes before the first secret.
+fn lock_down(index: u16, max_connections: usize) {
+    for gap in keycore_secmem::lockdown::lock_down_process().gaps {
+        tracing::warn!("lockdown: {gap}");
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // The supervisor starts /proc/self/exe, which ps would show as "exe".
+    if let Ok(name) = std::ffi::CString::new(format!("hsm-engine-{index}")) {
+        let _cosmetic = rustix::thread::set_name(&name);
+    }
+    raise_file_limit(max_connections);
+}
+
+/// Each connection is a file descriptor; so are the store, the log and the rest.
+fn raise_file_limit(max_connections: usize) {
+    const OTHERS: u64 = 64;
+    let wanted = u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_add(OTHERS);
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = Rlimit { current: Some(current), maximum: limit.maximum };
+    if rustix::process::setrlimit(Resource::Nofile, raised).is_err() || current < wanted {
+        tracing::warn!(
+            "max-connections = {max_connections} needs {wanted} file descriptors; raise RLIMIT_NOFILE (systemd: LimitNOFILE)"
+        );
+    }
+}
+
+fn open_engine(config: &Config, index: u16, clock: Clock) -> Result<Engine, StartError> {
+    let unseal = unseal::read(config)?;
+    let store_path = config.state_dir.join("store.db");
+    let (store, watch) = (SqliteStore::open(&store_path)?, SqliteStore::open(&store_path)?);
+    let log = open_audit(&config.state_dir.join("audit"), index)?;
+    let options = Options {
+        max_in_flight: config.max_in_flight,
+        key_cache: config.key_cache,
+        session_lifetime: config.session_lifetime,
+        ..Options::new(index, std::process::id())
+    };
+    Ok(Engine::open(Box::new(store), Box::new(watch), log, unseal, options, clock.now())?)
+}
+
+fn open_audit(dir: &Path, index: u16) -> Result<keycore_audit::Log, StartError> {
+    let (chain, sink, recovery) = keycore_audit::file::open(dir, index)?;
+    if let Some(cut) = recovery.cut {
+        tracing::warn!(
+            segment = %cut.segment.display(),
+            bytes = cut.length,
+            kept_in = %cut.kept_in.display(),
+            "the audit log ended in an incomplete record, as after a crash; it goes on before it"
+        );
+    }
+    Ok(keycore_audit::Log::new(chain, Box::new(sink)))
+}
+
+fn start_workers(
+    config: &Config,
+    engine: &Arc<Engine>,
+    clock: Clock,
+    poll: &Poll,
+) -> Result<WorkerPool<keycore_engine::Job, keycore_engine::Finished>, StartError> {
+    let failed = "can't start the worker threads";
+    let waker = Waker::new(poll.registry(), event_loop::RESULTS).map_err(StartError::system(failed))?;
+    let engine = Arc::clone(engine);
+    WorkerPool::start(
+        config.worker_threads,
+        config.max_queue,
+        move |job| engine.run(job, clock.now()),
+        move || {
+            if let Err(error) = waker.wake() {
+                tracing::error!("can't wake the event loop: {error}");
+            }
+        },
+    )
+    .map_err(StartError::system(failed))
+}
