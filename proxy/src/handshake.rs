@@ -1,8 +1,6 @@
 //! One TLS handshake, from the client's first byte to a stream.
 
-use std::cell::Cell;
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use handshake_fiber::{Fiber, StackPool};
@@ -17,24 +15,13 @@ use crate::connection::{Handshake, Protocol};
 use crate::sites::Sites;
 
 tokio::task_local! {
-    /// The handshake on whose behalf a signature is asked for. Set whenever its fiber runs.
-    static CURRENT: Rc<Current>;
+    /// The name that the client asked for whose handshake runs. Set whenever its fiber runs.
+    static SITE: Arc<str>;
 }
 
-struct Current {
-    site: Arc<str>,
-    signing_failed: Cell<bool>,
-}
-
-/// The name that the client of the running handshake asked for.
+/// The name that the client of the running handshake asked for; `None` outside of handshakes.
 pub(crate) fn site() -> Option<Arc<str>> {
-    CURRENT.try_with(|current| Arc::clone(&current.site)).ok()
-}
-
-/// Notes that the running handshake fails for lack of a signature, which is nobody's fault but ours.
-pub(crate) fn signing_failed() {
-    // Outside of a handshake there is nothing to note it in.
-    let _ = CURRENT.try_with(|current| current.signing_failed.set(true));
+    SITE.try_with(Arc::clone).ok()
 }
 
 /// Makes handshakes; one per worker.
@@ -77,10 +64,12 @@ pub(crate) enum HandshakeError {
     NoStack(io::Error),
 }
 
-/// Fatal alerts of RFC 8446, section 6, that rustls does not send for us: plaintext records, for nothing is encrypted
-/// before the server's first message.
+/// Fatal alerts of RFC 8446, section 6, that rustls does not send for us, as plaintext records. Nothing is encrypted
+/// before the server's first message; and clients take a plaintext alert until the first encrypted record, which
+/// comes after the signature.
 const MISSING_EXTENSION: [u8; 7] = alert(109);
 const UNRECOGNIZED_NAME: [u8; 7] = alert(112);
+const INTERNAL_ERROR: [u8; 7] = alert(80);
 
 const fn alert(description: u8) -> [u8; 7] {
     const FATAL: u8 = 2;
@@ -120,24 +109,31 @@ impl Handshaker {
             self.fibers.acquire().await.map_err(|error| HandshakeError::NoStack(io::Error::other(error)))?;
         let config = Arc::clone(&self.config);
         // The signature is asked for in `into_stream` already, so that is inside, too.
-        let fiber = Fiber::new(&self.stacks, async move { start.into_stream(config).await });
+        let fiber = Fiber::new(&self.stacks, async move { start.into_stream(config).into_fallible().await });
         let fiber = fiber.map_err(HandshakeError::NoStack)?;
-        let current = Rc::new(Current { site: Arc::clone(&sni), signing_failed: Cell::new(false) });
-        let stream = CURRENT.scope(Rc::clone(&current), fiber).await.map_err(|error| {
-            if current.signing_failed.get() { HandshakeError::NoSignature(error) } else { failure(error) }
-        })?;
+        let stream = match SITE.scope(Arc::clone(&sni), fiber).await {
+            Ok(stream) => stream,
+            Err((error, mut io)) => {
+                let error = failure(error);
+                if !matches!(error, HandshakeError::NoSignature(_)) {
+                    return Err(error);
+                }
+                return Err(refuse(&mut io, &INTERNAL_ERROR, error).await);
+            }
+        };
         let connection = stream.get_ref().1;
         let (protocol, handshake) = (protocol(connection), facts(connection));
         Ok(Established { stream, sni, protocol, handshake })
     }
 }
 
-/// rustls' errors come as `InvalidData`; all others are those of the socket.
 fn failure(error: io::Error) -> HandshakeError {
-    if error.kind() == io::ErrorKind::InvalidData {
-        HandshakeError::Tls(error)
-    } else {
-        HandshakeError::Gone(error)
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        // What a key answers when it can't sign; rustls has no such errors of its own for servers like ours.
+        Some(rustls::Error::General(_)) => HandshakeError::NoSignature(error),
+        Some(_) => HandshakeError::Tls(error),
+        None => HandshakeError::Gone(error),
     }
 }
 

@@ -7,7 +7,8 @@ use rustls::sign::SigningKey;
 pub trait KeySource: Send + Sync {
     /// Something that signs with the private key of this public key.
     ///
-    /// Its `sign` is called on a worker's thread, inside a fiber ([`handshake_fiber::wait`]), and must not block.
+    /// Its `sign` is called on a worker's thread, inside a fiber ([`handshake_fiber::wait`]), and must not block. If it
+    /// can't sign, it answers [`rustls::Error::General`]; the client gets the alert `internal_error`.
     /// Whether the key exists may turn out only then.
     ///
     /// # Errors

@@ -90,11 +90,6 @@ impl Metrics {
         self.accepted.load(Ordering::Relaxed).saturating_sub(closed)
     }
 
-    #[cfg(test)]
-    pub(crate) fn count(&self, result: HandshakeResult) -> u64 {
-        self.handshakes[result as usize].load(Ordering::Relaxed)
-    }
-
     /// The text format of Prometheus, version 0.0.4.
     pub(crate) fn render(&self, signers: &[SignerStatus]) -> String {
         let mut text = String::with_capacity(2048);

@@ -161,7 +161,6 @@ impl Signer for EngineSigner {
         let site = site.as_deref().unwrap_or_default();
         let request = TlsSign { key: self.key, scheme: self.scheme, site: bounded(site), message };
         self.engines.ask(&request).map_err(|error| {
-            handshake::signing_failed();
             if let Some(held_back) = self.engines.failures.pass() {
                 tracing::warn!(site, key = %self.key, %error, held_back, "no signature for a handshake");
             }

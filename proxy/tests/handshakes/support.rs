@@ -1,0 +1,355 @@
+//! A proxy whose keys are in the test's hand, and a client that sees everything.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hsm_proxy::{
+    Config, Handler, KeyError, KeySource, Proxy, ProxySettings, RunError, Shutdown, ShutdownHandle,
+    SiteSettings, StartError,
+};
+use rustls::client::{ClientSessionMemoryCache, Resumption};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer};
+use rustls::sign::{Signer, SigningKey};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, SignatureAlgorithm, SignatureScheme, StreamOwned,
+    SupportedProtocolVersion,
+};
+use tokio::sync::watch;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// When keys sign.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Signing {
+    AtOnce,
+    /// The key of one site signs only after [`Running::release`].
+    WhenReleased {
+        site: &'static str,
+    },
+    /// Each signature fails.
+    Never,
+}
+
+/// Sites with these hosts; certificates are made by [`Running::start`].
+pub(crate) fn config(sites: &[&[&str]]) -> Config {
+    let site = |hosts: &&[&str]| SiteSettings {
+        host: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+        cert: "made by the test".into(),
+        to: "http://127.0.0.1:1".parse().unwrap(),
+    };
+    Config {
+        proxy: ProxySettings {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            workers: 2,
+            pid_file: None,
+        },
+        sites: sites.iter().map(site).collect(),
+        ..Config::default()
+    }
+}
+
+/// A proxy on threads of this process.
+pub(crate) struct Running {
+    address: SocketAddr,
+    admin: SocketAddr,
+    certificates: HashMap<String, CertificateDer<'static>>,
+    keys: Arc<TestKeys>,
+    shutdown: ShutdownHandle,
+    thread: Option<JoinHandle<Result<(), RunError>>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Running {
+    pub(crate) fn start(config: Config, signing: Signing) -> Self {
+        Self::try_start(config, signing).unwrap()
+    }
+
+    pub(crate) fn try_start(mut config: Config, signing: Signing) -> Result<Self, StartError> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut keys = TestKeys::new();
+        let mut certificates = HashMap::new();
+        for (at, site) in config.sites.iter_mut().enumerate() {
+            let hosts: Vec<String> = site.host.iter().map(ToString::to_string).collect();
+            let made = rcgen::generate_simple_self_signed(hosts.clone()).unwrap();
+            site.cert = directory.path().join(format!("{at}.pem"));
+            std::fs::write(&site.cert, made.cert.pem()).unwrap();
+            certificates.insert(hosts[0].clone(), CertificateDer::from(made.cert.der().to_vec()));
+            keys.add(&made.signing_key, &hosts[0], signing);
+        }
+        let keys = Arc::new(keys);
+        let source: Arc<dyn KeySource> = Arc::clone(&keys) as Arc<dyn KeySource>;
+        let mut builder = Proxy::builder(config.clone(), source);
+        for site in &config.sites {
+            let handler = Handler::new(|connection, _request| {
+                let handshake = &connection.handshake;
+                let kind = if handshake.resumed { "resumed" } else { "full" };
+                http::Response::new(Bytes::from(format!("{kind} {}", handshake.version)))
+            });
+            builder = builder.handler(site.host[0].as_str(), handler);
+        }
+        let proxy = builder.bind()?;
+        let (address, admin) = (proxy.local_addresses()[0], proxy.admin_address().unwrap());
+        let (shutdown, requested) = Shutdown::new();
+        let thread = Some(std::thread::spawn(move || proxy.run_until(&requested)));
+        Ok(Self { address, admin, certificates, keys, shutdown, thread, _directory: directory })
+    }
+
+    pub(crate) fn bind_only(config: Config) -> Result<(), StartError> {
+        Proxy::builder(config, Arc::new(TestKeys::new())).bind().map(drop)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The certificate of the site whose first host this is.
+    pub(crate) fn certificate(&self, host: &str) -> &CertificateDer<'static> {
+        &self.certificates[host]
+    }
+
+    /// How often a signature was asked for.
+    pub(crate) fn signatures(&self) -> usize {
+        *self.keys.asked.count.lock().unwrap()
+    }
+
+    pub(crate) fn wait_for_signatures(&self, count: usize) {
+        let asked = self.keys.asked.count.lock().unwrap();
+        let (asked, waited) =
+            self.keys.asked.changed.wait_timeout_while(asked, PATIENCE, |asked| *asked < count).unwrap();
+        assert!(!waited.timed_out(), "{asked} signatures were asked for, not {count}");
+    }
+
+    pub(crate) fn release(&self) {
+        self.keys.released.send_replace(true);
+    }
+
+    pub(crate) fn connect_in_background(&self, name: &'static str) -> JoinHandle<io::Result<()>> {
+        let client = Client::new(self);
+        std::thread::spawn(move || client.connect(name).map(drop))
+    }
+
+    /// The whole response of the admin listener.
+    pub(crate) fn admin(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.admin).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        self.admin("/metrics")
+    }
+
+    pub(crate) fn wait_for_metric(&self, line: &str) {
+        let start = Instant::now();
+        while !self.metrics().contains(line) {
+            assert!(start.elapsed() < PATIENCE, "no {line} in\n{}", self.metrics());
+            std::thread::sleep(Duration::from_millis(5)); // counters can't be awaited
+        }
+    }
+
+    /// Drains, and waits for the end.
+    pub(crate) fn stop(&mut self) {
+        self.shutdown.request();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap().unwrap();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown.request();
+        self.release();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+/// The keys of all sites.
+struct TestKeys {
+    keys: Vec<(SubjectPublicKeyInfoDer<'static>, Arc<TestKey>)>,
+    asked: Arc<Asked>,
+    released: watch::Sender<bool>,
+}
+
+impl TestKeys {
+    fn new() -> Self {
+        Self { keys: Vec::new(), asked: Arc::default(), released: watch::Sender::new(false) }
+    }
+
+    fn add(&mut self, key: &rcgen::KeyPair, host: &str, signing: Signing) {
+        let der = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let key = aws_lc_rs::sign::any_supported_type(&der).unwrap();
+        let spki = key.public_key().unwrap().into_owned();
+        let fails = matches!(signing, Signing::Never);
+        let waits = matches!(signing, Signing::WhenReleased { site } if site == host);
+        let release = waits.then(|| self.released.subscribe());
+        self.keys.push((spki, Arc::new(TestKey { key, fails, release, asked: Arc::clone(&self.asked) })));
+    }
+}
+
+impl KeySource for TestKeys {
+    fn signing_key(&self, spki: &SubjectPublicKeyInfoDer<'_>) -> Result<Arc<dyn SigningKey>, KeyError> {
+        let key = self.keys.iter().find(|(known, _)| known == spki).ok_or(KeyError::Mismatch)?;
+        Ok(Arc::clone(&key.1) as Arc<dyn SigningKey>)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct TestKey {
+    key: Arc<dyn SigningKey>,
+    fails: bool,
+    release: Option<watch::Receiver<bool>>,
+    asked: Arc<Asked>,
+}
+
+impl SigningKey for TestKey {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        Some(Box::new(TestSigner { signer: self.key.choose_scheme(offered)?, key: self.clone() }))
+    }
+
+    fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+        self.key.public_key()
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.key.algorithm()
+    }
+}
+
+#[derive(Debug)]
+struct TestSigner {
+    signer: Box<dyn Signer>,
+    key: TestKey,
+}
+
+impl Signer for TestSigner {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        *self.key.asked.count.lock().unwrap() += 1;
+        self.key.asked.changed.notify_all();
+        if self.key.fails {
+            return Err(rustls::Error::General("no key today".to_owned()));
+        }
+        if let Some(mut release) = self.key.release.clone() {
+            let released = handshake_fiber::wait(release.wait_for(|&released| released));
+            drop(released.expect("handshakes run in fibers").expect("the test lives"));
+        }
+        self.signer.sign(message)
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        self.signer.scheme()
+    }
+}
+
+/// A client that trusts the proxy's certificates; clones of its sessions resume.
+pub(crate) struct Client {
+    address: SocketAddr,
+    roots: Arc<RootCertStore>,
+    versions: Vec<&'static SupportedProtocolVersion>,
+    alpn: Vec<Vec<u8>>,
+    sessions: Arc<ClientSessionMemoryCache>,
+}
+
+impl Client {
+    pub(crate) fn new(proxy: &Running) -> Self {
+        let mut roots = RootCertStore::empty();
+        for certificate in proxy.certificates.values() {
+            roots.add(certificate.clone()).unwrap();
+        }
+        Self {
+            address: proxy.address,
+            roots: Arc::new(roots),
+            versions: rustls::ALL_VERSIONS.to_vec(),
+            alpn: Vec::new(),
+            sessions: Arc::new(ClientSessionMemoryCache::new(32)),
+        }
+    }
+
+    pub(crate) fn versions(self, versions: &[&'static SupportedProtocolVersion]) -> Self {
+        Self { versions: versions.to_vec(), ..self }
+    }
+
+    pub(crate) fn alpn(self, protocols: &[&str]) -> Self {
+        Self { alpn: protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(), ..self }
+    }
+
+    fn tls(&self, name: &str) -> ClientConnection {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&self.versions)
+            .unwrap()
+            .with_root_certificates(Arc::clone(&self.roots))
+            .with_no_client_auth();
+        config.alpn_protocols.clone_from(&self.alpn);
+        let sessions: Arc<dyn rustls::client::ClientSessionStore> =
+            Arc::<ClientSessionMemoryCache>::clone(&self.sessions);
+        config.resumption = Resumption::store(sessions);
+        ClientConnection::new(Arc::new(config), ServerName::try_from(name.to_owned()).unwrap()).unwrap()
+    }
+
+    /// Makes the whole handshake.
+    pub(crate) fn connect(&self, name: &str) -> io::Result<Connection> {
+        let mut tls = self.tls(name);
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        while tls.is_handshaking() {
+            let (read, written) = tls.complete_io(&mut stream)?;
+            if tls.is_handshaking() && read + written == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(Connection { stream: StreamOwned::new(tls, stream) })
+    }
+
+    /// Sends the first message, and hangs up.
+    pub(crate) fn hello_and_leave(&self, name: &str) {
+        let mut tls = self.tls(name);
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        while tls.wants_write() {
+            tls.write_tls(&mut stream).unwrap();
+        }
+    }
+}
+
+/// A client's connection after its handshake.
+pub(crate) struct Connection {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+}
+
+impl Connection {
+    pub(crate) fn tls(&self) -> &ClientConnection {
+        &self.stream.conn
+    }
+
+    /// The server's certificate.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.stream.conn.peer_certificates().unwrap()[0]
+    }
+}
+
+/// One request; the whole response, until the proxy closes.
+pub(crate) fn get(connection: &mut Connection, host: &str) -> String {
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    connection.stream.write_all(request.as_bytes()).unwrap();
+    let mut response = String::new();
+    connection.stream.read_to_string(&mut response).unwrap();
+    response
+}
