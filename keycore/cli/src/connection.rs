@@ -105,7 +105,7 @@ impl Connection {
         client.login(&identity)?;
         let logged_in = LoggedIn { client: RefCell::new(client), user };
         let outcome = run(&logged_in);
-        let lost = outcome.as_ref().is_err_and(|failure| failure.is_lost_connection());
+        let lost = outcome.as_ref().is_err_and(Failure::is_lost_connection);
         if !kept && !lost {
             // The session ends by itself as well; the command's own outcome counts.
             let _ = logged_in.call(&Logout);

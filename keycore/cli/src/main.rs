@@ -29,18 +29,18 @@ use output::Answer;
 
 fn main() -> ExitCode {
     let Cli { connection, output, command } = Cli::parse();
-    output.print(run(connection, command))
+    output.print(run(&connection, command))
 }
 
-fn run(connection: Connection, command: Command) -> Result<Answer, Failure> {
+fn run(connection: &Connection, command: Command) -> Result<Answer, Failure> {
     match command {
-        Command::Cluster(command) => command.run(&connection),
-        Command::Login => login::log_in(&connection),
-        Command::Logout => login::log_out(&connection),
-        Command::User(command) => command.run(&connection),
-        Command::Key(command) => command.run(&connection),
-        Command::Crypto(command) => command.run(&connection),
-        Command::Cert(command) => command.run(&connection),
+        Command::Cluster(command) => command.run(connection),
+        Command::Login => login::log_in(connection),
+        Command::Logout => login::log_out(connection),
+        Command::User(command) => command.run(connection),
+        Command::Key(command) => command.run(connection),
+        Command::Crypto(command) => command.run(connection),
+        Command::Cert(command) => command.run(connection),
         Command::Audit(command) => command.run(),
         Command::Completions { shell } => Ok(shell::completions(shell)),
         Command::Man { directory } => shell::man_pages(&directory),
