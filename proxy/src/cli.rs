@@ -1,6 +1,7 @@
 //! The command line of `hsm-proxy`.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use clap::{Parser, Subcommand};
 use time::OffsetDateTime;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Config;
+use crate::config::{Config, UpstreamUrl};
+use crate::dev::{self, DevOptions};
 use crate::proxy::Proxy;
 use crate::signer::EngineKeys;
 
@@ -34,6 +36,10 @@ enum Command {
     ///
     /// Exits with 64 if the configuration can't be used, and with 1 if anything would not work.
     Check(ConfigFile),
+    /// Try it out: engines, cluster, users, keys, certificates and the proxy, all in one directory.
+    ///
+    /// The first run makes them, later runs reuse them. Everything stops when this process does.
+    Dev(Dev),
 }
 
 #[derive(Debug, clap::Args)]
@@ -41,6 +47,22 @@ struct ConfigFile {
     /// The configuration; see docs/configuration.md.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Dev {
+    /// Where requests go, as http://host:port; without it, to a page that shows who signed the handshake.
+    #[arg(long, value_name = "URL")]
+    to: Option<UpstreamUrl>,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+    /// Where everything is kept: nothing is written elsewhere.
+    #[arg(long, value_name = "DIRECTORY", default_value = ".hsm-dev")]
+    state_dir: PathBuf,
+    /// How many engines to run.
+    #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
+    replicas: u16,
 }
 
 /// Runs the program with the arguments of the process.
@@ -53,16 +75,25 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    start_logging();
+    start_logging(match arguments.command {
+        Command::Dev(_) => "warn",
+        Command::Run(_) | Command::Check(_) => "info",
+    });
     match arguments.command {
         Command::Run(file) => run(&file.config),
         Command::Check(file) => prove(&file.config),
+        Command::Dev(Dev { to, listen, state_dir, replicas }) => {
+            match dev::run(&DevOptions { to, listen, state_dir, replicas }) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&error, 1),
+            }
+        }
     }
 }
 
-/// To stderr; `RUST_LOG` chooses what, `info` by default.
-fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// To stderr; `RUST_LOG` chooses what.
+fn start_logging(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     format.with_ansi(std::io::stderr().is_terminal()).init();
 }
@@ -73,7 +104,7 @@ fn run(file: &Path) -> ExitCode {
         Err(code) => return code,
     };
     match Proxy::builder(config, Arc::new(keys)).bind() {
-        Ok(proxy) => match proxy.run() {
+        Ok(proxy) => match proxy.run(|| ()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error, 1),
         },

@@ -13,14 +13,18 @@ mod state;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use error::DevError;
 
-use crate::config::{Config, HostPattern, HsmSettings, ProxySettings, SiteSettings, UpstreamUrl};
+use crate::config::{Config, HostPattern, HsmSettings, ProxySettings, SiteSettings, Timeouts, UpstreamUrl};
 use crate::proxy::Proxy;
 use crate::signer::EngineKeys;
 use engines::Engines;
 use state::StateDir;
+
+/// How long open connections may hold up Ctrl-C.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// What `hsm-proxy dev` was asked for.
 #[derive(Debug, Clone)]
@@ -54,9 +58,9 @@ pub fn run(options: &DevOptions) -> Result<(), DevError> {
     let proxy = builder.bind().map_err(DevError::proxy)?;
 
     let address = proxy.local_addresses().first().copied().unwrap_or(options.listen);
-    greeting::Greeting { address, options, state: &state, engines: &engines, certificate: &certificate }
-        .print();
-    let served = proxy.run().map_err(DevError::proxy);
+    let greeting =
+        greeting::Greeting { address, options, state: &state, engines: &engines, certificate: &certificate };
+    let served = proxy.run(|| greeting.print()).map_err(DevError::proxy);
     engines.stop();
     served
 }
@@ -76,10 +80,11 @@ fn configuration(options: &DevOptions, state: &StateDir, engines: &Engines) -> R
         },
         hsm: HsmSettings {
             engines: engines.sockets().to_vec(),
-            user: provision::WEB_USER.to_owned(),
+            user: provision::WEB_USER.parse().map_err(DevError::proxy)?,
             password_file: Some(state.password_file(provision::WEB_USER)),
         },
         sites: vec![SiteSettings { host: vec![host], cert: state.certificate(), to }],
+        timeouts: Timeouts { drain: DRAIN, ..Timeouts::default() },
         ..Config::default()
     })
 }

@@ -11,6 +11,7 @@ mod check;
 pub mod cli;
 mod config;
 mod connection;
+mod dev;
 mod forward;
 mod handshake;
 mod headers;

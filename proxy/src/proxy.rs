@@ -119,10 +119,12 @@ impl Proxy {
 
     /// Serves until SIGTERM or SIGINT, and drains. A second signal ends the drain at once.
     ///
+    /// Calls `serving` once the workers run and signals are caught.
+    ///
     /// # Errors
     ///
     /// [`RunError`] if a worker can't start or fails.
-    pub fn run(self) -> Result<(), RunError> {
+    pub fn run(self, serving: impl FnOnce()) -> Result<(), RunError> {
         let (handle, shutdown) = Shutdown::new();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
@@ -131,6 +133,7 @@ impl Proxy {
             Signals::new().map_err(RunError::Start)?
         };
         let running = self.start(&shutdown)?;
+        serving();
         runtime.block_on(async {
             let Running { workers, mut ended } = running;
             tokio::select! {

@@ -61,5 +61,5 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     for address in proxy.local_addresses() {
         println!("ready {address}");
     }
-    Ok(proxy.run()?)
+    Ok(proxy.run(|| ())?)
 }
