@@ -87,7 +87,11 @@ pub fn open(dir: &Path, replica: u16) -> Result<(Chain, FileSink, Recovery), Ope
     open_with(dir, replica, MAX_SEGMENT)
 }
 
-fn open_with(dir: &Path, replica: u16, max_segment: u64) -> Result<(Chain, FileSink, Recovery), OpenError> {
+pub(crate) fn open_with(
+    dir: &Path,
+    replica: u16,
+    max_segment: u64,
+) -> Result<(Chain, FileSink, Recovery), OpenError> {
     let directory = replica_directory(dir, replica);
     let failed = |path: &Path| {
         let path = path.to_owned();
