@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use keycore_engine::{Answer, Engine, Finished, Job, Now, Step};
+use keycore_engine::{Answer, Cost, Engine, Finished, Job, Now, Step};
 use keycore_wire::frame::{FrameError, MAX_HELLO_FRAME};
 use keycore_wire::{Refusal, RefusalCode, Reply};
 use mio::net::UnixStream;
@@ -93,7 +93,9 @@ pub(crate) struct Connection {
     in_flight: usize,
     /// Longest frame for now: little before the hello.
     frame_limit: usize,
-    /// The client sends no more.
+    /// The client has closed its side: what it sent before is still to be read.
+    closing: bool,
+    /// All of that is read.
     ended: bool,
     /// A refusal was the last word.
     refused: bool,
@@ -124,6 +126,7 @@ impl Connection {
             readable: true,
             in_flight: 0,
             frame_limit: MAX_HELLO_FRAME,
+            closing: false,
             ended: false,
             refused: false,
         }
@@ -139,9 +142,10 @@ impl Connection {
         &mut self.stream
     }
 
-    /// The socket has more to read, or an end.
-    pub(crate) fn became_readable(&mut self) {
+    /// The socket has more to read, and `closing` if the last of it.
+    pub(crate) fn became_readable(&mut self, closing: bool) {
         self.readable = true;
+        self.closing |= closing;
     }
 
     /// Whether replies wait for room in the socket.
@@ -179,14 +183,18 @@ impl Connection {
         engine: &Engine,
         request: u32,
         result: Result<Finished, Panicked>,
-        now: Duration,
+        now: Now,
     ) {
         self.in_flight -= 1;
         let answer = match result {
             Ok(finished) => engine.finish(&mut self.session, finished),
-            Err(Panicked) => refused(RefusalCode::Internal, "a fault of the engine; its log says where"),
+            Err(Panicked) => {
+                let refusal =
+                    Refusal::new(RefusalCode::Internal, "a fault of the engine; its log says where");
+                engine.refuse(&mut self.session, now, refusal)
+            }
         };
-        self.answer(request, &answer, now);
+        self.answer(request, &answer, now.mono);
     }
 
     /// Whether the peer has used up a patience.
@@ -233,8 +241,9 @@ impl Connection {
             reads += 1;
             match self.inbox.read_from(&mut self.stream) {
                 Ok((0, _)) => self.ended = true,
-                // A read that comes up short has emptied the socket (epoll(7)); the next byte is an event.
-                Ok((_, more)) => self.readable = more,
+                // A read that comes up short has emptied the socket (epoll(7)), and the next byte is an event. The end
+                // of the stream may have been part of an earlier one, so it is read for.
+                Ok((_, more)) => self.readable = more || self.closing,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
@@ -266,19 +275,20 @@ impl Connection {
                 }
                 self.answer(request, &answer, now.mono);
             }
-            Step::Job(job) => self.submit(services.pool, request, job, now.mono),
+            Step::Job(job) => self.submit(services, request, job, now),
         }
         Ok(true)
     }
 
-    fn submit(&mut self, pool: &WorkerPool<Job, Finished>, request: u32, job: Job, now: Duration) {
-        let heavy = job.cost() == keycore_engine::Cost::Heavy;
-        match pool.submit(Task { connection: self.id, request, heavy, job }) {
+    fn submit(&mut self, services: &Services<'_>, request: u32, job: Job, now: Now) {
+        let heavy = job.cost() == Cost::Heavy;
+        match services.pool.submit(Task { connection: self.id, request, heavy, job }) {
             Ok(()) => self.in_flight += 1,
             Err(_full) => {
-                let answer =
-                    refused(RefusalCode::Overloaded, "too many slow requests are waiting; try again");
-                self.answer(request, &answer, now);
+                let refusal =
+                    Refusal::new(RefusalCode::Overloaded, "too many slow requests are waiting; try again");
+                let answer = services.engine.refuse(&mut self.session, now, refusal);
+                self.answer(request, &answer, now.mono);
             }
         }
     }
@@ -288,9 +298,4 @@ impl Connection {
         self.patience.owes(now);
         self.refused |= answer.close;
     }
-}
-
-/// A refusal of the daemon's own.
-fn refused(code: RefusalCode, detail: &str) -> Answer {
-    Answer { result: Err(Refusal::new(code, detail)), close: false }
 }

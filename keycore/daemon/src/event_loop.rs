@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keycore_audit::Peer;
-use keycore_engine::{Engine, Finished, Job, Now};
+use keycore_engine::{Engine, Finished, Job};
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -169,7 +169,7 @@ impl EventLoop {
                     return;
                 }
                 if event.is_readable() || event.is_read_closed() {
-                    client.connection.became_readable();
+                    client.connection.became_readable(event.is_read_closed());
                 }
                 self.enqueue(slot);
             }
@@ -231,7 +231,7 @@ impl EventLoop {
             if client.connection.id() != done.connection {
                 continue; // Whoever asked is gone, and another has its slot.
             }
-            client.connection.take_result(&self.engine, done.request, done.result, self.clock.mono());
+            client.connection.take_result(&self.engine, done.request, done.result, self.clock.now());
             self.enqueue(slot);
         }
     }
@@ -302,12 +302,12 @@ impl EventLoop {
 
     fn close(&mut self, slot: usize, reason: &CloseReason) {
         let Some(mut client) = self.clients.try_remove(slot) else { return };
-        let Now { mono, .. } = self.clock.now();
-        self.complaints.closed(client.peer, reason, mono);
+        let now = self.clock.now();
+        self.complaints.closed(client.peer, reason, now.mono);
         self.pool.forget(client.connection.id());
         // Fails if it was never registered; closing the socket takes it out of the queue in any case.
         let _not_registered = self.poll.registry().deregister(client.connection.source());
-        client.connection.close(&self.engine, self.clock.now());
+        client.connection.close(&self.engine, now);
     }
 
     /// Stops listening, and reading; every client is looked at, so that the idle are closed at once.

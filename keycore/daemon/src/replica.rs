@@ -7,7 +7,7 @@ use std::sync::Arc;
 use keycore_engine::{Engine, Options};
 use keycore_store::SqliteStore;
 use mio::{Poll, Waker};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Resource, Rlimit, Signal};
 
 mod follower;
 mod unseal;
@@ -37,6 +37,9 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
     let clock = Clock::start();
     let shutdown = Shutdown::install().map_err(StartError::system("can't catch signals"))?;
     shutdown.follow_stdin().map_err(StartError::system("can't start a thread"))?;
+    // A replica that was stopped (SIGSTOP) when its supervisor died has to wake up to see the end of its input.
+    rustix::process::set_parent_process_death_signal(Some(Signal::CONT))
+        .map_err(|error| StartError::system("can't follow the supervisor's death")(error.into()))?;
 
     directory::prepare(&config.state_dir, 0o700)?;
     directory::prepare(&config.socket_dir, config.socket_access.directory_mode())?;
@@ -63,7 +66,7 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
 
     let served = event_loop.run().map_err(StartError::system("the event queue failed"));
     follower.stop();
-    if let Err(error) = engine.flush_audit() {
+    if let Err(error) = engine.sync_audit() {
         tracing::error!("the end of the audit log could not be written: {error}");
     }
     drop(pid_file);

@@ -8,8 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// A self-pipe that becomes readable once this process is to end.
 ///
-/// SIGTERM and SIGINT end it, and so does SIGHUP: a terminal that closes sends it, and so does the kernel to a
-/// stopped replica whose supervisor is gone (POSIX, orphaned process groups), which must not stay behind.
+/// SIGTERM and SIGINT end it, and so does SIGHUP, which a terminal that closes sends.
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     receiver: UnixStream,

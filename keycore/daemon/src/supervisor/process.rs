@@ -25,8 +25,7 @@ pub(super) struct ReplicaProcess {
 impl ReplicaProcess {
     /// Starts this very executable, even if its file was replaced since, as replica `index`.
     ///
-    /// The replica gets a process group of its own: Ctrl-C at a terminal reaches the supervisor only, and a stopped
-    /// replica whose supervisor dies is woken by the kernel's SIGHUP instead of staying behind.
+    /// The replica gets a process group of its own, so that Ctrl-C at a terminal reaches the supervisor only.
     pub(super) fn start(config: &Path, index: u16, registry: &Registry) -> io::Result<Self> {
         let mut child = Command::new("/proc/self/exe")
             .arg0("hsm-engine")
