@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keycore_wire::{HelloReply, Operation, Refusal, ReplyError, decode_reply};
+use keycore_wire::{Blame, HelloReply, Operation, Refusal, ReplyError, decode_reply};
 
 use crate::endpoint::Endpoint;
 use crate::error::{EngineFailure, Error};
@@ -122,7 +122,7 @@ impl Client {
                 Ok(answer) => answer,
                 Err(unanswered) => {
                     self.link = None;
-                    self.unanswered(unanswered, traits, &mut failures)?;
+                    self.unanswered(unanswered, traits, &mut failures, deadline)?;
                     continue;
                 }
             };
@@ -147,18 +147,29 @@ impl Client {
                 }
                 Err(ReplyError::Refused(refusal)) => {
                     failures.refused(self.endpoint(), refusal);
-                    self.next_engine(deadline, &mut failures)?;
+                    failures.tried(self.endpoints.len(), deadline)?;
+                    if self.endpoints.len() > 1 {
+                        self.link = None;
+                    }
                 }
                 Err(ReplyError::Undecodable { operation }) => {
                     self.link = None;
                     let fault = Fault::Protocol(ProtocolError::Undecodable(operation));
-                    self.unanswered(Unanswered::Lost { fault, sent: true }, traits, &mut failures)?;
+                    let lost = Unanswered::Lost { fault, sent: true };
+                    self.unanswered(lost, traits, &mut failures, deadline)?;
                 }
             }
         }
     }
 
-    fn unanswered(&self, why: Unanswered, traits: Traits, failures: &mut Failures) -> Result<(), Error> {
+    /// Notes that the connection is lost, or says why the call ends here.
+    fn unanswered(
+        &self,
+        why: Unanswered,
+        traits: Traits,
+        failures: &mut Failures,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let unknown = Error::OutcomeUnknown { operation: traits.name };
         match why {
             Unanswered::TooLong { length, limit } => {
@@ -169,20 +180,9 @@ impl Client {
             Unanswered::Lost { sent, .. } if sent && !traits.repeatable => Err(unknown),
             Unanswered::Lost { fault, .. } => {
                 failures.lost(self.endpoint(), &fault);
-                Ok(())
+                failures.tried(self.endpoints.len(), deadline)
             }
         }
-    }
-
-    /// Leaves an engine that refused for reasons of its own; waits a little if there is no other.
-    fn next_engine(&mut self, deadline: Instant, failures: &mut Failures) -> Result<(), Error> {
-        if failures.refusals.is_multiple_of(self.endpoints.len().max(1)) {
-            failures.pause(deadline)?;
-        }
-        if self.endpoints.len() > 1 {
-            self.link = None;
-        }
-        Ok(())
     }
 
     /// Tries the engines in turn, beginning behind the one that was lost, until one is connected and logged in.
@@ -228,9 +228,10 @@ impl Client {
 #[derive(Default)]
 struct Failures {
     engines: Vec<EngineFailure>,
-    /// The last refusal that was worth retrying, and how many there were.
+    /// The last refusal that was worth retrying.
     refusal: Option<Refusal>,
-    refusals: usize,
+    /// Engines that were asked in vain, each time counted.
+    tried: usize,
     /// A login was refused: no other engine will say otherwise.
     login: Option<Error>,
     pauses: usize,
@@ -239,7 +240,7 @@ struct Failures {
 impl Failures {
     fn lost(&mut self, endpoint: &Endpoint, fault: &Fault) {
         if let Fault::Login(refusal) = fault
-            && !refusal.code.is_worth_retrying()
+            && refusal.code.blame() != Blame::Engine
         {
             self.login = Some(Error::Login(refusal.clone()));
         }
@@ -248,10 +249,15 @@ impl Failures {
     }
 
     fn refused(&mut self, endpoint: &Endpoint, refusal: Refusal) {
-        self.refusals += 1;
         self.engines.retain(|engine| engine.endpoint != *endpoint);
         self.engines.push(EngineFailure { endpoint: endpoint.clone(), reason: refusal.to_string() });
         self.refusal = Some(refusal);
+    }
+
+    /// An engine was asked in vain; after the last one, waits before the next round, or gives up.
+    fn tried(&mut self, engines: usize, deadline: Instant) -> Result<(), Error> {
+        self.tried += 1;
+        if self.tried.is_multiple_of(engines.max(1)) { self.pause(deadline) } else { Ok(()) }
     }
 
     /// Waits before the engines are tried again, or gives up.

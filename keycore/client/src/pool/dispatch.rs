@@ -213,9 +213,9 @@ impl Dispatch {
         }
     }
 
-    /// The connection is gone; whether it had been ready. What was in flight on it goes elsewhere.
+    /// The connection is gone; whether it had been a good one for a while. What was in flight on it goes elsewhere.
     pub(super) fn lost(&mut self, at: usize, fault: &Fault, now: Instant) -> bool {
-        let (unanswered, was_ready) = self.engines[at].lost(fault, now);
+        let (unanswered, lasted) = self.engines[at].lost(fault, now);
         for tag in unanswered {
             let Tag::Call { key, .. } = tag else { continue };
             let Some(call) = self.call(key) else { continue };
@@ -234,7 +234,7 @@ impl Dispatch {
                 self.place(key, None, now);
             }
         }
-        was_ready
+        lasted
     }
 
     /// An answer from this engine makes no sense: nothing else that it says is believed.

@@ -27,6 +27,9 @@ const REFUSED_POLL: Duration = Duration::from_secs(1);
 /// cost a password hash for each call.
 const LOGIN_INTERVAL: Duration = Duration::from_millis(250);
 
+/// A connection that was ready for so long was no accident: after its loss, the next try is made at once.
+const LASTING: Duration = Duration::from_secs(1);
+
 /// Shortest time until a login is refreshed.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -56,8 +59,8 @@ pub(super) struct Engine {
     phase: Phase,
     login: Login,
     ready: bool,
-    /// This connection was ready at some time.
-    was_ready: bool,
+    /// When this connection was ready for the first time.
+    ready_since: Option<Instant>,
     suspect: bool,
     session: Option<Session<Tag>>,
     /// Why the connection has to be closed.
@@ -102,7 +105,7 @@ impl Engine {
             phase: Phase::Down { since: now },
             login: Login::Idle { refresh_at: None },
             ready: false,
-            was_ready: false,
+            ready_since: None,
             suspect: false,
             session: None,
             fault: None,
@@ -209,7 +212,7 @@ impl Engine {
         self.phase = Phase::Open;
         self.last_error = None;
         match &options.identity {
-            None => self.become_ready(),
+            None => self.become_ready(now),
             Some(identity) => self.log_in(identity, options, now),
         }
     }
@@ -223,7 +226,7 @@ impl Engine {
         // If it is this token's time already, and no other is to be had, don't ask at once again.
         let refresh_at = refresh_at.map(|at| Instant::from_std(at).max(now + REFRESH_INTERVAL));
         self.login = Login::Idle { refresh_at };
-        self.become_ready();
+        self.become_ready(now);
     }
 
     pub(super) fn login_refused(&mut self, options: &PoolOptions, refusal: Refusal, now: Instant) {
@@ -329,10 +332,10 @@ impl Engine {
         self.fault.take()
     }
 
-    /// The connection is gone: whose requests have no answer, and whether it had been ready.
+    /// The connection is gone: whose requests have no answer, and whether it had been a good one for a while.
     pub(super) fn lost(&mut self, fault: &Fault, now: Instant) -> (Vec<Tag>, bool) {
         let connected = self.session.is_some();
-        let was_ready = core::mem::take(&mut self.was_ready);
+        let lasted = self.ready_since.take().is_some_and(|since| now.duration_since(since) >= LASTING);
         self.logged_in_at = None;
         let text = fault.to_string();
         if self.logged_error.as_ref() != Some(&text) {
@@ -353,7 +356,7 @@ impl Engine {
         self.quick = 0;
         self.login = Login::Idle { refresh_at: None };
         self.token_serial = None;
-        (self.session.take().map(Session::into_unanswered).unwrap_or_default(), was_ready)
+        (self.session.take().map(Session::into_unanswered).unwrap_or_default(), lasted)
     }
 
     /// Does what is due at `now`: timeouts, logins, pings.
@@ -452,13 +455,13 @@ impl Engine {
         }
     }
 
-    fn become_ready(&mut self) {
-        if !self.was_ready {
+    fn become_ready(&mut self, now: Instant) {
+        if self.ready_since.is_none() {
             info!(engine = %self.endpoint, "the engine is ready");
             self.counters.connects += 1;
         }
         self.ready = true;
-        self.was_ready = true;
+        self.ready_since.get_or_insert(now);
         self.suspect = false;
         self.last_error = None;
         self.logged_error = None;
