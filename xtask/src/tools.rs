@@ -66,3 +66,31 @@ fn apt_get(arguments: &[&str]) -> Command {
         .stdout(Stdio::null());
     command
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn whatever_the_tests_look_for_is_known_here() {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/tests");
+        let mut looked_for = Vec::new();
+        for entry in std::fs::read_dir(tests).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                looked_for.extend(
+                    text.split("tool::find(\"")
+                        .skip(1)
+                        .map(|rest| rest.split('"').next().unwrap().to_owned()),
+                );
+            }
+        }
+        assert!(!looked_for.is_empty(), "the tests moved");
+        for program in looked_for {
+            assert!(TOOLS.iter().any(|tool| tool.program == program), "{program} is missing in TOOLS");
+        }
+    }
+}

@@ -164,10 +164,16 @@ fn in_process(
     certificate: &Certificate,
     cores: &Cores,
 ) -> Result<Peer, Error> {
-    let address = free_address()?;
+    let (address, config) = (free_address()?, scratch.join("in-process.toml"));
+    // No request is ever made, so the upstream may be nobody.
+    let text = format!(
+        "[proxy]\nlisten = [\"{address}\"]\n\
+         [[site]]\nhost = \"localhost\"\ncert = \"{chain}\"\nto = \"http://127.0.0.1:9\"\n",
+        chain = certificate.chain.display(),
+    );
+    std::fs::write(&config, text).map_err(Error::file(&config))?;
     let mut command = Command::new(program);
-    command.args(["--listen", &address.to_string(), "--cert"]).arg(&certificate.chain);
-    command.arg("--key").arg(&certificate.key);
+    command.arg("--config").arg(&config).arg("--key").arg(&certificate.key);
     let version = version_of(program, "--version");
     Peer::start(Kind::InProcess, version, command, address, certificate.ca.clone(), scratch, cores)
 }
@@ -191,7 +197,8 @@ fn start_nginx(
          uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n\
          server {{\n    listen {address} ssl;\n    server_name localhost;\n\
          ssl_certificate {chain};\n    ssl_certificate_key {key};\n\
-         ssl_protocols TLSv1.3;\n    ssl_ecdh_curve X25519;\n    return 200 \"ok\";\n  }}\n}}\n",
+         ssl_protocols TLSv1.3;\n    ssl_ecdh_curve X25519;\n\
+         ssl_conf_command NumTickets 1;\n    return 200 \"ok\";\n  }}\n}}\n",
         chain = certificate.chain.display(),
         key = certificate.key.display(),
     );
