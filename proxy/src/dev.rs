@@ -15,12 +15,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use error::DevError;
-
 use crate::config::{Config, HostPattern, HsmSettings, ProxySettings, SiteSettings, Timeouts, UpstreamUrl};
 use crate::proxy::Proxy;
 use crate::signer::EngineKeys;
 use engines::Engines;
+pub(crate) use error::DevError;
 use state::StateDir;
 
 /// How long open connections may hold up Ctrl-C.
@@ -28,15 +27,15 @@ const DRAIN: Duration = Duration::from_secs(3);
 
 /// What `hsm-proxy dev` was asked for.
 #[derive(Debug, Clone)]
-pub struct DevOptions {
+pub(crate) struct DevOptions {
     /// Upstream; the built-in page if none.
-    pub to: Option<UpstreamUrl>,
+    pub(crate) to: Option<UpstreamUrl>,
     /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Where everything is kept.
-    pub state_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
     /// How many engines.
-    pub replicas: u16,
+    pub(crate) replicas: u16,
 }
 
 /// Starts everything, serves until SIGTERM or SIGINT, and stops everything.
@@ -44,7 +43,7 @@ pub struct DevOptions {
 /// # Errors
 ///
 /// [`DevError`], before anything is served; the engines are stopped then too.
-pub fn run(options: &DevOptions) -> Result<(), DevError> {
+pub(crate) fn run(options: &DevOptions) -> Result<(), DevError> {
     let state = StateDir::open(&options.state_dir)?;
     let engines = Engines::start(&state, options.replicas)?;
     let certificate = provision::provision(&state, &engines)?;

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 /// Why `hsm-proxy dev` could not start.
 #[derive(Debug, thiserror::Error)]
-pub enum DevError {
+pub(crate) enum DevError {
     /// A file or directory of the state directory can't be used.
     #[error("{}: {source}", .path.display())]
     Io {
