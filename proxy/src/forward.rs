@@ -7,6 +7,7 @@
 mod activity;
 mod drive;
 mod exchange;
+mod metered;
 mod streams;
 mod target;
 #[cfg(test)]
@@ -32,8 +33,9 @@ use crate::upstream::Upstreams;
 
 pub(crate) use activity::InFlight;
 
-use activity::{Activity, Metered};
+use activity::Activity;
 use drive::{Patience, drive};
+use metered::Metered;
 use streams::StreamExecutor;
 use tunnel::Tunnel;
 

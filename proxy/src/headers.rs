@@ -45,8 +45,10 @@ pub(crate) struct ForAuthority {
 /// How a request's body is framed on the way upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// No body, or `Content-Length` as the client sent it.
+    /// `Content-Length` as the client sent it, or no body with a method that expects none.
     AsSent,
+    /// No body with a method that expects one (RFC 9110, section 8.6).
+    Empty,
     /// A body of unknown length.
     Chunked,
 }
@@ -124,8 +126,10 @@ pub(crate) fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
 pub(crate) fn prepare_request(headers: &mut HeaderMap, framing: Framing, websocket: bool) {
     let trailers = accepts_trailers(headers);
     remove_where(headers, |name| is_hop_by_hop(name) || is_claim_of_origin(name));
-    if let Framing::Chunked = framing {
-        headers.insert(TRANSFER_ENCODING, CHUNKED);
+    match framing {
+        Framing::AsSent => {}
+        Framing::Empty => drop(headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"))),
+        Framing::Chunked => drop(headers.insert(TRANSFER_ENCODING, CHUNKED)),
     }
     if websocket {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

@@ -23,7 +23,7 @@ pub(super) async fn exchange(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let in_flight = InFlight::begin(&client.activity);
+    let in_flight = InFlight::begin(&client.activity, !request.body().is_end_stream());
     let version = request.version();
     let response = forward(&client, request).await.unwrap_or_else(|failure| {
         let status = failure.status().as_u16();
@@ -53,9 +53,15 @@ async fn to_upstream(
     body: Incoming,
 ) -> Result<Response<Source>, Failure> {
     let on_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| asks_for_websocket(&parts, &body));
-    let framing = match body.is_end_stream() || body.size_hint().exact().is_some() {
-        true => Framing::AsSent,
-        false => Framing::Chunked,
+    let framing = if body.is_end_stream() {
+        match parts.method {
+            Method::POST | Method::PUT | Method::PATCH => Framing::Empty,
+            _ => Framing::AsSent,
+        }
+    } else if body.size_hint().exact().is_some() {
+        Framing::AsSent
+    } else {
+        Framing::Chunked
     };
     let gate = (headers::expects_continue(&parts.headers) && !body.is_end_stream()).then(Gate::default);
     let Target { authority, host_is_sent, .. } = Target::of(&parts)?;

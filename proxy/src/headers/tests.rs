@@ -61,10 +61,16 @@ fn request_fields_of_one_connection_do_not_go_upstream() {
 }
 
 #[test]
-fn a_body_of_unknown_length_is_chunked_even_for_get() {
-    let mut headers = map(&[]);
-    prepare_request(&mut headers, Framing::Chunked, false);
-    assert_eq!(fields(&headers), [("transfer-encoding", "chunked")]);
+fn a_request_says_how_its_body_is_framed() {
+    for (framing, fields_of_it) in [
+        (Framing::Chunked, &[("transfer-encoding", "chunked")][..]),
+        (Framing::Empty, &[("content-length", "0")]),
+        (Framing::AsSent, &[]),
+    ] {
+        let mut headers = map(&[]);
+        prepare_request(&mut headers, framing, false);
+        assert_eq!(fields(&headers), fields_of_it, "{framing:?}");
+    }
 }
 
 #[test]

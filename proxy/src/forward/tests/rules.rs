@@ -191,3 +191,31 @@ fn trailers_go_both_ways() {
         assert_eq!(body.to_bytes(), "hi");
     });
 }
+
+#[test]
+fn a_head_that_is_too_large_is_refused() {
+    on_worker(async {
+        let (upstream, seen) = answering(OK).await;
+        let proxy = Proxy::to(upstream);
+        let many: String = (0..101).map(|field| format!("X-{field}: y\r\n")).collect();
+        let long = format!("X: {}\r\n", "y".repeat(70_000));
+        let endless = format!("X: {}", "y".repeat(200_000));
+        for (what, fields) in [("many fields", many), ("a long field", long), ("an endless field", endless)] {
+            let (client, _) = proxy.connect(Protocol::Http1);
+            let request = format!("GET / HTTP/1.1\r\nHost: example.org\r\n{fields}\r\n");
+            let (mut read, mut write) = tokio::io::split(client);
+            let writing = spawn_local(async move { write.write_all(request.as_bytes()).await });
+            let mut answer = String::new();
+            read.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 431 "), "{what}: {answer}");
+            drop(writing);
+        }
+        let mut client = proxy.http2::<Full<Bytes>>().await;
+        let request = http::Request::get("https://example.org/").header("x", "y".repeat(70_000));
+        let response = client.send_request(request.body(Full::default()).unwrap()).await;
+        assert!(response.is_err() || response.unwrap().status() == 431);
+        let request = http::Request::get("https://example.org/").body(Full::default()).unwrap();
+        assert_eq!(client.send_request(request).await.unwrap().status(), 200);
+        assert_eq!(seen.count(), 1);
+    });
+}

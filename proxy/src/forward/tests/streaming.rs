@@ -281,3 +281,36 @@ fn a_response_may_come_before_the_request_has_ended() {
         }
     });
 }
+
+#[test]
+fn a_refusal_reaches_a_client_that_is_still_sending() {
+    on_worker(async {
+        let upstream = serving(|mut stream| async move {
+            stream.read_exact(&mut [0; 100]).await.unwrap();
+            let refusal =
+                "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno";
+            stream.write_all(refusal.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            // Gives the proxy time to read the answer before this end resets.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        })
+        .await;
+        let proxy = Proxy::to(upstream);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, remote) = listener.accept().await.unwrap();
+        let connection = connection_from(&remote.to_string(), Protocol::Http1);
+        let (forwarder, sites) = (Rc::clone(&proxy.forwarder), Arc::clone(&proxy.sites));
+        let shutdown = proxy.shutdown.clone();
+        spawn_local(async move { forwarder.serve(server, connection, sites, shutdown).await });
+
+        let head = format!("POST / HTTP/1.1\r\nHost: example.org\r\nContent-Length: {TOTAL}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&vec![0; 16 << 20]).await.unwrap();
+        // The client looks only now, long after the proxy was done with it.
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("\r\n\r\nno"), "{answer}");
+    });
+}
