@@ -125,7 +125,7 @@ fn moves_to_the_next_engine_when_one_breaks_freezes_or_is_overloaded() {
             2,
             move |at, engine, _| {
                 if at == 0 {
-                    engine.script(script)
+                    engine.script(script);
                 }
             },
             |endpoints| {
@@ -206,7 +206,7 @@ fn an_engine_that_never_greets_leaves_time_for_the_next() {
         2,
         |at, engine, _| {
             if at == 0 {
-                engine.script(|_| Action::Never)
+                engine.script(|_| Action::Never);
             }
         },
         |endpoints| {

@@ -152,3 +152,9 @@ fn debug_shows_no_secret() {
     let shown = format!("{:?}", with_password());
     assert!(shown.contains("web") && !shown.contains("password\""), "{shown}");
 }
+
+#[test]
+fn identities_are_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Identity>();
+}

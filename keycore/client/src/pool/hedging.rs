@@ -84,7 +84,7 @@ fn bucket(latency: Duration) -> usize {
 
 fn upper_bound(bucket: usize) -> Duration {
     let (exponent, fraction) = (bucket / 4, bucket as u64 % 4);
-    Duration::from_nanos(((5 + fraction) * 1000 << exponent) / 4)
+    Duration::from_nanos((((5 + fraction) * 1000) << exponent) / 4)
 }
 
 /// What is left to be spent on hedges: each call brings a part of one, up to the burst.
