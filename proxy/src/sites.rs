@@ -118,3 +118,58 @@ impl Sites {
         self.exact.is_empty() && self.wildcard.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::sign::CertifiedKey;
+
+    use super::{Site, Sites, Upstream};
+
+    #[derive(Debug)]
+    struct NoKey;
+
+    impl rustls::sign::SigningKey for NoKey {
+        fn choose_scheme(&self, _: &[rustls::SignatureScheme]) -> Option<Box<dyn rustls::sign::Signer>> {
+            None
+        }
+
+        fn algorithm(&self) -> rustls::SignatureAlgorithm {
+            rustls::SignatureAlgorithm::ECDSA
+        }
+    }
+
+    fn sites(hosts: &[&[&str]]) -> Sites {
+        let mut sites = Sites::new();
+        for hosts in hosts {
+            sites.add(Site {
+                hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+                certified_key: Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))),
+                upstream: Upstream::Http("http://127.0.0.1:1".parse().unwrap()),
+            });
+        }
+        sites
+    }
+
+    #[test]
+    fn exact_goes_before_wildcard_and_a_wildcard_is_one_label() {
+        let sites = sites(&[&["example.org", "www.example.org"], &["*.example.org"], &["*.a.example.org"]]);
+        for (host, site) in [
+            ("example.org", Some("example.org")),
+            ("WWW.Example.ORG", Some("example.org")),
+            ("www.example.org.", Some("example.org")),
+            ("shop.example.org", Some("*.example.org")),
+            ("a.example.org", Some("*.example.org")),
+            ("x.a.example.org", Some("*.a.example.org")),
+            ("x.b.example.org", None),
+            (".example.org", None),
+            ("*.example.org", Some("*.example.org")),
+            ("org", None),
+            ("", None),
+            (".", None),
+        ] {
+            assert_eq!(sites.find(host).map(|site| site.name()), site, "{host}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use hsm_proxy::{
     Config, Handler, KeyError, KeySource, Proxy, ProxySettings, RunError, Shutdown, ShutdownHandle,
     SiteSettings, StartError,
 };
-use rustls::client::{ClientSessionMemoryCache, Resumption};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer};
 use rustls::sign::{Signer, SigningKey};
@@ -260,13 +259,14 @@ impl Signer for TestSigner {
     }
 }
 
-/// A client that trusts the proxy's certificates; clones of its sessions resume.
+/// A client that trusts the proxy's certificates, and resumes its sessions.
 pub(crate) struct Client {
     address: SocketAddr,
     roots: Arc<RootCertStore>,
     versions: Vec<&'static SupportedProtocolVersion>,
     alpn: Vec<Vec<u8>>,
-    sessions: Arc<ClientSessionMemoryCache>,
+    /// Made at the first connection: sessions resume only within one.
+    config: OnceLock<Arc<ClientConfig>>,
 }
 
 impl Client {
@@ -280,7 +280,7 @@ impl Client {
             roots: Arc::new(roots),
             versions: rustls::ALL_VERSIONS.to_vec(),
             alpn: Vec::new(),
-            sessions: Arc::new(ClientSessionMemoryCache::new(32)),
+            config: OnceLock::new(),
         }
     }
 
@@ -293,16 +293,17 @@ impl Client {
     }
 
     fn tls(&self, name: &str) -> ClientConnection {
-        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&self.versions)
-            .unwrap()
-            .with_root_certificates(Arc::clone(&self.roots))
-            .with_no_client_auth();
-        config.alpn_protocols.clone_from(&self.alpn);
-        let sessions: Arc<dyn rustls::client::ClientSessionStore> =
-            Arc::<ClientSessionMemoryCache>::clone(&self.sessions);
-        config.resumption = Resumption::store(sessions);
-        ClientConnection::new(Arc::new(config), ServerName::try_from(name.to_owned()).unwrap()).unwrap()
+        let config = self.config.get_or_init(|| {
+            let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_protocol_versions(&self.versions)
+                .unwrap()
+                .with_root_certificates(Arc::clone(&self.roots))
+                .with_no_client_auth();
+            config.alpn_protocols.clone_from(&self.alpn);
+            Arc::new(config)
+        });
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        ClientConnection::new(Arc::clone(config), name).unwrap()
     }
 
     /// Makes the whole handshake.
