@@ -211,7 +211,7 @@ impl Engine {
         let mut store = locked(&self.store);
         let (decided, committed) = transact(&mut **store, keys, decide)?;
         if let Some(committed) = committed {
-            // It is committed: what can't be read back is shut out here until the follower reads it.
+            // It is committed; what can't be read back now, the follower reads.
             let _followed = self.refresh(&mut **store, keys, &committed.records);
             self.note_own(committed.revision);
         }
@@ -251,6 +251,3 @@ impl Finished {
 pub(crate) fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
 use keycore_store::StoreError;
 
 use crate::cluster::UnsealError;
+use crate::ledger::LoadError;
 
 /// The engine can't start.
 #[derive(Debug, thiserror::Error)]
@@ -28,4 +29,13 @@ pub enum FollowError {
     /// Changed records don't open; their users and sessions are shut out.
     #[error("{0}; restore the store from a backup")]
     Damaged(String),
+}
+
+impl From<LoadError> for FollowError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => Self::Store(error),
+            LoadError::Damaged(what) => Self::Damaged(what),
+        }
+    }
 }

@@ -1,15 +1,14 @@
 //! What the engine knows without asking the store, and how it is kept true.
 
-use std::sync::PoisonError;
+use std::sync::{PoisonError, RwLockWriteGuard};
 
 use keycore_store::{Changes, Kind, RecordId, Revision, Store};
 use keycore_wire::{KeyId, UserId};
 
 use crate::cluster::{self, UnsealError};
-use crate::denial::Denial;
 use crate::engine::{Engine, locked};
 use crate::error::{FollowError, OpenError};
-use crate::ledger::open;
+use crate::ledger::{LoadError, Opened, load, open};
 use crate::options::Now;
 use crate::records::{CLUSTER, Content, ONLY, PrivateKeyPart, PublicKeyPart, Revocation, User};
 use crate::seal::SealingKeys;
@@ -56,7 +55,7 @@ impl Engine {
         };
         if !matches!(outcome, Err(FollowError::Store(_))) {
             watch.seen = revision;
-            let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+            let mut snapshot = self.snapshot_mut();
             snapshot.revision = snapshot.revision.max(revision);
         }
         outcome.map(|()| true)
@@ -73,7 +72,7 @@ impl Engine {
             Err(FollowError::Damaged(what)) => return Err(OpenError::Damaged(what)),
         }
         watch.seen = revision;
-        self.snapshot.write().unwrap_or_else(PoisonError::into_inner).revision = revision;
+        self.snapshot_mut().revision = revision;
         Ok(())
     }
 
@@ -88,31 +87,23 @@ impl Engine {
     ) -> Result<(), FollowError> {
         let mut outcome = Ok(());
         for &(kind, id) in records {
-            if kind == User::KIND || kind == Revocation::KIND {
-                let record = store.load(kind, id)?;
-                let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
-                let noted = match (record, kind == User::KIND) {
-                    (Some(record), true) => {
-                        open(keys, record).map(|user| snapshot.note_user(id, Some(&user.content)))
+            match kind {
+                User::KIND => match load::<User>(store, keys, id) {
+                    Ok(user) => self.snapshot_mut().note_user(id, user.as_ref().map(|user| &user.content)),
+                    Err(LoadError::Damaged(what)) => {
+                        self.snapshot_mut().note_user(id, None);
+                        outcome = Err(FollowError::Damaged(what));
                     }
-                    (None, true) => Ok(snapshot.note_user(id, None)),
-                    (Some(record), false) => open::<Revocation>(keys, record).map(|opened| {
-                        let (expires_at, version) = (opened.content.expires_at, opened.version);
-                        snapshot.revoked.insert(id.0, Revoked { expires_at, version });
-                    }),
-                    (None, false) => {
-                        snapshot.revoked.remove(&id.0);
-                        Ok(())
-                    }
-                };
-                if let Err(denial) = noted {
-                    if kind == User::KIND {
-                        snapshot.note_user(id, None);
-                    }
-                    outcome = Err(damaged(denial));
-                }
-            } else if kind == PublicKeyPart::KIND || kind == PrivateKeyPart::KIND {
-                locked(&self.keys).evict(KeyId(id.0));
+                    Err(LoadError::Store(error)) => return Err(error.into()),
+                },
+                // A revocation that does not open any more goes on to be one.
+                Revocation::KIND => match load::<Revocation>(store, keys, id) {
+                    Ok(revocation) => self.snapshot_mut().note_revocation(id, revocation),
+                    Err(LoadError::Damaged(what)) => outcome = Err(FollowError::Damaged(what)),
+                    Err(LoadError::Store(error)) => return Err(error.into()),
+                },
+                PublicKeyPart::KIND | PrivateKeyPart::KIND => locked(&self.keys).evict(KeyId(id.0)),
+                _ => {}
             }
         }
         outcome
@@ -124,11 +115,11 @@ impl Engine {
         let Some(keys) = self.sealing.get() else { return Ok(()) };
         let mut fresh = Snapshot::default();
         let mut outcome = Ok(());
-        each::<User>(store, keys, &mut outcome, |id, _, user| fresh.note_user(id, Some(&user)))?;
-        each::<Revocation>(store, keys, &mut outcome, |id, version, revocation| {
-            fresh.revoked.insert(id.0, Revoked { expires_at: revocation.expires_at, version });
+        each::<User>(store, keys, &mut outcome, |user| fresh.note_user(user.id, Some(&user.content)))?;
+        each::<Revocation>(store, keys, &mut outcome, |opened| {
+            fresh.note_revocation(opened.id, Some(opened))
         })?;
-        let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+        let mut snapshot = self.snapshot_mut();
         fresh.revision = snapshot.revision;
         *snapshot = fresh;
         drop(snapshot);
@@ -147,6 +138,10 @@ impl Engine {
         Ok(())
     }
 
+    fn snapshot_mut(&self) -> RwLockWriteGuard<'_, Snapshot> {
+        self.snapshot.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn check_cluster(&self, store: &mut dyn Store, records: &[(Kind, RecordId)]) -> Result<(), FollowError> {
         if records.contains(&(CLUSTER, ONLY)) { self.adopt_cluster(store) } else { Ok(()) }
     }
@@ -159,6 +154,15 @@ impl Snapshot {
             None => self.users.remove(&UserId(id.0)),
         };
     }
+
+    fn note_revocation(&mut self, id: RecordId, revocation: Option<Opened<Revocation>>) {
+        match revocation {
+            Some(Opened { version, content: Revocation { expires_at }, .. }) => {
+                self.revoked.insert(id.0, Revoked { expires_at, version })
+            }
+            None => self.revoked.remove(&id.0),
+        };
+    }
 }
 
 /// Reads all records of a kind. Those that don't open are left out, and told in `outcome`.
@@ -166,7 +170,7 @@ fn each<T: Content>(
     store: &mut dyn Store,
     keys: &SealingKeys,
     outcome: &mut Result<(), FollowError>,
-    mut take: impl FnMut(RecordId, Revision, T),
+    mut take: impl FnMut(Opened<T>),
 ) -> Result<(), FollowError> {
     let mut after = None;
     loop {
@@ -175,16 +179,12 @@ fn each<T: Content>(
         after = page.last().map(|record| record.id);
         for record in page {
             match open::<T>(keys, record) {
-                Ok(opened) => take(opened.id, opened.version, opened.content),
-                Err(denial) => *outcome = Err(damaged(denial)),
+                Ok(opened) => take(opened),
+                Err(error) => *outcome = Err(error.into()),
             }
         }
         if !full {
             return Ok(());
         }
     }
-}
-
-fn damaged(denial: Denial) -> FollowError {
-    FollowError::Damaged(denial.reason.into_owned())
 }

@@ -242,11 +242,11 @@ fn find(
         KeySelector::Id(id) => records.load::<PublicKeyPart>(key_record(*id))?,
         KeySelector::Label(label) => {
             let tag = label_tag(records.keys(), owner, label);
-            records.find(&tag)?
+            records.find(&tag, |key: &PublicKeyPart| key.info.label == *label)?
         }
         KeySelector::SpkiSha256(spki) => {
             let tag = spki_tag(records.keys(), owner, spki);
-            records.find(&tag)?
+            records.find(&tag, |key: &PublicKeyPart| key.info.spki_sha256 == *spki)?
         }
     };
     match found {
@@ -262,7 +262,7 @@ fn find_made(
     request: IdempotencyKey,
 ) -> Result<Option<Opened<PublicKeyPart>>, Denial> {
     let tag = request_tag(records.keys(), owner, request);
-    records.find(&tag)
+    records.find(&tag, |key: &PublicKeyPart| key.info.owner == owner && key.made_by == request)
 }
 
 fn label_tag(keys: &SealingKeys, owner: UserId, label: &KeyLabel) -> IndexTag {

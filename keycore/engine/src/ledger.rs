@@ -1,6 +1,8 @@
 //! The store, as the control plane sees it: transactions over typed, sealed records.
 
-use keycore_store::{Change, CommitError, GroupTag, IndexTag, Kind, Record, RecordId, Revision, Store};
+use keycore_store::{
+    Change, CommitError, GroupTag, IndexTag, Kind, Record, RecordId, Revision, Store, StoreError,
+};
 use zeroize::Zeroizing;
 
 use crate::denial::Denial;
@@ -15,6 +17,25 @@ pub(crate) struct Opened<T> {
     pub(crate) id: RecordId,
     pub(crate) version: Revision,
     pub(crate) content: T,
+}
+
+/// A record can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It, or the store's index, is not what this cluster wrote.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl From<LoadError> for Denial {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => error.into(),
+            LoadError::Damaged(what) => Self::internal(what),
+        }
+    }
 }
 
 /// What a transaction changed.
@@ -72,12 +93,18 @@ impl Transaction<'_> {
 
     /// The record of an id.
     pub(crate) fn load<T: Content>(&mut self, id: RecordId) -> Result<Option<Opened<T>>, Denial> {
-        self.store.load(T::KIND, id)?.map(|record| open(self.keys, record)).transpose()
+        Ok(load(self.store, self.keys, id)?)
     }
 
-    /// The record that has a tag.
-    pub(crate) fn find<T: Content>(&mut self, tag: &IndexTag) -> Result<Option<Opened<T>>, Denial> {
-        self.store.find(T::KIND, tag)?.map(|record| open(self.keys, record)).transpose()
+    /// The record that has a tag. `is_it` tells whether it is what the tag stands for: the store's index is not sealed.
+    pub(crate) fn find<T: Content>(
+        &mut self,
+        tag: &IndexTag,
+        is_it: impl FnOnce(&T) -> bool,
+    ) -> Result<Option<Opened<T>>, Denial> {
+        let Some(record) = self.store.find(T::KIND, tag)? else { return Ok(None) };
+        let opened: Opened<T> = open(self.keys, record)?;
+        if is_it(&opened.content) { Ok(Some(opened)) } else { Err(another_record::<T>(opened.id).into()) }
     }
 
     /// Whether some record has a tag.
@@ -95,7 +122,7 @@ impl Transaction<'_> {
         self.store
             .scan(T::KIND, group, after, limit)?
             .into_iter()
-            .map(|record| open(self.keys, record))
+            .map(|record| Ok(open(self.keys, record)?))
             .collect()
     }
 
@@ -130,12 +157,30 @@ impl Transaction<'_> {
     }
 }
 
+/// The record of an id, and no other that the store might give.
+pub(crate) fn load<T: Content>(
+    store: &mut dyn Store,
+    keys: &SealingKeys,
+    id: RecordId,
+) -> Result<Option<Opened<T>>, LoadError> {
+    match store.load(T::KIND, id)? {
+        Some(record) if record.id != id => Err(another_record::<T>(record.id)),
+        Some(record) => open(keys, record).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn another_record<T: Content>(id: RecordId) -> LoadError {
+    let (kind, id) = (T::KIND.0, data_encoding::HEXLOWER.encode(&id.0));
+    LoadError::Damaged(format!("the store gave record {id} of kind {kind} when it was asked for another"))
+}
+
 /// Opens a record where it was found.
-pub(crate) fn open<T: Content>(keys: &SealingKeys, record: Record) -> Result<Opened<T>, Denial> {
+pub(crate) fn open<T: Content>(keys: &SealingKeys, record: Record) -> Result<Opened<T>, LoadError> {
     let Record { id, version, sealed } = record;
     let damaged = || {
         let (kind, id) = (T::KIND.0, data_encoding::HEXLOWER.encode(&id.0));
-        Denial::internal(format!(
+        LoadError::Damaged(format!(
             "the store's record {id} of kind {kind} is damaged, or not where it was written"
         ))
     };

@@ -1,24 +1,22 @@
 //! The one way of every request: session → authorize → quorum → execute → audit.
 
-use std::sync::Arc;
+mod record;
+mod signing;
 
-use keycore_audit::{Entry, Subject, User};
 use keycore_wire::{
-    Done, Hello, HelloReply, KeyId, KeySelector, Limits, MAGIC, MAX_RANDOM, MAX_SESSION_TOKEN,
-    MAX_SIGN_MESSAGE, MAX_SITE, MAX_TLS_MESSAGE, Random, RandomBytes, RefusalCode, Reply, Request, Resume,
-    SessionGrant, Sign, TlsSign, UserId, UserName, VERSION,
+    Done, Hello, HelloReply, Limits, MAGIC, MAX_RANDOM, MAX_SESSION_TOKEN, Random, RandomBytes, RefusalCode,
+    Reply, Request, Resume, SessionGrant, VERSION,
 };
 
 use crate::denial::Denial;
 use crate::engine::Engine;
 use crate::job::{Cost, Finished};
-use crate::journal::{self, Throttle};
-use crate::key_cache::LoadedKey;
+use crate::journal::Throttle;
 use crate::options::Now;
-use crate::policy::{self, Action, Permission, Principal};
-use crate::private_key::sha256;
+use crate::pipeline::record::Facts;
+pub(crate) use crate::pipeline::record::throttled_detail;
+use crate::policy::{self, Action, Permission};
 use crate::session::{Caller, Session, SessionChange};
-use crate::signable::Signable;
 use crate::{keys, lifecycle, users};
 
 /// Where a request is carried out.
@@ -53,7 +51,7 @@ pub(crate) fn serve(
         Err(denial) => Err(denial),
     };
     // Audit: without a record there is no answer but a refusal.
-    let audited = audit(engine, request, caller, now, &mut place, &facts, decided.as_ref().err());
+    let audited = record::audit(engine, request, caller, now, &mut place, &facts, decided.as_ref().err());
     let (result, session) = match audited.and(decided) {
         Ok((reply, change)) => (Ok(reply), change),
         Err(denial) => (Err(denial.refusal), SessionChange::Keep),
@@ -79,7 +77,9 @@ fn decide(
     // Authorize, quorum.
     let permission = policy::authorize(action, actor)?.approve()?;
     // Nothing is done that could not be written down.
-    engine.journal.ready()?;
+    if record::is_recorded(request) {
+        engine.journal.ready()?;
+    }
     execute(&Context { engine, caller, now, place }, &permission, action, request, facts)
 }
 
@@ -153,8 +153,8 @@ fn execute(
             Reply::Done(Done)
         }),
 
-        Request::TlsSign(sign) => return tls_sign(context, permission, sign, facts),
-        Request::Sign(sign) => return sign_message(context, permission, sign, facts),
+        Request::TlsSign(sign) => return signing::tls_sign(context, permission, sign, facts),
+        Request::Sign(sign) => return signing::sign_message(context, permission, sign, facts),
         Request::Random(random) => random_bytes(*random).map(Reply::RandomBytes),
     }?;
     facts.learn(&reply);
@@ -229,44 +229,6 @@ fn begin_session(context: &Context<'_>, session: Session, facts: &mut Facts) -> 
     Ok(Executed::Replied(Reply::SessionGrant(grant), SessionChange::Begin(session)))
 }
 
-fn tls_sign(
-    context: &Context<'_>,
-    permission: &Permission,
-    request: &TlsSign<'_>,
-    facts: &mut Facts,
-) -> Result<Executed, Denial> {
-    if request.message.len() > MAX_TLS_MESSAGE || request.site.len() > MAX_SITE {
-        return Err(Denial::malformed(format!(
-            "a handshake has at most {MAX_TLS_MESSAGE} bytes, a site's name {MAX_SITE}"
-        )));
-    }
-    let cached = context.engine.cached_by_spki(permission.actor()?, request.key);
-    let Some(key) = context.key(cached, permission, &KeySelector::SpkiSha256(request.key))? else {
-        return Ok(Executed::Deferred(Cost::Lookup));
-    };
-    facts.key = Some(key.info.id);
-    let signable = Signable::handshake(&key, request.scheme, request.message)?;
-    context.sign(permission, &key, &signable)
-}
-
-fn sign_message(
-    context: &Context<'_>,
-    permission: &Permission,
-    request: &Sign<'_>,
-    facts: &mut Facts,
-) -> Result<Executed, Denial> {
-    if request.message.len() > MAX_SIGN_MESSAGE {
-        return Err(Denial::malformed(format!("a message to sign has at most {MAX_SIGN_MESSAGE} bytes")));
-    }
-    let cached = context.engine.cached_by_id(permission.actor()?, request.key);
-    let Some(key) = context.key(cached, permission, &KeySelector::Id(request.key))? else {
-        return Ok(Executed::Deferred(Cost::Lookup));
-    };
-    facts.key = Some(key.info.id);
-    let signable = Signable::message(&key, request.scheme, request.message)?;
-    context.sign(permission, &key, &signable)
-}
-
 fn random_bytes(request: Random) -> Result<RandomBytes, Denial> {
     if request.length == 0 || request.length > MAX_RANDOM {
         return Err(Denial::malformed(format!("1 to {MAX_RANDOM} random bytes can be had at once")));
@@ -280,178 +242,4 @@ impl Context<'_> {
     fn session(&self) -> Result<&Session, Denial> {
         self.caller.session.as_ref().ok_or_else(Denial::not_logged_in)
     }
-
-    /// The key from the cache, or on a worker from the store; none if it takes a worker.
-    fn key(
-        &self,
-        cached: Option<Arc<LoadedKey>>,
-        permission: &Permission,
-        selector: &KeySelector,
-    ) -> Result<Option<Arc<LoadedKey>>, Denial> {
-        match (cached, self.place) {
-            (Some(key), _) => Ok(Some(key)),
-            (None, Place::Loop(_)) => Ok(None),
-            (None, Place::Worker) => keys::load(self.engine, permission, selector).map(Some),
-        }
-    }
-
-    fn sign(
-        &self,
-        permission: &Permission,
-        key: &LoadedKey,
-        signable: &Signable<'_>,
-    ) -> Result<Executed, Denial> {
-        if matches!(self.place, Place::Loop(_)) && key.is_slow() {
-            return Ok(Executed::Deferred(Cost::Signature));
-        }
-        let signature = key.sign(permission, signable)?;
-        Ok(Executed::Replied(Reply::Signature(signature), SessionChange::Keep))
-    }
-}
-
-/// What becomes known of a request on its way, for its record.
-#[derive(Default)]
-struct Facts {
-    user: Option<UserId>,
-    name: Option<Arc<UserName>>,
-    key: Option<KeyId>,
-    label: Option<String>,
-}
-
-impl Facts {
-    /// Finds out who asks: somebody, nobody, or somebody whose session ended.
-    fn know(&mut self, engine: &Engine, caller: &Caller, now: Now) -> Result<Option<Principal>, Denial> {
-        let Some(session) = &caller.session else { return Ok(None) };
-        self.user = Some(session.user);
-        let (principal, name) = session.check(&engine.snapshot(), now)?;
-        self.name = Some(name);
-        Ok(Some(principal))
-    }
-
-    fn learn(&mut self, reply: &Reply) {
-        let info = match reply {
-            Reply::KeyInfo(info) => info,
-            Reply::PublicKey(public) => &public.info,
-            _ => return,
-        };
-        self.key = Some(info.id);
-        self.label = Some(info.label.clone().into());
-    }
-}
-
-/// Writes the record of a request. Management is on the disk when this returns.
-fn audit(
-    engine: &Engine,
-    request: &Request<'_>,
-    caller: &Caller,
-    now: Now,
-    place: &mut Place<'_>,
-    facts: &Facts,
-    denial: Option<&Denial>,
-) -> Result<(), Denial> {
-    let refusal = denial.map(|denial| &denial.refusal);
-    let mut detail = denial.map_or("", |denial| match &*denial.reason {
-        "" => &denial.refusal.detail,
-        reason => reason,
-    });
-    let throttled;
-    match (refusal, &mut *place) {
-        (None, _) if matches!(request, Request::Hello(_) | Request::Ping(_) | Request::ClusterInfo(_)) => {
-            return Ok(());
-        }
-        (Some(refusal), Place::Loop(throttle)) if Throttle::applies_to(refusal.code) => {
-            let Some(unrecorded) = throttle.count(now) else { return Ok(()) };
-            throttled = throttled_detail(detail, unrecorded);
-            detail = &throttled;
-        }
-        _ => {}
-    }
-    let entry = Entry {
-        user: user_of(request, facts),
-        subject: subject_of(request, facts),
-        ..journal::entry(request.name(), caller, now, refusal, detail)
-    };
-    if matches!(place, Place::Worker) && is_management(request) {
-        engine.journal.append_and_sync(&entry)
-    } else {
-        engine.journal.append(&entry)
-    }
-}
-
-/// The detail of a record that stands for several refusals.
-pub(crate) fn throttled_detail(detail: &str, unrecorded: u64) -> String {
-    match unrecorded {
-        0 => detail.to_owned(),
-        _ => format!("{detail} (and {unrecorded} refused before it, since the last record)"),
-    }
-}
-
-fn is_management(request: &Request<'_>) -> bool {
-    matches!(
-        request,
-        Request::InitializeCluster(_)
-            | Request::ActivateCluster(_)
-            | Request::Login(_)
-            | Request::Logout(_)
-            | Request::UserCreate(_)
-            | Request::UserDelete(_)
-            | Request::UserChangePassword(_)
-            | Request::GenerateKey(_)
-            | Request::ImportKey(_)
-            | Request::DeleteKey(_)
-    )
-}
-
-fn user_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Option<User<'a>> {
-    match (request, &facts.name) {
-        (Request::Login(login), _) => Some(User { id: facts.user, name: login.user.as_str() }),
-        (_, Some(name)) => Some(User { id: facts.user, name: name.as_str() }),
-        // The user of a session that ended may have no name any more.
-        (_, None) => facts.user.map(|id| User { id: Some(id), name: "" }),
-    }
-}
-
-fn subject_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Subject<'a> {
-    let key = |label: &'a str| Subject::Key { id: facts.key, label: facts.label.as_deref().unwrap_or(label) };
-    match request {
-        Request::ActivateCluster(activate) => Subject::User(activate.admin.as_str()),
-        Request::Login(login) => Subject::User(login.user.as_str()),
-        Request::UserCreate(create) => Subject::User(create.name.as_str()),
-        Request::UserDelete(delete) => Subject::User(delete.name.as_str()),
-        Request::UserChangePassword(change) => {
-            let own = facts.name.as_deref();
-            change.name.as_ref().or(own).map_or(Subject::None, |name| Subject::User(name.as_str()))
-        }
-        Request::GenerateKey(generate) => key(generate.label.as_str()),
-        Request::ImportKey(import) => key(import.label.as_str()),
-        Request::FindKey(find) => selected(&find.key, facts),
-        Request::PublicKey(public) => selected(&public.key, facts),
-        Request::DeleteKey(delete) => {
-            Subject::Key { id: Some(delete.key), label: facts.label.as_deref().unwrap_or("") }
-        }
-        Request::TlsSign(sign) => Subject::Signature {
-            key: facts.key,
-            spki: Some(sign.key),
-            site: sign.site,
-            scheme: Some(sign.scheme),
-            message_sha256: sha256(sign.message),
-        },
-        Request::Sign(sign) => Subject::Signature {
-            key: Some(sign.key),
-            spki: None,
-            site: "",
-            scheme: Some(sign.scheme),
-            message_sha256: sha256(sign.message),
-        },
-        _ => Subject::None,
-    }
-}
-
-fn selected<'a>(selector: &'a KeySelector, facts: &'a Facts) -> Subject<'a> {
-    let (id, label) = match selector {
-        KeySelector::Id(id) => (Some(*id), ""),
-        KeySelector::Label(label) => (None, label.as_str()),
-        KeySelector::SpkiSha256(_) => (None, ""),
-    };
-    Subject::Key { id: facts.key.or(id), label: facts.label.as_deref().unwrap_or(label) }
 }

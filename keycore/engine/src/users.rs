@@ -141,8 +141,7 @@ pub(crate) fn delete(engine: &Engine, permission: &Permission, request: &UserDel
     let actor = permission.actor()?;
     engine.transact(|records| {
         acting(records, actor)?;
-        let tag = name_tag(records.keys(), &request.name);
-        let user = records.find::<User>(&tag)?.ok_or_else(Denial::no_user)?;
+        let user = find(records, &request.name)?.ok_or_else(Denial::no_user)?;
         let keys = records.keys().group_tag(TagOf::KeyOwner, &user.id.0);
         if records.count::<PublicKeyPart>(Some(&keys))? > 0 {
             return Err(Denial::new(RefusalCode::OwnsKeys, "the user still owns keys; delete them first"));
@@ -199,8 +198,7 @@ pub(crate) fn change_others_password(
     let mut new = Some(password::hash(request.new.expose(), engine.options.password_cost)?);
     engine.transact(|records| {
         acting(records, actor)?;
-        let tag = name_tag(records.keys(), name);
-        let user = records.find::<User>(&tag)?.ok_or_else(Denial::no_user)?;
+        let user = find(records, name)?.ok_or_else(Denial::no_user)?;
         set_password(records, user, &mut new, engine, request.new.expose()).map(|_| ())
     })
 }
@@ -233,8 +231,7 @@ pub(crate) fn acting(records: &mut Transaction<'_>, actor: UserId) -> Result<(),
 /// A name that nobody has costs as much: a write and a hash.
 fn check_password(engine: &Engine, name: &UserName, password: &[u8]) -> Result<(UserId, u64), Denial> {
     let counted = engine.transact(|records| {
-        let tag = name_tag(records.keys(), name);
-        let Some(mut user) = records.find::<User>(&tag)? else {
+        let Some(mut user) = find(records, name)? else {
             let stray = records.load::<StrayLogins>(ONLY)?;
             let count = stray.as_ref().map_or(0, |stray| stray.content.count) + 1;
             records.put(ONLY, stray.map(|stray| stray.version), &StrayLogins { count }, Vec::new(), None)?;
@@ -295,7 +292,12 @@ fn find_made(
     (creator, request): (UserId, keycore_wire::IdempotencyKey),
 ) -> Result<Option<Opened<User>>, Denial> {
     let tag = records.keys().index_tag(TagOf::UserRequest, &creator.0, &request.0);
-    records.find(&tag)
+    records.find(&tag, |user: &User| user.made_by == Some((creator, request)))
+}
+
+fn find(records: &mut Transaction<'_>, name: &UserName) -> Result<Option<Opened<User>>, Denial> {
+    let tag = name_tag(records.keys(), name);
+    records.find(&tag, |user: &User| user.name == *name)
 }
 
 /// The request was carried out before: the same again, or another one under its name.

@@ -9,7 +9,7 @@ fn certificate_verify(context: &[u8], hash: usize) -> Vec<u8> {
 fn server_key_exchange(group: u16, point: &[u8]) -> Vec<u8> {
     let [high, low] = group.to_be_bytes();
     let length = u8::try_from(point.len()).unwrap();
-    [&[1; 32], &[2; 24], DOWNGRADE_SENTINEL, &[NAMED_CURVE, high, low, length], point].concat()
+    [&[1; 56][..], DOWNGRADE_SENTINEL, &[NAMED_CURVE, high, low, length], point].concat()
 }
 
 fn uncompressed(coordinate: usize) -> Vec<u8> {

@@ -1,0 +1,171 @@
+//! The audit record of one request.
+
+use std::sync::Arc;
+
+use keycore_audit::{Entry, Subject, User};
+use keycore_wire::{KeyId, KeySelector, Reply, Request, UserId, UserName};
+
+use super::Place;
+use crate::denial::Denial;
+use crate::engine::Engine;
+use crate::journal::{self, Throttle};
+use crate::options::Now;
+use crate::policy::Principal;
+use crate::private_key::sha256;
+use crate::session::Caller;
+
+/// What becomes known of a request on its way, for its record.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) user: Option<UserId>,
+    pub(super) name: Option<Arc<UserName>>,
+    pub(super) key: Option<KeyId>,
+    pub(super) label: Option<String>,
+}
+
+impl Facts {
+    /// Finds out who asks: somebody, nobody, or somebody whose session ended.
+    pub(super) fn know(
+        &mut self,
+        engine: &Engine,
+        caller: &Caller,
+        now: Now,
+    ) -> Result<Option<Principal>, Denial> {
+        let Some(session) = &caller.session else { return Ok(None) };
+        self.user = Some(session.user);
+        let (principal, name) = session.check(&engine.snapshot(), now)?;
+        self.name = Some(name);
+        Ok(Some(principal))
+    }
+
+    /// Takes over what a reply tells of its key.
+    pub(super) fn learn(&mut self, reply: &Reply) {
+        let info = match reply {
+            Reply::KeyInfo(info) => info,
+            Reply::PublicKey(public) => &public.info,
+            _ => return,
+        };
+        self.key = Some(info.id);
+        self.label = Some(info.label.clone().into());
+    }
+}
+
+/// Writes the record of a request. Management is on the disk when this returns.
+pub(super) fn audit(
+    engine: &Engine,
+    request: &Request<'_>,
+    caller: &Caller,
+    now: Now,
+    place: &mut Place<'_>,
+    facts: &Facts,
+    denial: Option<&Denial>,
+) -> Result<(), Denial> {
+    let refusal = denial.map(|denial| &denial.refusal);
+    let mut detail = denial.map_or("", |denial| match &*denial.reason {
+        "" => &denial.refusal.detail,
+        reason => reason,
+    });
+    let throttled;
+    match (refusal, &mut *place) {
+        (None, _) if !is_recorded(request) => return Ok(()),
+        (Some(refusal), Place::Loop(throttle)) if Throttle::applies_to(refusal.code) => {
+            let Some(unrecorded) = throttle.count(now) else { return Ok(()) };
+            throttled = throttled_detail(detail, unrecorded);
+            detail = &throttled;
+        }
+        _ => {}
+    }
+    let entry = Entry {
+        user: user_of(request, facts),
+        subject: subject_of(request, facts),
+        ..journal::entry(request.name(), caller, now, refusal, detail)
+    };
+    if matches!(place, Place::Worker) && is_management(request) {
+        engine.journal.append_and_sync(&entry)
+    } else {
+        engine.journal.append(&entry)
+    }
+}
+
+/// The detail of a record that stands for several refusals.
+pub(crate) fn throttled_detail(detail: &str, unrecorded: u64) -> String {
+    match unrecorded {
+        0 => detail.to_owned(),
+        _ => format!("{detail} (and {unrecorded} refused before it, since the last record)"),
+    }
+}
+
+/// Whether a success is recorded: what tells no secret and needs no login is not.
+pub(super) fn is_recorded(request: &Request<'_>) -> bool {
+    !matches!(request, Request::Hello(_) | Request::Ping(_) | Request::ClusterInfo(_))
+}
+
+fn is_management(request: &Request<'_>) -> bool {
+    matches!(
+        request,
+        Request::InitializeCluster(_)
+            | Request::ActivateCluster(_)
+            | Request::Login(_)
+            | Request::Logout(_)
+            | Request::UserCreate(_)
+            | Request::UserDelete(_)
+            | Request::UserChangePassword(_)
+            | Request::GenerateKey(_)
+            | Request::ImportKey(_)
+            | Request::DeleteKey(_)
+    )
+}
+
+fn user_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Option<User<'a>> {
+    match (request, &facts.name) {
+        (Request::Login(login), _) => Some(User { id: facts.user, name: login.user.as_str() }),
+        (_, Some(name)) => Some(User { id: facts.user, name: name.as_str() }),
+        // The user of a session that ended may have no name any more.
+        (_, None) => facts.user.map(|id| User { id: Some(id), name: "" }),
+    }
+}
+
+fn subject_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Subject<'a> {
+    let key = |label: &'a str| Subject::Key { id: facts.key, label: facts.label.as_deref().unwrap_or(label) };
+    match request {
+        Request::ActivateCluster(activate) => Subject::User(activate.admin.as_str()),
+        Request::Login(login) => Subject::User(login.user.as_str()),
+        Request::UserCreate(create) => Subject::User(create.name.as_str()),
+        Request::UserDelete(delete) => Subject::User(delete.name.as_str()),
+        Request::UserChangePassword(change) => {
+            let own = facts.name.as_deref();
+            change.name.as_ref().or(own).map_or(Subject::None, |name| Subject::User(name.as_str()))
+        }
+        Request::GenerateKey(generate) => key(generate.label.as_str()),
+        Request::ImportKey(import) => key(import.label.as_str()),
+        Request::FindKey(find) => selected(&find.key, facts),
+        Request::PublicKey(public) => selected(&public.key, facts),
+        Request::DeleteKey(delete) => {
+            Subject::Key { id: Some(delete.key), label: facts.label.as_deref().unwrap_or("") }
+        }
+        Request::TlsSign(sign) => Subject::Signature {
+            key: facts.key,
+            spki: Some(sign.key),
+            site: sign.site,
+            scheme: Some(sign.scheme),
+            message_sha256: sha256(sign.message),
+        },
+        Request::Sign(sign) => Subject::Signature {
+            key: Some(sign.key),
+            spki: None,
+            site: "",
+            scheme: Some(sign.scheme),
+            message_sha256: sha256(sign.message),
+        },
+        _ => Subject::None,
+    }
+}
+
+fn selected<'a>(selector: &'a KeySelector, facts: &'a Facts) -> Subject<'a> {
+    let (id, label) = match selector {
+        KeySelector::Id(id) => (Some(*id), ""),
+        KeySelector::Label(label) => (None, label.as_str()),
+        KeySelector::SpkiSha256(_) => (None, ""),
+    };
+    Subject::Key { id: facts.key.or(id), label: facts.label.as_deref().unwrap_or(label) }
+}

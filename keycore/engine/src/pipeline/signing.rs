@@ -1,0 +1,84 @@
+//! Signatures: find the key, take the message for signable, sign.
+
+use std::sync::Arc;
+
+use keycore_wire::{KeySelector, MAX_SIGN_MESSAGE, MAX_SITE, MAX_TLS_MESSAGE, Reply, Sign, TlsSign};
+
+use super::record::Facts;
+use super::{Context, Executed, Place};
+use crate::denial::Denial;
+use crate::job::Cost;
+use crate::key_cache::LoadedKey;
+use crate::keys;
+use crate::policy::Permission;
+use crate::session::SessionChange;
+use crate::signable::Signable;
+
+/// Signs a handshake with a TLS-bound key.
+pub(super) fn tls_sign(
+    context: &Context<'_>,
+    permission: &Permission,
+    request: &TlsSign<'_>,
+    facts: &mut Facts,
+) -> Result<Executed, Denial> {
+    if request.message.len() > MAX_TLS_MESSAGE || request.site.len() > MAX_SITE {
+        return Err(Denial::malformed(format!(
+            "a handshake has at most {MAX_TLS_MESSAGE} bytes, a site's name {MAX_SITE}"
+        )));
+    }
+    let cached = context.engine.cached_by_spki(permission.actor()?, request.key);
+    let Some(key) = context.key(cached, permission, &KeySelector::SpkiSha256(request.key))? else {
+        return Ok(Executed::Deferred(Cost::Lookup));
+    };
+    facts.key = Some(key.info.id);
+    let signable = Signable::handshake(&key, request.scheme, request.message)?;
+    context.sign(permission, &key, &signable)
+}
+
+/// Signs a message.
+pub(super) fn sign_message(
+    context: &Context<'_>,
+    permission: &Permission,
+    request: &Sign<'_>,
+    facts: &mut Facts,
+) -> Result<Executed, Denial> {
+    if request.message.len() > MAX_SIGN_MESSAGE {
+        return Err(Denial::malformed(format!("a message to sign has at most {MAX_SIGN_MESSAGE} bytes")));
+    }
+    let cached = context.engine.cached_by_id(permission.actor()?, request.key);
+    let Some(key) = context.key(cached, permission, &KeySelector::Id(request.key))? else {
+        return Ok(Executed::Deferred(Cost::Lookup));
+    };
+    facts.key = Some(key.info.id);
+    let signable = Signable::message(&key, request.scheme, request.message)?;
+    context.sign(permission, &key, &signable)
+}
+
+impl Context<'_> {
+    /// The key from the cache, or on a worker from the store; none if it takes a worker.
+    fn key(
+        &self,
+        cached: Option<Arc<LoadedKey>>,
+        permission: &Permission,
+        selector: &KeySelector,
+    ) -> Result<Option<Arc<LoadedKey>>, Denial> {
+        match (cached, self.place) {
+            (Some(key), _) => Ok(Some(key)),
+            (None, Place::Loop(_)) => Ok(None),
+            (None, Place::Worker) => keys::load(self.engine, permission, selector).map(Some),
+        }
+    }
+
+    fn sign(
+        &self,
+        permission: &Permission,
+        key: &LoadedKey,
+        signable: &Signable<'_>,
+    ) -> Result<Executed, Denial> {
+        if matches!(self.place, Place::Loop(_)) && key.is_slow() {
+            return Ok(Executed::Deferred(Cost::Signature));
+        }
+        let signature = key.sign(permission, signable)?;
+        Ok(Executed::Replied(Reply::Signature(signature), SessionChange::Keep))
+    }
+}

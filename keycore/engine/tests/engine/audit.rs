@@ -1,0 +1,136 @@
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use keycore_audit::{Outcome, Subject};
+use keycore_wire::{
+    ClusterInfo, KeyAlgorithm, KeyUsage, ListKeys, Logout, Ping, Random, RefusalCode, SignatureScheme,
+    TlsSign,
+};
+
+use crate::harness::{PASSWORD, PEER, World, generate, handshake};
+
+#[test]
+fn a_signature_is_recorded_with_site_user_key_and_hash() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    let info = web.generate(KeyAlgorithm::P256, KeyUsage::TlsServer, "tls");
+    let message = handshake();
+    let scheme = SignatureScheme::EcdsaP256Sha256;
+    web.call(&TlsSign { key: info.spki_sha256, scheme, site: "www.example.org", message: &message }).unwrap();
+    let mut hash = [0; 32];
+    hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &message).as_ref());
+    let last = replica.audit.map(&replica.engine, |entry| {
+        let expected = Subject::Signature {
+            key: Some(info.id),
+            spki: Some(info.spki_sha256),
+            site: "www.example.org",
+            scheme: Some(scheme),
+            message_sha256: hash,
+        };
+        entry.operation == "TlsSign"
+            && entry.subject == expected
+            && entry.outcome == Outcome::Done
+            && entry.peer == Some(PEER)
+            && entry.user.is_some_and(|user| user.name == "web" && user.id == Some(info.owner))
+    });
+    assert_eq!(last.last(), Some(&true));
+}
+
+#[test]
+fn every_operation_leaves_its_record() {
+    let (_world, replica) = World::active();
+    let mut client = replica.client();
+    let _refused = client.login("web", "wrong one");
+    let _refused = client.login("nobody", "wrong one");
+    client.login("web", PASSWORD).unwrap();
+    client.generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
+    client.call(&ListKeys { after: None, limit: 1 }).unwrap();
+    client.call(&Random { length: 1 }).unwrap();
+    client.call(&Ping).unwrap();
+    client.call(&ClusterInfo).unwrap();
+    client.call(&Logout).unwrap();
+    let seen = replica.audit.map(&replica.engine, |entry| {
+        let user = entry.user.map_or("", |user| user.name);
+        let outcome = match entry.outcome {
+            Outcome::Done => "done",
+            Outcome::Refused(code) => code.name(),
+        };
+        format!("{} {user} {outcome} {}", entry.operation, entry.detail).trim_end().to_owned()
+    });
+    assert_eq!(
+        seen,
+        [
+            "InitializeCluster  done",
+            "ActivateCluster  done",
+            "Login root done",
+            "UserCreate root done",
+            "Login web BadCredentials wrong password",
+            "Login nobody BadCredentials no such user",
+            "Login web done",
+            "GenerateKey web done",
+            "ListKeys web done",
+            "Random web done",
+            "Logout web done",
+        ]
+    );
+}
+
+#[test]
+fn management_is_synced_before_its_answer_and_signatures_are_not() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    let before = replica.audit.syncs();
+    let info = web.generate(KeyAlgorithm::P256, KeyUsage::TlsServer, "tls");
+    assert_eq!(replica.audit.syncs(), before + 1);
+    let message = handshake();
+    let scheme = SignatureScheme::EcdsaP256Sha256;
+    for _ in 0..3 {
+        web.call(&TlsSign { key: info.spki_sha256, scheme, site: "www", message: &message }).unwrap();
+    }
+    assert_eq!(replica.audit.syncs(), before + 1);
+}
+
+#[test]
+fn nothing_is_done_while_the_log_cannot_be_written() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    let info = web.generate(KeyAlgorithm::P256, KeyUsage::TlsServer, "tls");
+    let message = handshake();
+    let scheme = SignatureScheme::EcdsaP256Sha256;
+    let sign = TlsSign { key: info.spki_sha256, scheme, site: "www", message: &message };
+    web.call(&sign).unwrap();
+
+    replica.audit.broken.store(true, Ordering::SeqCst);
+    assert!(replica.engine.flush_audit().is_err());
+    assert_eq!(web.refused(&sign), RefusalCode::AuditUnavailable);
+    assert_eq!(replica.client().login("web", PASSWORD).unwrap_err().code, RefusalCode::AuditUnavailable);
+    let request = generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
+    assert_eq!(web.refused(&request), RefusalCode::AuditUnavailable);
+
+    replica.audit.broken.store(false, Ordering::SeqCst);
+    web.call(&sign).unwrap();
+    web.call(&request).unwrap();
+    let signatures = replica.audit.map(&replica.engine, |entry| entry.operation == "TlsSign");
+    assert_eq!(signatures.into_iter().filter(|signature| *signature).count(), 2);
+}
+
+#[test]
+fn a_flood_of_bad_requests_makes_one_record_a_second() {
+    let (world, replica) = World::active();
+    let mut client = replica.client();
+    let before = replica.audit.map(&replica.engine, |_| ()).len();
+    for _ in 0..1000 {
+        client.send(&[0xee, 1, 2, 3]);
+    }
+    assert_eq!(client.refused(&Random { length: 1 }), RefusalCode::NotLoggedIn);
+    assert_eq!(replica.audit.map(&replica.engine, |_| ()).len(), before + 1);
+    world.pass(Duration::from_secs(1));
+    client.send(&[0xee]);
+    client.send(&[0xee]);
+    let now = replica.now();
+    replica.engine.disconnect(client.connection, now);
+    let details = replica.audit.map(&replica.engine, |entry| entry.detail.to_owned());
+    assert_eq!(details.len(), before + 3);
+    assert!(details[before + 1].contains("1000 refused before it"), "{}", details[before + 1]);
+    assert!(details[before + 2].starts_with("1 requests more"), "{}", details[before + 2]);
+}

@@ -1,0 +1,253 @@
+//! A cluster in a temporary directory, with a simulated clock and audit logs in memory.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use keycore_audit::{Chain, Entry, Log, Sink};
+use keycore_engine::{
+    Answer, Connection, Engine, Now, OpenError, Options, PasswordCost, Peer, Step, UnsealSecret,
+};
+use keycore_secmem::SecretBytes;
+use keycore_store::{SqliteStore, Store};
+use keycore_wire::{
+    ActivateCluster, GenerateKey, Hello, IdempotencyKey, InitializeCluster, KeyAlgorithm, KeyInfo, KeyUsage,
+    Login, Operation, Refusal, RefusalCode, Reply, ReplyError, Role, Secret, SessionGrant, UnixMillis,
+    UserCreate, UserName, decode_reply, encode_request,
+};
+use serde::Deserialize;
+
+pub(crate) const PEER: Peer = Peer { uid: 1000, gid: 1000, pid: 4242 };
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// Directory, clock and secret that the replicas share.
+pub(crate) struct World {
+    directory: tempfile::TempDir,
+    millis: Arc<AtomicU64>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), millis: Arc::new(AtomicU64::new(1_000_000)) }
+    }
+
+    /// One replica of an active cluster with the admin `root` and the crypto user `web`.
+    pub(crate) fn active() -> (Self, Replica) {
+        let world = Self::new();
+        let replica = world.replica(0);
+        let mut client = replica.client();
+        client.call(&InitializeCluster).unwrap();
+        client.call(&ActivateCluster { admin: name("root"), password: secret(PASSWORD) }).unwrap();
+        replica.client_of("root").create_user("web", Role::CryptoUser).unwrap();
+        (world, replica)
+    }
+
+    pub(crate) fn replica(&self, number: u16) -> Replica {
+        self.open(self.store(), number, 7).unwrap()
+    }
+
+    pub(crate) fn store(&self) -> Box<dyn Store> {
+        Box::new(SqliteStore::open(&self.directory.path().join("store.db")).unwrap())
+    }
+
+    pub(crate) fn open(&self, store: Box<dyn Store>, number: u16, unseal: u8) -> Result<Replica, OpenError> {
+        let audit = AuditTrail::default();
+        let log = Log::new(Chain::new(number), Box::new(audit.clone()));
+        let unseal = UnsealSecret::new(SecretBytes::copy_from(&mut [unseal; 32]).unwrap()).unwrap();
+        let options =
+            Options { password_cost: PasswordCost::insecure_for_tests(), ..Options::new(number, 100) };
+        let engine = Engine::open(store, self.store(), log, unseal, options, now(&self.millis))?;
+        Ok(Replica { engine: Arc::new(engine), audit, millis: Arc::clone(&self.millis) })
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        self.millis.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+fn now(millis: &AtomicU64) -> Now {
+    let millis = millis.load(Ordering::SeqCst);
+    Now { wall: UnixMillis(1_790_000_000_000 + millis), mono: Duration::from_millis(millis) }
+}
+
+/// One engine and its audit log.
+#[derive(Clone)]
+pub(crate) struct Replica {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) audit: AuditTrail,
+    millis: Arc<AtomicU64>,
+}
+
+impl Replica {
+    /// A connection that said hello.
+    pub(crate) fn client(&self) -> Client {
+        let mut client = self.stranger();
+        client.call(&Hello::new("test")).unwrap();
+        client
+    }
+
+    /// A connection that said nothing yet.
+    pub(crate) fn stranger(&self) -> Client {
+        Client { replica: self.clone(), connection: self.engine.connect(PEER) }
+    }
+
+    /// A connection of a user with the password that all have here.
+    pub(crate) fn client_of(&self, user: &str) -> Client {
+        let mut client = self.client();
+        client.login(user, PASSWORD).unwrap();
+        client
+    }
+
+    pub(crate) fn follow(&self) -> bool {
+        self.engine.follow(now(&self.millis)).unwrap()
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        now(&self.millis)
+    }
+}
+
+/// One connection.
+pub(crate) struct Client {
+    pub(crate) replica: Replica,
+    pub(crate) connection: Connection,
+}
+
+/// How a request was answered.
+pub(crate) struct Answered {
+    pub(crate) body: Vec<u8>,
+    pub(crate) close: bool,
+    pub(crate) inline: bool,
+}
+
+impl Client {
+    pub(crate) fn send(&mut self, body: &[u8]) -> Answered {
+        let (Answer { result, close }, inline) =
+            match self.replica.engine.begin(&mut self.connection, self.replica.now(), body) {
+                Step::Answer(answer) => (answer, true),
+                Step::Job(job) => {
+                    let finished = self.replica.engine.run(job, self.replica.now());
+                    (self.replica.engine.finish(&mut self.connection, finished), false)
+                }
+            };
+        let mut body = Vec::new();
+        Reply::encode(&result, &mut body);
+        Answered { body, close, inline }
+    }
+
+    pub(crate) fn call<T: Operation>(&mut self, operation: &T) -> Result<T::Reply, Refusal> {
+        self.call_where(operation).0
+    }
+
+    /// The reply, and whether it was given without a worker.
+    pub(crate) fn call_where<T: Operation>(&mut self, operation: &T) -> (Result<T::Reply, Refusal>, bool) {
+        let mut body = Vec::new();
+        encode_request(operation, &mut body).unwrap();
+        let answered = self.send(&body);
+        let result = decode_reply::<T>(&answered.body).map_err(|error| match error {
+            ReplyError::Refused(refusal) => refusal,
+            ReplyError::Undecodable { operation } => panic!("{operation}: undecodable reply"),
+        });
+        (result, answered.inline)
+    }
+
+    /// The code that an operation is refused with.
+    pub(crate) fn refused<T: Operation>(&mut self, operation: &T) -> RefusalCode {
+        match self.call(operation) {
+            Ok(_) => panic!("{} was not refused", T::NAME),
+            Err(refusal) => refusal.code,
+        }
+    }
+
+    pub(crate) fn login(&mut self, user: &str, password: &str) -> Result<SessionGrant, Refusal> {
+        self.call(&Login { user: name(user), password: secret(password) })
+    }
+
+    pub(crate) fn create_user(&mut self, user: &str, role: Role) -> Result<(), Refusal> {
+        let create =
+            UserCreate { idempotency_key: random_key(), name: name(user), role, password: secret(PASSWORD) };
+        self.call(&create).map(|_| ())
+    }
+
+    pub(crate) fn generate(&mut self, algorithm: KeyAlgorithm, usage: KeyUsage, label: &str) -> KeyInfo {
+        self.call(&generate(algorithm, usage, label)).unwrap()
+    }
+}
+
+pub(crate) fn generate(algorithm: KeyAlgorithm, usage: KeyUsage, label: &str) -> GenerateKey {
+    GenerateKey { idempotency_key: random_key(), algorithm, usage, label: label.parse().unwrap() }
+}
+
+pub(crate) fn random_key() -> IdempotencyKey {
+    let mut key = [0; 16];
+    aws_lc_rs::rand::fill(&mut key).unwrap();
+    IdempotencyKey(key)
+}
+
+pub(crate) fn name(name: &str) -> UserName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn secret(text: &str) -> Secret {
+    Secret::new(text.as_bytes().to_vec())
+}
+
+/// A TLS 1.3 server's CertificateVerify content.
+pub(crate) fn handshake() -> Vec<u8> {
+    [&[b' '; 64], &b"TLS 1.3, server CertificateVerify"[..], &[0], &[0xab; 32]].concat()
+}
+
+/// What an audit log wrote, and switches to break it.
+#[derive(Clone, Default)]
+pub(crate) struct AuditTrail {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    synced: Arc<AtomicU64>,
+    pub(crate) broken: Arc<AtomicBool>,
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    sequence: u64,
+    #[serde(borrow)]
+    entry: Entry<'a>,
+}
+
+impl AuditTrail {
+    /// All entries written so far, with their sequence checked, as `read` sees them.
+    pub(crate) fn map<T>(&self, engine: &Engine, mut read: impl FnMut(&Entry<'_>) -> T) -> Vec<T> {
+        engine.flush_audit().unwrap();
+        let bytes = self.bytes.lock().unwrap();
+        let (mut rest, mut seen) = (&bytes[..], Vec::new());
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let (body, after) = after.split_at(u32::from_be_bytes(*length) as usize);
+            let body: Body<'_> = postcard::from_bytes(body).unwrap();
+            assert_eq!(body.sequence, seen.len() as u64 + 1);
+            seen.push(read(&body.entry));
+            rest = &after[32..];
+        }
+        seen
+    }
+
+    pub(crate) fn syncs(&self) -> u64 {
+        self.synced.load(Ordering::SeqCst)
+    }
+}
+
+impl Sink for AuditTrail {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.bytes.lock().unwrap().extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.synced.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! The engine from outside: real request bytes through begin, run and finish; two replicas on one store.
+
+mod audit;
+mod cluster;
+mod harness;
+mod keys;
+mod replicas;
+mod sessions;
+mod signatures;
+mod stolen_proxy;
+mod tampering;
+mod users;

@@ -1,0 +1,119 @@
+//! Every algorithm and scheme, verified by other implementations.
+
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_ASN1, ED25519, UnparsedPublicKey};
+use keycore_wire::SignatureScheme as Scheme;
+use keycore_wire::{KeyAlgorithm, KeySelector, KeyUsage, PublicKey, RefusalCode, Sign, TlsSign};
+use p256::ecdsa::signature::Verifier;
+use p256::pkcs8::DecodePublicKey;
+use rsa::{RsaPublicKey, pkcs1v15, pss};
+use sha2::{Sha256, Sha384, Sha512};
+
+use crate::harness::{World, handshake};
+
+fn verify(scheme: Scheme, spki: &[u8], message: &[u8], signature: &[u8]) {
+    let rsa = || RsaPublicKey::from_public_key_der(spki).unwrap();
+    let v15 = || pkcs1v15::Signature::try_from(signature).unwrap();
+    let pss = || pss::Signature::try_from(signature).unwrap();
+    // An Ed25519 and a P-521 public key end their SubjectPublicKeyInfo.
+    let tail = |length: usize| spki[spki.len() - length..].to_vec();
+    match scheme {
+        Scheme::RsaPkcs1Sha256 => {
+            pkcs1v15::VerifyingKey::<Sha256>::new(rsa()).verify(message, &v15()).unwrap()
+        }
+        Scheme::RsaPkcs1Sha384 => {
+            pkcs1v15::VerifyingKey::<Sha384>::new(rsa()).verify(message, &v15()).unwrap()
+        }
+        Scheme::RsaPkcs1Sha512 => {
+            pkcs1v15::VerifyingKey::<Sha512>::new(rsa()).verify(message, &v15()).unwrap()
+        }
+        Scheme::RsaPssSha256 => pss::VerifyingKey::<Sha256>::new(rsa()).verify(message, &pss()).unwrap(),
+        Scheme::RsaPssSha384 => pss::VerifyingKey::<Sha384>::new(rsa()).verify(message, &pss()).unwrap(),
+        Scheme::RsaPssSha512 => pss::VerifyingKey::<Sha512>::new(rsa()).verify(message, &pss()).unwrap(),
+        Scheme::EcdsaP256Sha256 => {
+            let signature = p256::ecdsa::DerSignature::try_from(signature).unwrap();
+            p256::ecdsa::VerifyingKey::from_public_key_der(spki)
+                .unwrap()
+                .verify(message, &signature)
+                .unwrap();
+        }
+        Scheme::EcdsaP384Sha384 => {
+            let signature = p384::ecdsa::DerSignature::try_from(signature).unwrap();
+            p384::ecdsa::VerifyingKey::from_public_key_der(spki)
+                .unwrap()
+                .verify(message, &signature)
+                .unwrap();
+        }
+        Scheme::EcdsaP521Sha512 => {
+            UnparsedPublicKey::new(&ECDSA_P521_SHA512_ASN1, tail(133)).verify(message, signature).unwrap();
+        }
+        Scheme::Ed25519 => UnparsedPublicKey::new(&ED25519, tail(32)).verify(message, signature).unwrap(),
+    }
+}
+
+#[test]
+fn every_scheme_of_every_algorithm_verifies() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    for algorithm in KeyAlgorithm::ALL {
+        let sign = web.generate(algorithm, KeyUsage::Sign, &format!("{algorithm}"));
+        let tls = web.generate(algorithm, KeyUsage::TlsServer, &format!("tls-{algorithm}"));
+        assert_eq!(sign.algorithm, algorithm);
+        let spki = |web: &mut crate::harness::Client, id| {
+            web.call(&PublicKey { key: KeySelector::Id(id) }).unwrap().spki
+        };
+        let (sign_spki, tls_spki) = (spki(&mut web, sign.id), spki(&mut web, tls.id));
+        for &scheme in algorithm.schemes() {
+            let message = b"anything at all";
+            let signature = web.call(&Sign { key: sign.id, scheme, message }).unwrap();
+            verify(scheme, &sign_spki, message, &signature.bytes);
+            if !scheme.is_pkcs1() {
+                let message = handshake();
+                let request = TlsSign { key: tls.spki_sha256, scheme, site: "www", message: &message };
+                let signature = web.call(&request).unwrap();
+                verify(scheme, &tls_spki, &message, &signature.bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn cheap_signatures_need_no_worker_once_the_key_is_cached() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    let message = handshake();
+    for (algorithm, cheap) in
+        [(KeyAlgorithm::P256, true), (KeyAlgorithm::Ed25519, true), (KeyAlgorithm::Rsa2048, false)]
+    {
+        let key = web.generate(algorithm, KeyUsage::TlsServer, algorithm.name()).spki_sha256;
+        let request = TlsSign { key, scheme: algorithm.schemes()[0], site: "www", message: &message };
+        let (first, inline) = web.call_where(&request);
+        assert_eq!((first.is_ok(), inline), (true, false));
+        let (second, inline) = web.call_where(&request);
+        assert_eq!((second.is_ok(), inline), (true, cheap));
+    }
+}
+
+#[test]
+fn a_scheme_of_another_algorithm_is_refused() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    let p256 = web.generate(KeyAlgorithm::P256, KeyUsage::Sign, "p256").id;
+    for scheme in Scheme::ALL.into_iter().filter(|scheme| *scheme != Scheme::EcdsaP256Sha256) {
+        assert_eq!(web.refused(&Sign { key: p256, scheme, message: b"m" }), RefusalCode::KeyNotSuitable);
+    }
+}
+
+#[test]
+fn messages_are_bounded() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    let key = web.generate(KeyAlgorithm::Ed25519, KeyUsage::Sign, "k");
+    let message = vec![1; 64 * 1024 + 1];
+    let sign = |message| Sign { key: key.id, scheme: Scheme::Ed25519, message };
+    web.call(&sign(&message[1..])).unwrap();
+    assert_eq!(web.refused(&sign(&message)), RefusalCode::Malformed);
+    let site = "w".repeat(254);
+    let tls = |site, message| TlsSign { key: key.spki_sha256, scheme: Scheme::Ed25519, site, message };
+    assert_eq!(web.refused(&tls("www", &message[..513])), RefusalCode::Malformed);
+    assert_eq!(web.refused(&tls(&site, &handshake())), RefusalCode::Malformed);
+}

@@ -1,0 +1,128 @@
+//! A store that lies.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use keycore_engine::OpenError;
+use keycore_store::{
+    Change, Changes, CommitError, GroupTag, IndexTag, Kind, Record, RecordId, Revision, Store, StoreError,
+};
+use keycore_wire::{FindKey, KeyAlgorithm, KeySelector, KeyUsage, RefusalCode, Sign, SignatureScheme};
+
+use crate::harness::World;
+
+const USER: Kind = Kind(2);
+const PUBLIC: Kind = Kind(4);
+const PRIVATE: Kind = Kind(5);
+
+/// Gives out other contents than it took.
+struct Liar {
+    honest: Box<dyn Store>,
+    lies: Arc<Mutex<HashMap<(Kind, RecordId), Record>>>,
+}
+
+impl Liar {
+    fn tell(&self, kind: Kind, record: Record) -> Record {
+        self.lies.lock().unwrap().get(&(kind, record.id)).cloned().unwrap_or(record)
+    }
+}
+
+impl Store for Liar {
+    fn revision(&mut self) -> Result<Revision, StoreError> {
+        self.honest.revision()
+    }
+
+    fn load(&mut self, kind: Kind, id: RecordId) -> Result<Option<Record>, StoreError> {
+        Ok(self.honest.load(kind, id)?.map(|record| self.tell(kind, record)))
+    }
+
+    fn find(&mut self, kind: Kind, tag: &IndexTag) -> Result<Option<Record>, StoreError> {
+        Ok(self.honest.find(kind, tag)?.map(|record| self.tell(kind, record)))
+    }
+
+    fn scan(
+        &mut self,
+        kind: Kind,
+        group: Option<&GroupTag>,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let page = self.honest.scan(kind, group, after, limit)?;
+        Ok(page.into_iter().map(|record| self.tell(kind, record)).collect())
+    }
+
+    fn count(&mut self, kind: Kind, group: Option<&GroupTag>) -> Result<u64, StoreError> {
+        self.honest.count(kind, group)
+    }
+
+    fn commit(&mut self, base: Revision, changes: &[Change]) -> Result<Revision, CommitError> {
+        self.honest.commit(base, changes)
+    }
+
+    fn changes_since(&mut self, since: Revision) -> Result<(Revision, Changes), StoreError> {
+        self.honest.changes_since(since)
+    }
+}
+
+#[test]
+fn records_that_were_swapped_changed_or_put_back_do_not_open() {
+    let (world, honest) = World::active();
+    let mut web = honest.client_of("web");
+    let one = web.generate(KeyAlgorithm::P256, KeyUsage::Sign, "one");
+    let two = web.generate(KeyAlgorithm::P256, KeyUsage::Sign, "two");
+    let (mine, others) = (RecordId(one.id.0), RecordId(two.id.0));
+    let mut store = world.store();
+    let mut load = |kind, id| store.load(kind, id).unwrap().unwrap();
+    let (public, private) = (load(PUBLIC, mine), load(PRIVATE, mine));
+    let (other_public, other_private) = (load(PUBLIC, others), load(PRIVATE, others));
+    let mut flipped = private.clone();
+    flipped.sealed[60] ^= 1;
+
+    let lies = Arc::new(Mutex::new(HashMap::new()));
+    let liar = || Box::new(Liar { honest: world.store(), lies: Arc::clone(&lies) });
+    for (what, kind, lie) in [
+        (
+            "another key's private half",
+            PRIVATE,
+            Record { sealed: other_private.sealed.clone(), ..private.clone() },
+        ),
+        ("the same with its version", PRIVATE, Record { id: mine, ..other_private }),
+        ("another key's public half", PUBLIC, Record { id: mine, ..other_public.clone() }),
+        ("the public half as the private one", PRIVATE, public.clone()),
+        ("another record whole", PUBLIC, other_public),
+        ("another version", PUBLIC, Record { version: Revision(public.version.0 + 1), ..public.clone() }),
+        ("a bit", PRIVATE, flipped),
+        ("nothing", PRIVATE, Record { sealed: Vec::new(), ..private }),
+    ] {
+        lies.lock().unwrap().insert((kind, mine), lie);
+        let replica = world.open(liar(), 1, 7).unwrap();
+        let mut web = replica.client_of("web");
+        let sign = Sign { key: one.id, scheme: SignatureScheme::EcdsaP256Sha256, message: b"m" };
+        let code = web.refused(&sign);
+        assert!(matches!(code, RefusalCode::Internal | RefusalCode::NotFound), "{what}: {code:?}");
+        if kind == PUBLIC {
+            let find = FindKey { key: KeySelector::Label(one.label.clone()) };
+            assert_eq!(web.refused(&find), RefusalCode::Internal, "{what}");
+        }
+        lies.lock().unwrap().clear();
+    }
+}
+
+#[test]
+fn a_user_record_that_was_put_back_stops_the_engine() {
+    let (world, honest) = World::active();
+    let mut store = world.store();
+    let before = store.scan(USER, None, None, 10).unwrap();
+    // Each login writes its user's record.
+    honest.client_of("web");
+    honest.client_of("root");
+    let lies: HashMap<_, _> = before
+        .into_iter()
+        .map(|old| {
+            let now = store.load(USER, old.id).unwrap().unwrap();
+            ((USER, old.id), Record { version: now.version, ..old })
+        })
+        .collect();
+    let liar = Liar { honest: world.store(), lies: Arc::new(Mutex::new(lies)) };
+    assert!(matches!(world.open(Box::new(liar), 1, 7).err(), Some(OpenError::Damaged(_))));
+}
