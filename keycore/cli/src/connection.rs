@@ -47,14 +47,24 @@ pub(crate) struct Connection {
 pub(crate) struct LoggedIn {
     /// In a cell because rcgen signs through shared references.
     pub(crate) client: RefCell<Client>,
-    /// Who, as far as it is known on this side.
+    /// Who.
     pub(crate) user: UserName,
+    /// What the login took, if it was not a kept session.
+    password: Option<Secret>,
 }
 
 impl LoggedIn {
     /// Asks the engine.
     pub(crate) fn call<T: Operation>(&self, operation: &T) -> Result<T::Reply, Failure> {
         Ok(self.client.borrow_mut().call(operation)?)
+    }
+
+    /// The user's password, asked for now if the login did not take it.
+    pub(crate) fn password(&self) -> Result<Secret, Failure> {
+        match &self.password {
+            Some(password) => Ok(password.duplicate()),
+            None => ask_password(&self.user),
+        }
     }
 }
 
@@ -91,22 +101,22 @@ impl Connection {
         let mut client = self.connect()?;
         let password = self.given_password()?;
         let session = if password.is_none() { self.session(&client)? } else { None };
-        let (user, identity, kept) = match session {
-            Some(Session { user, token, .. }) => (user, Identity::with_token(token), true),
+        let (user, identity, password) = match session {
+            Some(Session { user, token, .. }) => (user, Identity::with_token(token), None),
             None => {
                 let user = self.require_user()?;
                 let password = match password {
                     Some(password) => password,
-                    None => self.ask_password(&user)?,
+                    None => ask_password(&user)?,
                 };
-                (user.clone(), Identity::with_password(user, password), false)
+                (user.clone(), Identity::with_password(user, password.duplicate()), Some(password))
             }
         };
         client.login(&identity)?;
-        let logged_in = LoggedIn { client: RefCell::new(client), user };
+        let logged_in = LoggedIn { client: RefCell::new(client), user, password };
         let outcome = run(&logged_in);
         let lost = outcome.as_ref().is_err_and(Failure::is_lost_connection);
-        if !kept && !lost {
+        if logged_in.password.is_some() && !lost {
             // The session ends by itself as well; the command's own outcome counts.
             let _ = logged_in.call(&Logout);
         }
@@ -117,7 +127,7 @@ impl Connection {
     pub(crate) fn password(&self, user: &UserName) -> Result<Secret, Failure> {
         match self.given_password()? {
             Some(password) => Ok(password),
-            None => self.ask_password(user),
+            None => ask_password(user),
         }
     }
 
@@ -143,10 +153,10 @@ impl Connection {
             None => password::credential(),
         }
     }
+}
 
-    fn ask_password(&self, user: &UserName) -> Result<Secret, Failure> {
-        password::ask(&format!("Password of {user}: "))
-    }
+fn ask_password(user: &UserName) -> Result<Secret, Failure> {
+    password::ask(&format!("Password of {user}: "))
 }
 
 /// The engines' sockets in a directory, by name.

@@ -29,6 +29,8 @@ use output::Answer;
 
 fn main() -> ExitCode {
     let Cli { connection, output, command } = Cli::parse();
+    // Passwords and imported keys pass through: no core dump, no debugger. Where the kernel refuses, hsm still works.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     output.print(run(&connection, command))
 }
 

@@ -120,8 +120,19 @@ fn from_file(path: &Path) -> Result<Secret, Failure> {
 /// Reads until the end of what is open under this number.
 fn from_fd(fd: u32) -> Result<Secret, Failure> {
     let path = PathBuf::from(format!("/proc/self/fd/{fd}"));
-    let file = File::open(&path).map_err(|source| Failure::Read { path: path.clone(), source })?;
-    from_reader(file, &path)
+    let opened = File::open(&path).or_else(|error| match error.kind() {
+        // A pipe that another user made, as under sudo, can be read but not opened again.
+        io::ErrorKind::PermissionDenied => duplicate(fd).map_err(|_| error),
+        _ => Err(error),
+    });
+    from_reader(opened.map_err(|source| Failure::Read { path: path.clone(), source })?, &path)
+}
+
+fn duplicate(fd: u32) -> io::Result<File> {
+    let fd = i32::try_from(fd).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let this = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())?;
+    let copy = rustix::process::pidfd_getfd(this, fd, rustix::process::PidfdGetfdFlags::empty())?;
+    Ok(File::from(copy))
 }
 
 /// One newline at the end is not part of the password.
@@ -185,6 +196,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert!(from_file(directory.path()).is_err(), "a directory");
         assert_eq!(from_file(&directory.path().join("none")).unwrap_err().exit_code(), Failure::READ);
+    }
+
+    #[test]
+    fn a_descriptor_is_read_to_its_end() {
+        use std::os::fd::AsRawFd;
+        let number = |reader: &io::PipeReader| u32::try_from(reader.as_raw_fd()).unwrap();
+        for by in [from_fd, |fd| from_reader(duplicate(fd).unwrap(), Path::new("pipe"))] {
+            let (reader, mut writer) = io::pipe().unwrap();
+            io::Write::write_all(&mut writer, b"from a pipe\n").unwrap();
+            drop(writer);
+            assert_eq!(by(number(&reader)).unwrap().expose(), b"from a pipe");
+        }
+        assert!(from_fd(u32::MAX).is_err());
     }
 
     #[test]

@@ -47,9 +47,7 @@ impl UserCommand {
                 engine.call(&UserDelete { name: name.clone() })?;
                 Ok(Answer::new(format!("deleted user {name}"), json!({ "name": name })))
             }
-            Self::ChangePassword { name, password } => {
-                change_password(connection, engine, name.as_ref(), password)
-            }
+            Self::ChangePassword { name, password } => change_password(engine, name.as_ref(), password),
         })
     }
 }
@@ -93,14 +91,13 @@ fn list(engine: &LoggedIn) -> Result<Answer, Failure> {
 }
 
 fn change_password(
-    connection: &Connection,
     engine: &LoggedIn,
     name: Option<&UserName>,
     password: &NewPassword,
 ) -> Result<Answer, Failure> {
     let own = name.is_none_or(|name| *name == engine.user);
     let whose = name.unwrap_or(&engine.user);
-    let current = if own { Some(connection.password(whose)?) } else { None };
+    let current = if own { Some(engine.password()?) } else { None };
     let new = password.read(whose.as_str())?;
     engine.call(&UserChangePassword { name: name.filter(|_| !own).cloned(), current, new })?;
     Ok(Answer::new(format!("{whose} has a new password; older sessions are ended"), json!({ "name": whose })))
