@@ -64,6 +64,7 @@ pub(crate) struct Behaviour {
     pub(crate) seen: RefCell<Vec<&'static str>>,
     pub(crate) max_in_flight: Cell<u16>,
     pub(crate) connections: Cell<usize>,
+    pub(crate) reads: Cell<usize>,
 }
 
 impl Behaviour {
@@ -97,6 +98,7 @@ impl FakeEngine {
                 seen: RefCell::default(),
                 max_in_flight: Cell::new(256),
                 connections: Cell::new(0),
+                reads: Cell::new(0),
             }),
             cluster: Rc::clone(cluster),
             frozen: watch::Sender::new(false),
@@ -173,7 +175,7 @@ async fn serve(
             }
         }
     });
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(64 * 1024);
     let mut user = User::default();
     loop {
         thawed(frozen).await;
@@ -184,7 +186,7 @@ async fn serve(
             bytes.drain(..took);
         }
         match read.read_buf(&mut bytes).await {
-            Ok(1..) => {}
+            Ok(1..) => behaviour.reads.set(behaviour.reads.get() + 1),
             _ => break,
         }
     }

@@ -126,6 +126,17 @@ fn ten_thousand_pipelined_calls_get_their_own_answers() {
 }
 
 #[test]
+fn requests_of_one_turn_leave_in_one_write() {
+    run(async {
+        let setup = Setup::new(1).await;
+        let before = setup.engines[0].behaviour.reads.get();
+        assert!(sign_many(&setup.pool, 50).await.1.is_empty());
+        let reads = setup.engines[0].behaviour.reads.get() - before;
+        assert!(reads <= 3, "the runtime takes its tasks in turns of 61, so two or three: {reads}");
+    });
+}
+
+#[test]
 fn the_engines_limit_of_requests_in_flight_is_kept() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
