@@ -119,7 +119,12 @@ impl Engine {
     }
 
     /// Carries out a job, on a worker thread. May take seconds.
+    #[expect(clippy::needless_pass_by_value, reason = "a job is run once")]
     pub fn run(&self, job: Job, now: Now) -> Finished {
+        if self.sealing.get().is_none() {
+            // A sibling may have initialized the cluster a moment ago; if not, the request finds it uninitialized.
+            let _followed = self.follow(now);
+        }
         match Request::decode(&job.body) {
             Ok(request) => match pipeline::serve(self, &request, &job.caller, now, Place::Worker) {
                 Served::Finished(finished) => finished,
@@ -134,6 +139,11 @@ impl Engine {
         match finished.session {
             SessionChange::Keep => {}
             SessionChange::Begin(session) => connection.session = Some(session),
+            SessionChange::Renew(session) => {
+                if connection.session.is_some_and(|current| current.id == session.id) {
+                    connection.session = Some(session);
+                }
+            }
             SessionChange::End(id) => {
                 if connection.session.is_some_and(|session| session.id == id) {
                     connection.session = None;
@@ -156,6 +166,7 @@ impl Engine {
     }
 
     /// A connection ended.
+    #[expect(clippy::needless_pass_by_value, reason = "the connection is no more")]
     pub fn disconnect(&self, connection: Connection, now: Now) {
         let unrecorded = connection.throttle.rest();
         if unrecorded > 0 {

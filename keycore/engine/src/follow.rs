@@ -98,7 +98,7 @@ impl Engine {
                 },
                 // A revocation that does not open any more goes on to be one.
                 Revocation::KIND => match load::<Revocation>(store, keys, id) {
-                    Ok(revocation) => self.snapshot_mut().note_revocation(id, revocation),
+                    Ok(revocation) => self.snapshot_mut().note_revocation(id, revocation.as_ref()),
                     Err(LoadError::Damaged(what)) => outcome = Err(FollowError::Damaged(what)),
                     Err(LoadError::Store(error)) => return Err(error.into()),
                 },
@@ -117,7 +117,7 @@ impl Engine {
         let mut outcome = Ok(());
         each::<User>(store, keys, &mut outcome, |user| fresh.note_user(user.id, Some(&user.content)))?;
         each::<Revocation>(store, keys, &mut outcome, |opened| {
-            fresh.note_revocation(opened.id, Some(opened))
+            fresh.note_revocation(opened.id, Some(&opened));
         })?;
         let mut snapshot = self.snapshot_mut();
         fresh.revision = snapshot.revision;
@@ -155,10 +155,11 @@ impl Snapshot {
         };
     }
 
-    fn note_revocation(&mut self, id: RecordId, revocation: Option<Opened<Revocation>>) {
+    fn note_revocation(&mut self, id: RecordId, revocation: Option<&Opened<Revocation>>) {
         match revocation {
-            Some(Opened { version, content: Revocation { expires_at }, .. }) => {
-                self.revoked.insert(id.0, Revoked { expires_at, version })
+            Some(Opened { version, content, .. }) => {
+                let revoked = Revoked { expires_at: content.expires_at, version: *version };
+                self.revoked.insert(id.0, revoked)
             }
             None => self.revoked.remove(&id.0),
         };

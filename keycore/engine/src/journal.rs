@@ -176,3 +176,76 @@ fn unavailable(error: &AuditError) -> Denial {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use keycore_audit::{Chain, Peer, Sink};
+    use keycore_wire::UnixMillis;
+
+    use super::*;
+
+    const NOW: Now = Now { wall: UnixMillis(1), mono: Duration::ZERO };
+
+    /// Tells when a sync begins, and syncs as long as it is not told that it may end.
+    struct SlowDisk {
+        written: Arc<Mutex<Vec<u8>>>,
+        began: Sender<()>,
+        may_end: Receiver<()>,
+    }
+
+    impl Sink for SlowDisk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+            locked(&self.written).extend_from_slice(bytes);
+            Ok(())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.began.send(()).map_err(io::Error::other)?;
+            self.may_end.recv().map_err(io::Error::other)
+        }
+    }
+
+    #[test]
+    fn an_entry_does_not_wait_for_the_disk_and_is_not_lost() {
+        let (began, syncing) = channel();
+        let (end, may_end) = channel();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let disk = SlowDisk { written: Arc::clone(&written), began, may_end };
+        let journal = Journal::new(Log::new(Chain::new(0), Box::new(disk)));
+        let peer = Peer { uid: 0, gid: 0, pid: 0 };
+        let caller = Caller { connection: 1, peer, session: None };
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| journal.append_and_sync(&entry("Login", &caller, NOW, None, "")));
+            syncing.recv().unwrap();
+            // The worker holds the log; this would deadlock if it waited for it.
+            for operation in ["first", "second"] {
+                journal.append(&entry(operation, &caller, NOW, None, "")).unwrap();
+            }
+            end.send(()).unwrap();
+            worker.join().unwrap().unwrap();
+        });
+        journal.append(&entry("third", &caller, NOW, None, "")).unwrap();
+        journal.flush().unwrap();
+        let written = locked(&written);
+        let at = |operation: &str| {
+            written.windows(operation.len()).position(|bytes| bytes == operation.as_bytes())
+        };
+        let order = ["Login", "first", "second", "third"].map(|operation| at(operation).unwrap());
+        assert!(order.is_sorted(), "{order:?}");
+    }
+
+    #[test]
+    fn a_flood_is_counted() {
+        let mut throttle = Throttle::default();
+        let at = |millis| Now { mono: Duration::from_millis(millis), ..NOW };
+        assert_eq!(throttle.count(at(10)), Some(0));
+        assert_eq!(throttle.count(at(11)), None);
+        assert_eq!(throttle.count(at(1009)), None);
+        assert_eq!(throttle.count(at(1010)), Some(2));
+        assert_eq!((throttle.count(at(1011)), throttle.rest()), (None, 1));
+    }
+}

@@ -42,9 +42,10 @@ fn argon2id(
 ) -> Result<Zeroizing<[u8; 32]>, Denial> {
     let failed = |error: argon2::Error| Denial::internal(format!("Argon2: {error}"));
     let parameters = argon2::Params::new(memory_kib, passes, 1, Some(32)).map_err(failed)?;
+    let mut memory = Zeroizing::new(vec![argon2::Block::default(); parameters.block_count()]);
     let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, parameters);
     let mut hash = Zeroizing::new([0; 32]);
-    argon2.hash_password_into(password, salt, &mut *hash).map_err(failed)?;
+    argon2.hash_password_into_with_memory(password, salt, &mut *hash, &mut **memory).map_err(failed)?;
     Ok(hash)
 }
 

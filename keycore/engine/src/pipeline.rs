@@ -121,7 +121,7 @@ fn execute(
             let session = users::login(engine, permission, login, now)?;
             return begin_session(context, session, facts);
         }
-        Request::Resume(resume) => return begin_session(context, resumed(engine, resume, now)?, facts),
+        Request::Resume(resume) => return resume_session(context, resume, facts),
         Request::Logout(_) => {
             let session = context.session()?;
             users::logout(engine, permission, session, now)?;
@@ -133,7 +133,7 @@ fn execute(
         Request::UserDelete(delete) => users::delete(engine, permission, delete).map(|()| Reply::Done(Done)),
         Request::UserChangePassword(change) if action == Action::ChangeOwnPassword => {
             let session = users::change_own_password(engine, permission, change, context.session()?)?;
-            return Ok(Executed::Replied(Reply::Done(Done), SessionChange::Begin(session)));
+            return Ok(Executed::Replied(Reply::Done(Done), SessionChange::Renew(session)));
         }
         Request::UserChangePassword(change) => {
             users::change_others_password(engine, permission, change).map(|()| Reply::Done(Done))
@@ -206,11 +206,30 @@ fn hello_reply(engine: &Engine, hello: &Hello<'_>) -> Result<HelloReply, Denial>
     })
 }
 
-fn resumed(engine: &Engine, resume: &Resume, now: Now) -> Result<Session, Denial> {
+/// A token is good on every replica at once: if it does not fit what this one knows, what siblings changed is brought in
+/// before it is refused.
+fn resume_session(context: &Context<'_>, resume: &Resume, facts: &mut Facts) -> Result<Executed, Denial> {
+    let &Context { engine, now, place, .. } = context;
     if resume.token.0.expose().len() > MAX_SESSION_TOKEN {
         return Err(Denial::malformed(format!("a session token has at most {MAX_SESSION_TOKEN} bytes")));
     }
-    Session::resume(&resume.token, engine.sealing()?.tokens(), now)
+    let Some(keys) = engine.sealing.get() else {
+        return match place {
+            Place::Loop(_) => Ok(Executed::Deferred(Cost::Lookup)),
+            Place::Worker => engine.sealing().map(|_| Executed::Deferred(Cost::Lookup)),
+        };
+    };
+    let session = Session::resume(&resume.token, keys.tokens(), now)?;
+    let good = session.check(&engine.snapshot(), now).is_ok();
+    match place {
+        Place::Loop(_) if !good => Ok(Executed::Deferred(Cost::Lookup)),
+        Place::Worker if !good => {
+            // If the store can't be read, this replica answers by what it knows.
+            let _followed = engine.follow(now);
+            begin_session(context, session, facts)
+        }
+        _ => begin_session(context, session, facts),
+    }
 }
 
 /// Logs the connection in, if the session is good on this replica.

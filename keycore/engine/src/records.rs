@@ -91,3 +91,31 @@ pub(crate) struct StrayLogins {
 impl Content for StrayLogins {
     const KIND: Kind = Kind(6);
 }
+
+#[cfg(test)]
+mod tests {
+    use core::fmt::Debug;
+
+    use super::*;
+
+    /// Does not compile for a type that has `Debug`: two traits would fit.
+    trait HasNoDebug<Marker> {
+        fn check() {}
+    }
+    struct Printable;
+    impl<T: ?Sized> HasNoDebug<()> for T {}
+    impl<T: ?Sized + Debug> HasNoDebug<Printable> for T {}
+
+    #[test]
+    fn nothing_secret_can_be_printed() {
+        <PrivateKeyPart as HasNoDebug<_>>::check();
+        <PasswordHash as HasNoDebug<_>>::check();
+        <User as HasNoDebug<_>>::check();
+        <crate::UnsealSecret as HasNoDebug<_>>::check();
+        <crate::Job as HasNoDebug<_>>::check();
+        <crate::Answer as HasNoDebug<_>>::check();
+        <crate::seal::SealingKeys as HasNoDebug<_>>::check();
+        <crate::private_key::PrivateKey as HasNoDebug<_>>::check();
+        <crate::key_cache::LoadedKey as HasNoDebug<_>>::check();
+    }
+}

@@ -50,6 +50,8 @@ pub(crate) struct Caller {
 pub(crate) enum SessionChange {
     Keep,
     Begin(Session),
+    /// The same session goes on, unless another one began meanwhile.
+    Renew(Session),
     /// Ends this session, not another one that began meanwhile.
     End([u8; 16]),
 }

@@ -131,3 +131,26 @@ fn random_bytes_are_bounded() {
         assert_eq!(client.refused(&Random { length }), RefusalCode::Malformed);
     }
 }
+
+#[test]
+fn chance_bodies_never_panic_and_never_close_a_connection() {
+    let (_world, replica) = World::active();
+    let mut client = replica.client_of("web");
+    let opcodes: Vec<u8> = keycore_wire::Request::TABLE.iter().map(|(opcode, _)| *opcode).collect();
+    let bodies =
+        (proptest::sample::select(opcodes), proptest::collection::vec(proptest::num::u8::ANY, 0..64));
+    let mut runner = proptest::test_runner::TestRunner::new(proptest::test_runner::Config {
+        cases: 2000,
+        failure_persistence: None,
+        ..Default::default()
+    });
+    let client = std::cell::RefCell::new(&mut client);
+    runner
+        .run(&bodies, |(opcode, content)| {
+            let body = [&[opcode], &content[..]].concat();
+            let answered = client.borrow_mut().send(&body);
+            proptest::prop_assert!(!answered.close && !answered.body.is_empty());
+            Ok(())
+        })
+        .unwrap();
+}

@@ -1,5 +1,7 @@
 //! The engine from outside: real request bytes through begin, run and finish; two replicas on one store.
 
+#![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
+
 mod audit;
 mod cluster;
 mod harness;

@@ -1,8 +1,11 @@
 use std::time::Duration;
 
-use keycore_wire::{Logout, Random, RefusalCode, Resume, Role, Secret, SessionToken, UserDelete};
+use keycore_wire::{
+    ActivateCluster, InitializeCluster, Logout, Random, RefusalCode, Resume, Role, Secret, SessionToken,
+    UserDelete,
+};
 
-use crate::harness::{Client, PASSWORD, World, name};
+use crate::harness::{Client, PASSWORD, World, name, secret};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -31,6 +34,23 @@ fn a_token_is_good_on_every_replica() {
     assert!(inline, "resuming must not take a worker");
     assert_eq!((resumed.user, resumed.role, resumed.expires_at), (grant.user, grant.role, grant.expires_at));
     assert!(works(&mut client));
+}
+
+#[test]
+fn a_token_of_a_moment_ago_is_good_before_the_replica_follows() {
+    let world = World::new();
+    let (first, second) = (world.replica(0), world.replica(1));
+    let mut client = first.client();
+    client.call(&InitializeCluster).unwrap();
+    client.call(&ActivateCluster { admin: name("root"), password: secret(PASSWORD) }).unwrap();
+    let grant = client.login("root", PASSWORD).unwrap();
+    let mut there = second.client();
+    there.call(&resume(&grant.token)).unwrap();
+    assert!(works(&mut there));
+    // And a logged-out one is none.
+    client.call(&Logout).unwrap();
+    second.follow();
+    assert_eq!(second.client().refused(&resume(&grant.token)), RefusalCode::SessionEnded);
 }
 
 #[test]

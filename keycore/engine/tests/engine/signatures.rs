@@ -18,13 +18,13 @@ fn verify(scheme: Scheme, spki: &[u8], message: &[u8], signature: &[u8]) {
     let tail = |length: usize| spki[spki.len() - length..].to_vec();
     match scheme {
         Scheme::RsaPkcs1Sha256 => {
-            pkcs1v15::VerifyingKey::<Sha256>::new(rsa()).verify(message, &v15()).unwrap()
+            pkcs1v15::VerifyingKey::<Sha256>::new(rsa()).verify(message, &v15()).unwrap();
         }
         Scheme::RsaPkcs1Sha384 => {
-            pkcs1v15::VerifyingKey::<Sha384>::new(rsa()).verify(message, &v15()).unwrap()
+            pkcs1v15::VerifyingKey::<Sha384>::new(rsa()).verify(message, &v15()).unwrap();
         }
         Scheme::RsaPkcs1Sha512 => {
-            pkcs1v15::VerifyingKey::<Sha512>::new(rsa()).verify(message, &v15()).unwrap()
+            pkcs1v15::VerifyingKey::<Sha512>::new(rsa()).verify(message, &v15()).unwrap();
         }
         Scheme::RsaPssSha256 => pss::VerifyingKey::<Sha256>::new(rsa()).verify(message, &pss()).unwrap(),
         Scheme::RsaPssSha384 => pss::VerifyingKey::<Sha384>::new(rsa()).verify(message, &pss()).unwrap(),
