@@ -161,6 +161,29 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_shows_every_key_with_its_default() {
+        let sample = include_str!("../engine.sample.toml");
+        let every_key: String = sample
+            .lines()
+            .map(|line| line.strip_prefix("#= ").unwrap_or(line))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let mut config = Config::parse(&every_key).unwrap();
+        // Those without a fixed default.
+        assert_eq!(config.unseal_file.take(), Some("/etc/hsm-engine/unseal".into()));
+        config.worker_threads = Config::default().worker_threads;
+        assert_eq!(config, Config::default());
+        assert_eq!(Config::parse(sample).unwrap(), Config::default());
+        let keys = every_key.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
+        assert_eq!(keys, 14, "a key of the configuration is missing in the sample");
+    }
+
+    #[test]
+    fn the_containers_configuration_is_valid() {
+        Config::parse(include_str!("../../../docker/engine.toml")).unwrap();
+    }
+
+    #[test]
     fn every_key_is_read() {
         let config = Config::parse(
             r#"

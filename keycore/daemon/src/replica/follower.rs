@@ -68,9 +68,9 @@ fn follow(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
             } else {
                 next_pause = 1;
             }
-            store.note(followed.err());
+            store.note(followed.as_ref().err());
         }
-        audit.note(engine.flush_audit().err());
+        audit.note(engine.flush_audit().as_ref().err());
     }
 }
 
@@ -85,9 +85,9 @@ impl Health {
         Self { trouble, failing: false }
     }
 
-    fn note(&mut self, error: Option<impl std::fmt::Display>) {
+    fn note(&mut self, error: Option<&impl std::fmt::Display>) {
         match error {
-            Some(ref error) if !self.failing => tracing::error!("{}: {error}; trying again", self.trouble),
+            Some(error) if !self.failing => tracing::error!("{}: {error}; trying again", self.trouble),
             None if self.failing => tracing::info!("over: {}", self.trouble),
             _ => {}
         }

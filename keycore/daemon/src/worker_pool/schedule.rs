@@ -37,9 +37,9 @@ impl<J> Schedule<J> {
             return Err(task);
         }
         if task.heavy {
-            self.heavy.push(task)
+            self.heavy.push(task);
         } else {
-            self.light.push(task)
+            self.light.push(task);
         }
         Ok(())
     }

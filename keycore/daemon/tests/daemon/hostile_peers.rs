@@ -37,13 +37,13 @@ fn lengths_out_of_bounds_end_the_connection_at_once() {
     for length in [0, 4, too_long_for_a_hello, u32::MAX] {
         let mut peer = daemon.connect(0);
         peer.stream.write_all(&length.to_be_bytes()).unwrap();
-        assert!(peer.is_shown_the_door(), "{length} before the hello");
+        assert!(peer.gets_shown_the_door(), "{length} before the hello");
     }
     let too_long = u32::try_from(MAX_FRAME - 3).unwrap();
     for length in [0, 4, too_long, u32::MAX] {
         let mut peer = daemon.connect(0).greet();
         peer.stream.write_all(&length.to_be_bytes()).unwrap();
-        assert!(peer.is_shown_the_door(), "{length} after the hello");
+        assert!(peer.gets_shown_the_door(), "{length} after the hello");
     }
     witness.ping();
 }
@@ -54,11 +54,11 @@ fn whoever_does_not_begin_with_a_hello_is_refused_and_closed() {
     let mut peer = daemon.connect(0);
     peer.stream.write_all(&request(9, &Ping)).unwrap();
     peer.expect_refusal(RefusalCode::HelloExpected);
-    assert!(peer.is_shown_the_door());
+    assert!(peer.gets_shown_the_door());
 
     let mut browser = daemon.connect(0);
     browser.stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    assert!(browser.is_shown_the_door());
+    assert!(browser.gets_shown_the_door());
 }
 
 #[test]
@@ -143,8 +143,8 @@ fn a_hello_has_five_seconds() {
     let (silent, mut trickling) = (daemon.connect(0), daemon.connect(0));
     trickling.stream.write_all(&[0, 0, 0, 20, 0]).unwrap();
     let since = Instant::now();
-    assert!(silent.is_shown_the_door());
-    assert!(trickling.is_shown_the_door());
+    assert!(silent.gets_shown_the_door());
+    assert!(trickling.gets_shown_the_door());
     assert!((4..10).contains(&since.elapsed().as_secs()), "after {:?}", since.elapsed());
     idle.ping();
 }

@@ -1,5 +1,7 @@
 //! The real binary: started, killed, starved and lied to.
 
+#![allow(clippy::unwrap_used, reason = "a test's fixture may panic like a test")]
+
 mod command_line;
 mod fixture;
 mod hostile_peers;

@@ -77,7 +77,7 @@ impl Peer {
     }
 
     /// Whether the engine closes the connection, whatever it says before.
-    pub(crate) fn is_shown_the_door(mut self) -> bool {
+    pub(crate) fn gets_shown_the_door(mut self) -> bool {
         loop {
             match self.receive() {
                 Ok(None) => return true,

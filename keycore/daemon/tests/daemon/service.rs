@@ -46,7 +46,7 @@ fn a_client_that_stops_sending_still_gets_its_answers() {
     let id = peer.send(&wrong_login()).unwrap();
     peer.stream.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(peer.receive().unwrap().unwrap().0, id);
-    assert!(peer.is_shown_the_door());
+    assert!(peer.gets_shown_the_door());
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_full_queue_refuses_instead_of_growing() {
 fn connections_above_the_limit_are_closed_until_one_leaves() {
     let daemon = Daemon::start("replicas = 1\nmax-connections = 3");
     let mut kept: Vec<_> = (0..3).map(|_| daemon.connect(0).greet()).collect();
-    assert!(daemon.connect(0).is_shown_the_door());
+    assert!(daemon.connect(0).gets_shown_the_door());
     kept.iter_mut().for_each(Peer::ping);
     kept.pop();
     crate::fixture::await_some("a place to be free", || {

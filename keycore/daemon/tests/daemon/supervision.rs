@@ -23,7 +23,7 @@ fn the_end_of_standard_input_ends_everything() {
     }
     daemon.let_go();
     assert_eq!(daemon.await_end().code(), Some(0));
-    pids.map(await_gone);
+    pids.into_iter().for_each(await_gone);
     assert_tidy(&daemon);
 }
 
@@ -35,9 +35,9 @@ fn signals_end_everything() {
         let idle = daemon.connect(0).greet();
         send_signal(daemon.pid(), signal);
         assert_eq!(daemon.await_end().code(), Some(0));
-        pids.map(await_gone);
+        pids.into_iter().for_each(await_gone);
         assert_tidy(&daemon);
-        assert!(idle.is_shown_the_door());
+        assert!(idle.gets_shown_the_door());
     }
 }
 
@@ -72,7 +72,7 @@ fn no_replica_outlives_a_killed_supervisor_not_even_a_stopped_one() {
     send_signal(pids[1], Signal::STOP);
     send_signal(daemon.pid(), Signal::KILL);
     assert!(!daemon.await_end().success());
-    pids.map(await_gone);
+    pids.into_iter().for_each(await_gone);
 }
 
 #[test]
