@@ -1,0 +1,10 @@
+//! The body of one reply, from an engine that is not what it says.
+#![no_main]
+
+#[path = "../../keycore/wire/tests/malformed/checks.rs"]
+#[allow(dead_code)]
+mod checks;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|body: &[u8]| checks::reply(body));

@@ -1,0 +1,235 @@
+//! The frames printed in `docs/wire-protocol.md` are what this crate writes and reads.
+//!
+//! When the protocol grows, add a sample here: the failing test prints the block for the document.
+
+use std::collections::BTreeMap;
+
+use data_encoding::HEXLOWER;
+use keycore_wire::{
+    ActivateCluster, Blame, ClusterId, ClusterInfo, ClusterState, ClusterStatus, DeleteKey, Done, FindKey,
+    GenerateKey, Hello, HelloReply, IdempotencyKey, ImportKey, InitializeCluster, KeyAlgorithm, KeyId,
+    KeyInfo, KeyPage, KeySelector, KeyUsage, Limits, ListKeys, Login, Logout, Ping, PublicKey,
+    PublicKeyReply, Random, RandomBytes, Refusal, RefusalCode, Reply, Request, Resume, Role, Secret,
+    SessionGrant, SessionToken, Sign, Signature, SignatureScheme, SpkiSha256, TlsSign, UnixMillis,
+    UserChangePassword, UserCreate, UserDelete, UserId, UserInfo, UserList, UserPage, decode_reply,
+    encode_request, frame,
+};
+
+const DOCUMENT: &str = include_str!("../../../docs/wire-protocol.md");
+
+/// The request id of every frame in the document.
+const ID: u32 = 7;
+
+/// Frames by name: `Hello request`, `Hello reply`.
+type Frames = BTreeMap<String, Vec<u8>>;
+
+/// The fenced blocks that begin with "```hex NAME".
+fn documented() -> Frames {
+    let mut frames = Frames::new();
+    let mut lines = DOCUMENT.lines();
+    while let Some(line) = lines.next() {
+        if let Some(name) = line.strip_prefix("```hex ") {
+            let digits: String = lines.by_ref().take_while(|line| *line != "```").collect();
+            let bytes = HEXLOWER.decode(digits.replace(' ', "").as_bytes()).unwrap();
+            assert!(frames.insert(name.to_owned(), bytes).is_none(), "{name} is printed twice");
+        }
+    }
+    frames
+}
+
+fn framed(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::append::<()>(&mut out, ID, |out| {
+        write(out);
+        Ok(())
+    })
+    .unwrap();
+    out
+}
+
+/// The body of the one frame in `bytes`.
+fn body(bytes: &[u8]) -> &[u8] {
+    let (frame, took) = frame::split(bytes, frame::MAX_FRAME).unwrap().unwrap();
+    assert_eq!((frame.id, took), (ID, bytes.len()));
+    frame.body
+}
+
+macro_rules! operations {
+    ($($name:ident ($request:expr) => $reply:ident ($answer:expr);)*) => {
+        /// What the document should print.
+        fn samples() -> Frames {
+            let mut frames = Frames::new();
+            $(
+                let request = framed(|out| encode_request(&$request, out).unwrap());
+                frames.insert(concat!(stringify!($name), " request").into(), request);
+                let reply = framed(|out| Reply::encode(&Ok(Reply::$reply($answer)), out));
+                frames.insert(concat!(stringify!($name), " reply").into(), reply);
+            )*
+            frames.insert("DeleteKey refusal".into(), framed(|out| Reply::encode(&Err(refusal()), out)));
+            frames
+        }
+
+        /// Decodes a request and encodes it again.
+        fn request_again(bytes: &[u8]) -> (&'static str, Vec<u8>) {
+            let request = Request::decode(body(bytes)).unwrap();
+            let again = framed(|out| match &request {
+                $(Request::$name(operation) => encode_request(operation, out).unwrap(),)*
+            });
+            (request.name(), again)
+        }
+
+        /// Decodes a reply to the operation and encodes it again.
+        fn reply_again(operation: &str, bytes: &[u8]) -> Vec<u8> {
+            let result = match operation {
+                $(stringify!($name) => decode_reply::<$name>(body(bytes)).map(Reply::$reply),)*
+                other => panic!("no operation {other}"),
+            };
+            framed(|out| Reply::encode(&Ok(result.unwrap()), out))
+        }
+    };
+}
+
+operations! {
+    Hello (Hello::new("hsm 0.1.0")) => Hello (hello_reply());
+    Ping (Ping) => Done (Done);
+    ClusterInfo (ClusterInfo) => ClusterStatus (status(ClusterState::Active));
+    InitializeCluster (InitializeCluster) => ClusterStatus (status(ClusterState::Initialized));
+    ActivateCluster (ActivateCluster { admin: "admin".parse().unwrap(), password: secret() }) => ClusterStatus (status(ClusterState::Active));
+    Login (Login { user: "web".parse().unwrap(), password: secret() }) => SessionGrant (grant());
+    Resume (Resume { token: token() }) => SessionGrant (grant());
+    Logout (Logout) => Done (Done);
+    UserCreate (UserCreate { idempotency_key: IdempotencyKey([0xdd; 16]), name: "web".parse().unwrap(), role: Role::CryptoUser, password: secret() }) => UserInfo (user());
+    UserList (UserList { after: None, limit: 256 }) => UserPage (UserPage { users: vec![user()], more: false });
+    UserDelete (UserDelete { name: "web".parse().unwrap() }) => Done (Done);
+    UserChangePassword (UserChangePassword { name: None, current: Some(secret()), new: Secret::new(b"new password".to_vec()) }) => Done (Done);
+    GenerateKey (GenerateKey { idempotency_key: IdempotencyKey([0xdd; 16]), algorithm: KeyAlgorithm::P256, usage: KeyUsage::TlsServer, label: "tls/www".parse().unwrap() }) => KeyInfo (key());
+    ImportKey (ImportKey { idempotency_key: IdempotencyKey([0xdd; 16]), usage: KeyUsage::Sign, label: "old".parse().unwrap(), pkcs8: Secret::new(vec![0x30, 0x00]) }) => KeyInfo (key());
+    ListKeys (ListKeys { after: Some(KeyId([0xaa; 16])), limit: 10 }) => KeyPage (KeyPage { keys: vec![key()], more: true });
+    FindKey (FindKey { key: KeySelector::Label("tls/www".parse().unwrap()) }) => KeyInfo (key());
+    PublicKey (PublicKey { key: KeySelector::SpkiSha256(SpkiSha256([0xee; 32])) }) => PublicKey (PublicKeyReply { info: key(), spki: vec![0x30, 0x00] });
+    DeleteKey (DeleteKey { key: KeyId([0xaa; 16]) }) => Done (Done);
+    TlsSign (TlsSign { key: SpkiSha256([0xee; 32]), scheme: SignatureScheme::EcdsaP256Sha256, site: "www.example.org", message: &certificate_verify() }) => Signature (Signature { bytes: vec![0x30, 0x00] });
+    Sign (Sign { key: KeyId([0xaa; 16]), scheme: SignatureScheme::Ed25519, message: b"message" }) => Signature (Signature { bytes: vec![0x30, 0x00] });
+    Random (Random { length: 4 }) => RandomBytes (RandomBytes { bytes: vec![1, 2, 3, 4] });
+}
+
+fn secret() -> Secret {
+    Secret::new(b"correct horse".to_vec())
+}
+
+fn token() -> SessionToken {
+    SessionToken(Secret::new(vec![0xab; 4]))
+}
+
+fn refusal() -> Refusal {
+    Refusal::new(RefusalCode::NotFound, "no such key")
+}
+
+fn certificate_verify() -> Vec<u8> {
+    [&[b' '; 64][..], b"TLS 1.3, server CertificateVerify\0", &[0x55; 32]].concat()
+}
+
+fn hello_reply() -> HelloReply {
+    HelloReply {
+        version: 1,
+        cluster: Some(ClusterId([0xcc; 16])),
+        state: ClusterState::Active,
+        replica: 1,
+        limits: Limits { max_frame: 131_072, max_in_flight: 256 },
+    }
+}
+
+fn status(state: ClusterState) -> ClusterStatus {
+    ClusterStatus {
+        cluster: Some(ClusterId([0xcc; 16])),
+        state,
+        replica: 1,
+        pid: 4242,
+        version: "0.1.0".into(),
+        started_at: UnixMillis(1_700_000_000_000),
+        revision: 12,
+        users: 2,
+        keys: 300,
+    }
+}
+
+fn grant() -> SessionGrant {
+    SessionGrant {
+        user: UserId([0xbb; 16]),
+        role: Role::CryptoUser,
+        token: token(),
+        expires_at: UnixMillis(1_700_000_000_000),
+        lifetime_secs: 43_200,
+    }
+}
+
+fn user() -> UserInfo {
+    UserInfo {
+        id: UserId([0xbb; 16]),
+        name: "web".parse().unwrap(),
+        role: Role::CryptoUser,
+        locked: false,
+        created_at: UnixMillis(1_700_000_000_000),
+    }
+}
+
+fn key() -> KeyInfo {
+    KeyInfo {
+        id: KeyId([0xaa; 16]),
+        owner: UserId([0xbb; 16]),
+        label: "tls/www".parse().unwrap(),
+        algorithm: KeyAlgorithm::P256,
+        usage: KeyUsage::TlsServer,
+        local: true,
+        spki_sha256: SpkiSha256([0xee; 32]),
+        created_at: UnixMillis(1_700_000_000_000),
+    }
+}
+
+#[test]
+fn the_document_prints_the_samples() {
+    let documented = documented();
+    let mut wrong = 0;
+    for (name, bytes) in samples() {
+        if documented.get(&name) != Some(&bytes) {
+            println!("GOLDEN {name}: {}", HEXLOWER.encode(&bytes));
+            wrong += 1;
+        }
+    }
+    assert_eq!(wrong, 0, "frames are missing or wrong in docs/wire-protocol.md; the right ones are above");
+}
+
+#[test]
+fn every_documented_frame_decodes_and_encodes_to_the_same_bytes() {
+    for (name, bytes) in documented() {
+        let (operation, what) = name.split_once(' ').unwrap();
+        match what {
+            "request" => assert_eq!(request_again(&bytes), (operation, bytes)),
+            "reply" => assert_eq!(reply_again(operation, &bytes), bytes, "{name}"),
+            "refusal" => {
+                let error = decode_reply::<DeleteKey>(body(&bytes)).unwrap_err();
+                assert_eq!(error, keycore_wire::ReplyError::Refused(refusal()));
+            }
+            other => panic!("a frame is a request, a reply or a refusal, not a {other}"),
+        }
+    }
+}
+
+#[test]
+fn every_operation_and_every_refusal_code_is_documented() {
+    for (opcode, name) in Request::TABLE {
+        let heading = format!("### {opcode:#04x} {name} (");
+        assert!(DOCUMENT.contains(&heading), "no heading {heading}");
+    }
+    for code in RefusalCode::ALL {
+        let blame = match code.blame() {
+            Blame::Request => "request",
+            Blame::Credentials => "credentials",
+            Blame::Content => "content",
+            Blame::Engine => "engine",
+        };
+        let retry = if code.is_worth_retrying() { "yes" } else { "no" };
+        let row = format!("| {} | {code:?} | {blame} | {retry} | ", code.code());
+        assert!(DOCUMENT.contains(&row), "no row {row}");
+    }
+}

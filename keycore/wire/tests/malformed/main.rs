@@ -1,0 +1,209 @@
+//! A million malformed frames: never a panic, and no memory that the frame itself does not account for.
+//!
+//! The bytes come from a generator with a fixed seed, so a failure comes again.
+
+#![allow(unsafe_code, reason = "an allocator that watches; it exists in this test only")]
+
+mod checks;
+
+use core::cell::Cell;
+use std::alloc::{GlobalAlloc, Layout, System};
+
+use keycore_wire::{
+    GenerateKey, Hello, IdempotencyKey, ImportKey, KeyAlgorithm, KeySelector, KeyUsage, Login, PublicKey,
+    Request, Role, Secret, Sign, SignatureScheme, SpkiSha256, TlsSign, UserChangePassword, UserCreate,
+    encode_request, frame,
+};
+
+/// The system's allocator; remembers the largest request of each thread.
+struct Watching;
+
+thread_local! {
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; the bookkeeping allocates nothing.
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(layout.size())));
+        // SAFETY: the caller's promises are the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watching = Watching;
+
+/// Room for the text of a refusal.
+const REFUSAL: usize = 512;
+
+/// Decodes `body` as a request and sees what it allocates.
+fn watched_request(body: &[u8]) -> bool {
+    LARGEST.set(0);
+    let accepted = checks::request(body);
+    let largest = LARGEST.get();
+    assert!(largest <= body.len() + REFUSAL, "{largest} bytes allocated for a body of {}", body.len());
+    accepted
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).unwrap()
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
+    }
+}
+
+/// Bodies of well-formed requests, with every sort of field.
+fn well_formed() -> Vec<Vec<u8>> {
+    let secret = || Secret::new(b"correct horse".to_vec());
+    let idempotency_key = IdempotencyKey([1; 16]);
+    let body = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        write(&mut out);
+        out
+    };
+    vec![
+        body(&|out| encode_request(&Hello::new("test"), out).unwrap()),
+        body(&|out| {
+            encode_request(&Login { user: "web".parse().unwrap(), password: secret() }, out).unwrap()
+        }),
+        body(&|out| {
+            let (algorithm, usage) = (KeyAlgorithm::P256, KeyUsage::TlsServer);
+            let label = "tls/www".parse().unwrap();
+            encode_request(&GenerateKey { idempotency_key, algorithm, usage, label }, out).unwrap();
+        }),
+        body(&|out| {
+            let (usage, label) = (KeyUsage::Sign, "old".parse().unwrap());
+            encode_request(&ImportKey { idempotency_key, usage, label, pkcs8: secret() }, out).unwrap();
+        }),
+        body(&|out| {
+            let (name, role) = ("web".parse().unwrap(), Role::CryptoUser);
+            encode_request(&UserCreate { idempotency_key, name, role, password: secret() }, out).unwrap();
+        }),
+        body(&|out| {
+            let name = Some("web".parse().unwrap());
+            let change = UserChangePassword { name, current: Some(secret()), new: secret() };
+            encode_request(&change, out).unwrap();
+        }),
+        body(&|out| {
+            let key = KeySelector::Label("tls/www".parse().unwrap());
+            encode_request(&PublicKey { key }, out).unwrap();
+        }),
+        body(&|out| {
+            let (key, scheme) = (SpkiSha256([2; 32]), SignatureScheme::EcdsaP256Sha256);
+            encode_request(&TlsSign { key, scheme, site: "example.org", message: &[b' '; 130] }, out)
+                .unwrap();
+        }),
+        body(&|out| {
+            let key = keycore_wire::KeyId([3; 16]);
+            let sign = Sign { key, scheme: SignatureScheme::Ed25519, message: b"message" };
+            encode_request(&sign, out).unwrap();
+        }),
+    ]
+}
+
+/// Changes, cuts, repeats or lengthens a body at one to four places.
+fn mutate(random: &mut Random, body: &mut Vec<u8>) {
+    for _ in 0..=random.below(4) {
+        let at = random.below(body.len().max(1));
+        match random.below(6) {
+            0 => body.truncate(at),
+            1 => body.insert(at.min(body.len()), random.byte()),
+            2 => body.extend_from_within(at.min(body.len())..),
+            // A varint that claims a great length.
+            3 if at + 6 < body.len() => body[at..at + 5].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]),
+            _ if at < body.len() => body[at] ^= 1 << random.below(8),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn random_bodies_under_every_opcode() {
+    let mut random = Random(1);
+    let mut body = Vec::with_capacity(256);
+    for n in 0..400_000 {
+        body.clear();
+        if n % 8 != 0 {
+            body.push(Request::TABLE[random.below(Request::TABLE.len())].0);
+        }
+        body.extend((0..random.below(120)).map(|_| random.byte()));
+        watched_request(&body);
+        checks::reply(&body);
+    }
+}
+
+#[test]
+fn well_formed_bodies_that_were_changed() {
+    let mut random = Random(2);
+    let samples = well_formed();
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..400_000 {
+        let mut body = samples[random.below(samples.len())].clone();
+        mutate(&mut random, &mut body);
+        *(if watched_request(&body) { &mut accepted } else { &mut refused }) += 1;
+    }
+    assert!(accepted > 10_000 && refused > 10_000, "{accepted} accepted, {refused} refused");
+}
+
+#[test]
+fn random_and_changed_streams_of_frames() {
+    let mut random = Random(3);
+    let samples = well_formed();
+    let mut seen = 0;
+    for n in 0..200_000 {
+        let mut stream = Vec::new();
+        for _ in 0..=random.below(2) {
+            let body = &samples[random.below(samples.len())];
+            frame::append::<()>(&mut stream, n, |out| {
+                out.extend_from_slice(body);
+                Ok(())
+            })
+            .unwrap();
+        }
+        mutate(&mut random, &mut stream);
+        if n % 4 == 0 {
+            stream = (0..random.below(64)).map(|_| random.byte()).collect();
+        }
+        let limit = if n % 2 == 0 { frame::MAX_HELLO_FRAME } else { frame::MAX_FRAME };
+        checks::frames(&stream, limit, |body| {
+            watched_request(body);
+            seen += 1;
+        });
+    }
+    assert!(seen > 50_000, "only {seen} frames were whole");
+}
+
+#[test]
+fn the_unchanged_samples_are_accepted() {
+    for body in well_formed() {
+        assert!(watched_request(&body), "{body:02x?}");
+    }
+}
+
+#[test]
+fn a_reply_that_claims_a_million_entries_gets_no_memory_for_them() {
+    // Success, then a list of 2^32 - 1 keys.
+    let body = [0, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    LARGEST.set(0);
+    checks::reply(&body);
+    assert!(LARGEST.get() <= 1 << 20, "{} bytes", LARGEST.get());
+}
