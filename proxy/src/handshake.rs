@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use handshake_fiber::{Fiber, StackPool};
+use rustls::crypto::SupportedKxGroup;
 use rustls::server::Acceptor;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -157,7 +158,7 @@ fn protocol(connection: &ServerConnection) -> Protocol {
 
 fn facts(connection: &ServerConnection) -> Handshake {
     let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
-    let group = connection.negotiated_key_exchange_group().map(|group| group.name());
+    let group = connection.negotiated_key_exchange_group().map(SupportedKxGroup::name);
     Handshake {
         version: connection.protocol_version().and_then(|version| version.as_str()).map_or("", version_name),
         cipher_suite: suite.and_then(|suite| suite.as_str()).unwrap_or_default(),

@@ -1,5 +1,7 @@
 //! The fiber's contract: it waits, wakes, ends, panics and is dropped as a future does.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,11 +1,13 @@
 //! What the fiber is for: a whole rustls handshake, with a signature that has to be waited for.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use handshake_fiber::{Fiber, StackPool, wait};
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{SupportedKxGroup, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{
@@ -98,7 +100,7 @@ async fn handshakes_wait_for_their_signatures_side_by_side_on_stacks_that_suffic
                         stream.write_all(b"signed elsewhere").await?;
                         stream.shutdown().await?;
                         let group = stream.get_ref().1.negotiated_key_exchange_group();
-                        Ok::<_, io::Error>(group.map(|group| group.name()))
+                        Ok::<_, io::Error>(group.map(SupportedKxGroup::name))
                     }));
                     clients.push(tokio::task::spawn_local({
                         let connector = connector.clone();
@@ -123,6 +125,24 @@ async fn handshakes_wait_for_their_signatures_side_by_side_on_stacks_that_suffic
             .await;
         assert_eq!(stacks.idle(), 32);
     }
+    let deepest = deepest_stack_kib();
+    println!("the deepest stack is {deepest} KiB");
+    assert!((4..=96).contains(&deepest), "{deepest} KiB of {} were touched", StackPool::STACK_SIZE / 1024);
+}
+
+/// The most that was touched of any mapping that is as large as a fiber's stack.
+fn deepest_stack_kib() -> u64 {
+    let kib = |line: &str| line.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut is_stack, mut deepest) = (false, 0);
+    for line in smaps.lines() {
+        if line.starts_with("Size:") {
+            is_stack = kib(line) * 1024 == StackPool::STACK_SIZE as u64;
+        } else if line.starts_with("Rss:") && is_stack {
+            deepest = deepest.max(kib(line));
+        }
+    }
+    deepest
 }
 
 #[tokio::test(start_paused = true)]

@@ -80,16 +80,11 @@ fn order(chain: &[X509Certificate<'_>], report: &mut SiteReport) {
     }
     let Some(last) = chain.last() else { return };
     let is_root = last.issuer().as_raw() == last.subject().as_raw();
-    match (chain.len(), is_root) {
-        (1, true) => {
-            report.warnings.push("self-signed: clients trust it only if they are told to".to_owned())
-        }
-        (1, false) => {
-            report.warnings.push(format!("the file has no certificate of its issuer, \"{}\"", last.issuer()))
-        }
-        (_, true) => {
-            report.warnings.push("the root need not be sent: clients have it or don't trust it".to_owned())
-        }
-        (_, false) => {}
-    }
+    let warning = match (chain.len(), is_root) {
+        (1, true) => "self-signed: clients trust it only if they are told to".to_owned(),
+        (1, false) => format!("the file has no certificate of its issuer, \"{}\"", last.issuer()),
+        (_, true) => "the root need not be sent: clients have it or don't trust it".to_owned(),
+        (_, false) => return,
+    };
+    report.warnings.push(warning);
 }

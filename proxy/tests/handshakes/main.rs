@@ -1,5 +1,7 @@
 //! The proxy with a key in process that signs when the test lets it: sites, versions, limits, failures, drain.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use std::io::Read;
