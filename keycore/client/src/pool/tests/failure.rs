@@ -268,3 +268,47 @@ fn refusals_for_good_are_not_retried() {
         assert_eq!(asked, 1);
     });
 }
+
+#[test]
+fn a_stall_of_this_thread_is_not_blamed_on_the_engines() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let (done, until_done) = tokio::sync::oneshot::channel::<()>();
+    let (started, until_started) = std::sync::mpsc::channel();
+    // The engines live on a thread of their own, in real time.
+    let engines = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let cluster = Cluster::new();
+            let engines: Vec<_> =
+                (0..2).map(|n| FakeEngine::start(&path, &format!("{n}.sock"), &cluster)).collect();
+            started.send(engines.iter().map(|engine| engine.endpoint.clone()).collect()).unwrap();
+            let _ = until_done.await;
+        });
+    });
+    let endpoints = until_started.recv().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let mut options = PoolOptions::new(endpoints);
+        options.identity = Some(identity(PASSWORD));
+        let pool = Pool::start(options);
+        assert!(pool.ready(Instant::now() + Duration::from_secs(10)).await);
+        until("both are ready", || pool.status().iter().all(|engine| engine.state.is_usable())).await;
+        for round in 1..=3 {
+            let calls = spawn_local({
+                let pool = pool.clone();
+                async move { sign_many(&pool, 8).await.1.len() }
+            });
+            while pool.status().iter().map(|engine| engine.counters.requests).sum::<u64>() < 8 * round {
+                tokio::task::yield_now().await;
+            }
+            tokio::task::yield_now().await;
+            std::thread::sleep(Duration::from_millis(250));
+            assert_eq!(calls.await.unwrap(), 0);
+        }
+        let suspicions: u64 = pool.status().iter().map(|engine| engine.counters.suspicions).sum();
+        assert_eq!((suspicions, pool.counters().hedges), (0, 0));
+    });
+    let _ = done.send(());
+    engines.join().unwrap();
+}
