@@ -1,10 +1,8 @@
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::{Args, Subcommand};
 use hsm_certs::{
-    AlternativeName, CaProfile, Certificate, CertificateRequest, Days, DnsName, Issuer, RemoteKey,
-    ServerNames, ServerProfile, Subject, SubjectText, Validity, root_ca, self_signed,
+    AlternativeName, CaProfile, Certificate, CertificateRequest, Days, Issuer, RemoteKey, ServerProfile,
+    Validity, root_ca, self_signed,
 };
 use keycore_wire::PublicKey;
 use serde_json::json;
@@ -16,127 +14,13 @@ use crate::file::{self, OutputFile};
 use crate::key_argument::KeyArgument;
 use crate::output::Answer;
 
+mod arguments;
+
+pub(crate) use arguments::CertCommand;
+use arguments::{SubjectArguments, alternatives, server_names};
+
 /// Longest certificate chain or request that is read, in bytes.
 const LONGEST: usize = 256 * 1024;
-
-#[derive(Subcommand)]
-pub(crate) enum CertCommand {
-    /// Make a certificate signing request, for a CA elsewhere or another user's
-    Csr {
-        /// The server's key
-        #[arg(long)]
-        key: KeyArgument,
-        #[command(flatten)]
-        names: Names,
-        #[command(flatten)]
-        subject: SubjectArguments,
-        #[command(flatten)]
-        out: OutputFile,
-    },
-    /// Make a server certificate signed with its own key (usage sign)
-    SelfSigned {
-        /// The server's key
-        #[arg(long)]
-        key: KeyArgument,
-        #[command(flatten)]
-        names: Names,
-        #[command(flatten)]
-        subject: SubjectArguments,
-        /// How long it is valid
-        #[arg(long, default_value = "90")]
-        days: Days,
-        #[command(flatten)]
-        out: OutputFile,
-    },
-    /// Make a CA's certificate: a root, or with --issuer one below another CA
-    CaInit {
-        /// The CA's key (usage sign)
-        #[arg(long)]
-        key: KeyArgument,
-        /// The CA's name
-        #[arg(long, value_name = "NAME")]
-        cn: SubjectText,
-        /// The organization that runs it
-        #[arg(long, value_name = "NAME")]
-        organization: Option<SubjectText>,
-        /// How long it is valid [default: 3650 for a root, 1825 below one]
-        #[arg(long)]
-        days: Option<Days>,
-        /// How many CAs may stand below it [default: no limit for a root, 0 below one]
-        #[arg(long, value_name = "N")]
-        path_length: Option<u8>,
-        /// Certificate of the CA above (a chain if that is not a root)
-        #[arg(long, value_name = "FILE", requires = "issuer_key")]
-        issuer: Option<PathBuf>,
-        /// Key of the CA above
-        #[arg(long, value_name = "KEY", requires = "issuer")]
-        issuer_key: Option<KeyArgument>,
-        #[command(flatten)]
-        out: OutputFile,
-    },
-    /// Make a server certificate signed by a CA of this cluster, with the chain below the root
-    Issue {
-        /// The request to grant
-        #[arg(long, value_name = "FILE", required_unless_present = "key", conflicts_with = "key")]
-        csr: Option<PathBuf>,
-        /// The server's key, if it is yours: no request needed
-        #[arg(long)]
-        key: Option<KeyArgument>,
-        /// The CA's certificate (a chain if it is not a root)
-        #[arg(long, value_name = "FILE")]
-        issuer: PathBuf,
-        /// The CA's key
-        #[arg(long, value_name = "KEY")]
-        issuer_key: KeyArgument,
-        /// A DNS name, instead of those in the request; may be given several times
-        #[arg(long = "dns", value_name = "NAME")]
-        dns: Vec<DnsName>,
-        /// An IP address, instead of those in the request; may be given several times
-        #[arg(long = "ip", value_name = "ADDRESS")]
-        ip: Vec<IpAddr>,
-        #[command(flatten)]
-        subject: SubjectArguments,
-        /// How long it is valid
-        #[arg(long, default_value = "90")]
-        days: Days,
-        #[command(flatten)]
-        out: OutputFile,
-    },
-}
-
-/// What the server is called.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
-pub(crate) struct Names {
-    /// A DNS name of the server, such as www.example.org or *.example.org; may be given several times
-    #[arg(long = "dns", value_name = "NAME")]
-    dns: Vec<DnsName>,
-    /// An IP address of the server; may be given several times
-    #[arg(long = "ip", value_name = "ADDRESS")]
-    ip: Vec<IpAddr>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SubjectArguments {
-    /// Common name; clients ignore it
-    #[arg(long, value_name = "NAME")]
-    cn: Option<SubjectText>,
-    /// Organization
-    #[arg(long, value_name = "NAME")]
-    organization: Option<SubjectText>,
-}
-
-impl SubjectArguments {
-    fn to_subject(&self) -> Subject {
-        Subject { common_name: self.cn.clone(), organization: self.organization.clone() }
-    }
-}
-
-impl Names {
-    fn to_names(&self) -> Result<ServerNames, Failure> {
-        server_names(alternatives(&self.dns, &self.ip))
-    }
-}
 
 impl CertCommand {
     pub(crate) fn run(&self, connection: &Connection) -> Result<Answer, Failure> {
@@ -249,15 +133,6 @@ fn read<T>(path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, hsm_certs::Error>
 fn answer(out: &OutputFile, certificate: &Certificate) -> Result<Answer, Failure> {
     let pem = certificate.chain_pem();
     out.write("the certificate", &pem, json!({ "certificate": pem }))
-}
-
-fn alternatives(dns: &[DnsName], ip: &[IpAddr]) -> Vec<AlternativeName> {
-    let dns = dns.iter().cloned().map(AlternativeName::Dns);
-    dns.chain(ip.iter().copied().map(AlternativeName::Ip)).collect()
-}
-
-fn server_names(names: Vec<AlternativeName>) -> Result<ServerNames, Failure> {
-    ServerNames::new(names).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 fn valid_for(days: Days) -> Validity {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use clap::Subcommand;
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error};
@@ -8,6 +10,9 @@ use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::output::{Answer, table, timestamp};
 use crate::password::NewPassword;
+
+/// An engine that is silent for so long is shown as unreachable.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Subcommand)]
 pub(crate) enum ClusterCommand {
@@ -21,7 +26,7 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         password: NewPassword,
     },
-    /// Ask every engine how it is; without a login
+    /// Ask every engine how it is, for 5 seconds at most; without a login
     Info,
 }
 
@@ -59,7 +64,7 @@ impl ClusterCommand {
 /// Asks all engines at once, so that a dead one costs its timeout only once.
 fn info(connection: &Connection) -> Result<Answer, Failure> {
     let endpoints = connection.endpoints()?;
-    let timeout = connection.timeout();
+    let timeout = connection.timeout().min(PATIENCE);
     let ask =
         |endpoint: &Endpoint| Client::connect(core::slice::from_ref(endpoint), timeout)?.call(&ClusterInfo);
     let answers: Vec<_> = std::thread::scope(|scope| {

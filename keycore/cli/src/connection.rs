@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use keycore_client::blocking::Client;
-use keycore_client::{Endpoint, Identity};
-use keycore_wire::{Logout, Operation, Secret, UserName};
+use keycore_client::{Endpoint, Error, Identity};
+use keycore_wire::{Logout, Operation, Secret, SessionToken, UserName};
 
 use crate::failure::Failure;
 use crate::password;
@@ -80,7 +80,7 @@ impl Connection {
             sockets_in(Path::new(SOCKET_DIRECTORY))
         };
         if sockets.is_empty() {
-            return Err(Failure::Engine(keycore_client::Error::NoEngine { engines: Vec::new() }));
+            return Err(Failure::Engine(Error::NoEngine { engines: Vec::new() }));
         }
         Ok(sockets.into_iter().map(Endpoint::Unix).collect())
     }
@@ -101,8 +101,11 @@ impl Connection {
         let mut client = self.connect()?;
         let password = self.given_password()?;
         let session = if password.is_none() { self.session(&client)? } else { None };
-        let (user, identity, password) = match session {
-            Some(Session { user, token, .. }) => (user, Identity::with_token(token), None),
+        let (user, identity, password) = match &session {
+            Some(Session { user, token, .. }) => {
+                let token = SessionToken(token.0.duplicate());
+                (user.clone(), Identity::with_token(token), None)
+            }
             None => {
                 let user = self.require_user()?;
                 let password = match password {
@@ -112,7 +115,13 @@ impl Connection {
                 (user.clone(), Identity::with_password(user, password.duplicate()), Some(password))
             }
         };
-        client.login(&identity)?;
+        if let Err(error) = client.login(&identity) {
+            // A session that the engines ended is of no more use: the next command asks for the password.
+            if let (Some(session), Error::Login(_)) = (&session, &error) {
+                session.forget()?;
+            }
+            return Err(error.into());
+        }
         let logged_in = LoggedIn { client: RefCell::new(client), user, password };
         let outcome = run(&logged_in);
         let lost = outcome.as_ref().is_err_and(Failure::is_lost_connection);

@@ -7,14 +7,18 @@ use keycore_wire::{
     DeleteKey, FindKey, GenerateKey, IdempotencyKey, ImportKey, KeyAlgorithm, KeyInfo, KeyLabel, KeyUsage,
     ListKeys, MAX_PAGE, PublicKey,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::connection::{Connection, LoggedIn};
 use crate::failure::Failure;
 use crate::file::OutputFile;
 use crate::key_argument::KeyArgument;
-use crate::output::{Answer, fields, table, timestamp};
+use crate::output::Answer;
 use crate::private_key;
+
+mod view;
+
+use view::{details, listing, view};
 
 #[derive(Subcommand)]
 pub(crate) enum KeyCommand {
@@ -203,22 +207,8 @@ fn list(engine: &LoggedIn) -> Result<Answer, Failure> {
         }
     }
     keys.sort_by(|a, b| a.label.cmp(&b.label));
-    let rows: Vec<_> = keys
-        .iter()
-        .map(|key| {
-            [
-                key.label.to_string(),
-                key.algorithm.to_string(),
-                key.usage.to_string(),
-                origin(key).to_owned(),
-                timestamp(key.created_at),
-                key.id.to_string(),
-            ]
-        })
-        .collect();
     let views: Vec<_> = keys.iter().map(view).collect();
-    let head = ["LABEL", "ALGORITHM", "USAGE", "ORIGIN", "CREATED", "ID"];
-    Ok(Answer::new(table(head, &rows), json!({ "keys": views })))
+    Ok(Answer::new(listing(&keys), json!({ "keys": views })))
 }
 
 fn delete(engine: &LoggedIn, key: &KeyArgument, yes: bool) -> Result<Answer, Failure> {
@@ -253,33 +243,4 @@ pub(crate) fn idempotency_key() -> Result<IdempotencyKey, Failure> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Failure::NoRandom)?;
     Ok(IdempotencyKey(bytes))
-}
-
-fn origin(key: &KeyInfo) -> &'static str {
-    if key.local { "engine" } else { "imported" }
-}
-
-fn details(key: &KeyInfo) -> String {
-    fields(&[
-        ("label", key.label.to_string()),
-        ("id", key.id.to_string()),
-        ("algorithm", key.algorithm.to_string()),
-        ("usage", key.usage.to_string()),
-        ("origin", origin(key).to_owned()),
-        ("public key", format!("SHA-256 {}", key.spki_sha256)),
-        ("created", timestamp(key.created_at)),
-    ])
-}
-
-fn view(key: &KeyInfo) -> Value {
-    json!({
-        "id": key.id.to_string(),
-        "label": key.label,
-        "algorithm": key.algorithm.name(),
-        "usage": key.usage.name(),
-        "origin": origin(key),
-        "spki_sha256": key.spki_sha256.to_string(),
-        "owner": key.owner.to_string(),
-        "created_at": timestamp(key.created_at),
-    })
 }
