@@ -1,8 +1,9 @@
 use std::convert::Infallible;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tracing::debug;
@@ -16,7 +17,7 @@ use crate::config::UpstreamUrl;
 use crate::headers::{self, Framing};
 use crate::respond::Failure;
 use crate::sites::Upstream;
-use crate::upstream::Outgoing;
+use crate::upstream::{Answer, Outgoing};
 
 /// One request and its response.
 pub(super) async fn exchange(
@@ -42,7 +43,11 @@ async fn forward(client: &Client, request: Request<Incoming>) -> Result<Response
     let site = client.sites.find(target.host).ok_or(Failure::Misdirected)?;
     match &site.upstream {
         Upstream::Handler(handler) => Ok(handler.answer(&client.connection, &parts).map(Source::own)),
-        Upstream::Http(upstream) => to_upstream(client, upstream, parts, body).await,
+        Upstream::Http(upstream) => {
+            let told = client.forwarding.about(target.authority)?;
+            let host_is_sent = target.host_is_sent;
+            to_upstream(client, upstream, parts, body, |headers| told.write(headers, host_is_sent)).await
+        }
     }
 }
 
@@ -51,10 +56,50 @@ async fn to_upstream(
     upstream: &UpstreamUrl,
     mut parts: Parts,
     body: Incoming,
+    tell: impl FnOnce(&mut HeaderMap),
 ) -> Result<Response<Source>, Failure> {
-    let on_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| asks_for_websocket(&parts, &body));
-    let framing = if body.is_end_stream() {
-        match parts.method {
+    let websocket = parts.extensions.remove::<OnUpgrade>().filter(|_| asks_for_websocket(&parts, &body));
+    let expects_continue = headers::expects_continue(&parts.headers);
+    headers::prepare_request(&mut parts.headers, framing_of(&parts.method, &body), websocket.is_some());
+    tell(&mut parts.headers);
+    parts.uri = origin_form(parts.uri);
+    parts.version = Version::HTTP_11;
+
+    let outgoing = if body.is_end_stream() {
+        Outgoing { request: Request::from_parts(parts, RequestBody::empty()), progress: None, gate: None }
+    } else {
+        let gate = expects_continue.then(Gate::default);
+        let (body, progress) = RequestBody::streaming(body, client.forwarder.timeouts.stall, gate.clone());
+        Outgoing { request: Request::from_parts(parts, body), progress: Some(progress), gate }
+    };
+    let answer = client.forwarder.upstreams.send(upstream, outgoing).await?;
+    from_upstream(client, answer, websocket)
+}
+
+/// Makes an upstream's response the client's. `websocket` is the client's end, if it asked for one.
+fn from_upstream(
+    client: &Client,
+    (mut response, lease): Answer,
+    websocket: Option<OnUpgrade>,
+) -> Result<Response<Source>, Failure> {
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if switched && !(websocket.is_some() && headers::is_websocket(response.headers())) {
+        return Err(Failure::UpstreamBroken("it switched to a protocol that nobody asked for"));
+    }
+    let length = response.body().size_hint().exact();
+    headers::prepare_response(response.headers_mut(), length, switched)?;
+    *response.version_mut() = Version::HTTP_11;
+    if let (true, Some(websocket)) = (switched, websocket) {
+        let upstream = hyper::upgrade::on(&mut response);
+        client.tunnel.replace(Some(Tunnel { client: websocket, upstream, lease }));
+        return Ok(response.map(|_| Source::own(Bytes::new())));
+    }
+    Ok(response.map(|incoming| Source::upstream(incoming, lease)))
+}
+
+fn framing_of(method: &Method, body: &Incoming) -> Framing {
+    if body.is_end_stream() {
+        match *method {
             Method::POST | Method::PUT | Method::PATCH => Framing::Empty,
             _ => Framing::AsSent,
         }
@@ -62,37 +107,7 @@ async fn to_upstream(
         Framing::AsSent
     } else {
         Framing::Chunked
-    };
-    let gate = (headers::expects_continue(&parts.headers) && !body.is_end_stream()).then(Gate::default);
-    let Target { authority, host_is_sent, .. } = Target::of(&parts)?;
-    let forwarding = client.forwarding.about(authority)?;
-    headers::prepare_request(&mut parts.headers, framing, on_upgrade.is_some());
-    forwarding.write(&mut parts.headers, host_is_sent);
-    parts.uri = origin_form(parts.uri);
-    parts.version = Version::HTTP_11;
-
-    let (body, progress) = if body.is_end_stream() {
-        (RequestBody::empty(), None)
-    } else {
-        let (body, progress) = RequestBody::streaming(body, client.forwarder.timeouts.stall, gate.clone());
-        (body, Some(progress))
-    };
-    let outgoing = Outgoing { request: Request::from_parts(parts, body), progress, gate };
-    let (mut response, lease) = client.forwarder.upstreams.send(upstream, outgoing).await?;
-
-    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if switched && !(on_upgrade.is_some() && headers::is_websocket(response.headers())) {
-        return Err(Failure::UpstreamBroken("it switched to a protocol that nobody asked for"));
     }
-    let length = response.body().size_hint().exact();
-    headers::prepare_response(response.headers_mut(), length, switched)?;
-    *response.version_mut() = Version::HTTP_11;
-    if let (true, Some(on_upgrade)) = (switched, on_upgrade) {
-        let tunnel = Tunnel { client: on_upgrade, upstream: hyper::upgrade::on(&mut response), lease };
-        client.tunnel.replace(Some(tunnel));
-        return Ok(response.map(|_| Source::own(bytes::Bytes::new())));
-    }
-    Ok(response.map(|incoming| Source::upstream(incoming, lease)))
 }
 
 fn asks_for_websocket(request: &Parts, body: &Incoming) -> bool {

@@ -11,7 +11,7 @@ use super::*;
 const TOTAL: u64 = 64 << 20;
 
 /// More than all buffers on the way together: pipe, windows, sockets.
-const BUFFERED: u64 = 24 << 20;
+const BUFFERED: u64 = 16 << 20;
 
 const PIECE: usize = 64 * 1024;
 
