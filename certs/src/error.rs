@@ -55,7 +55,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// The certificate would be valid for longer than its issuer's.
-    #[error("the issuer's certificate ends on {issuer_ends}, before the new one would; ask for fewer days")]
+    #[error("the issuer's certificate ends on {}, before the new one would; ask for fewer days", .issuer_ends.date())]
     OutlivesIssuer {
         /// When the issuer's certificate ends.
         issuer_ends: OffsetDateTime,
