@@ -277,11 +277,14 @@ impl Failures {
     }
 }
 
-/// The deadline for one of `engines` that have to share the time until `deadline`.
+/// The deadline for one of `engines` that have to share the time until `deadline`. A hello takes microseconds: only the
+/// last one gets more than a second for it.
 fn share(deadline: Instant, engines: usize) -> Instant {
     let now = Instant::now();
+    let left = deadline.saturating_duration_since(now);
     let engines = u32::try_from(engines).unwrap_or(u32::MAX).max(1);
-    now + deadline.saturating_duration_since(now) / engines
+    let part = left / engines;
+    now + if engines > 1 { part.min(Duration::from_secs(1)) } else { part }
 }
 
 fn failure(endpoint: &Endpoint, fault: &Fault) -> EngineFailure {
