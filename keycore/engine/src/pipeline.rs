@@ -213,11 +213,10 @@ fn resume_session(context: &Context<'_>, resume: &Resume, facts: &mut Facts) -> 
     if resume.token.0.expose().len() > MAX_SESSION_TOKEN {
         return Err(Denial::malformed(format!("a session token has at most {MAX_SESSION_TOKEN} bytes")));
     }
-    let Some(keys) = engine.sealing.get() else {
-        return match place {
-            Place::Loop(_) => Ok(Executed::Deferred(Cost::Lookup)),
-            Place::Worker => engine.sealing().map(|_| Executed::Deferred(Cost::Lookup)),
-        };
+    let keys = match (engine.sealing(), place) {
+        (Ok(keys), _) => keys,
+        (Err(_), Place::Loop(_)) => return Ok(Executed::Deferred(Cost::Lookup)),
+        (Err(uninitialized), Place::Worker) => return Err(uninitialized),
     };
     let session = Session::resume(&resume.token, keys.tokens(), now)?;
     let good = session.check(&engine.snapshot(), now).is_ok();

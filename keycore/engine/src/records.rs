@@ -1,4 +1,4 @@
-//! What the store's records hold, as postcard inside their seal; `docs/store-format.md` is the same in prose.
+//! What the store's records hold, as postcard inside their seal (`seal.rs` has its bytes).
 
 use keycore_store::{Kind, RecordId};
 use keycore_wire::{IdempotencyKey, KeyInfo, Role, Secret, UnixMillis, UserId, UserName};
