@@ -105,7 +105,7 @@ pub(crate) fn open_with(
         match lock.try_lock() {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(5))
+                thread::sleep(Duration::from_millis(5));
             }
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(directory)),
             Err(TryLockError::Error(source)) => return Err(failed(&lock_path)(source)),

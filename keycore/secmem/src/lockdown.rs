@@ -70,16 +70,14 @@ impl Lockdown {
 /// Memory is locked as it is touched (`MCL_ONFAULT`), and only where the limit can't be hit later: with an unlimited
 /// RLIMIT_MEMLOCK or with CAP_IPC_LOCK. A limit that is hit later would fail allocations of a running engine.
 pub fn lock_down_process() -> Lockdown {
-    let measures: [(Measure, fn() -> Result<(), Errno>); 4] = [
-        (Measure::NotDumpable, || set_dumpable_behavior(DumpableBehavior::NotDumpable)),
-        (Measure::NoCoreLimit, || setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })),
-        (Measure::NoNewPrivileges, || set_no_new_privs(true)),
-        (Measure::LockedMemory, lock_memory),
-    ];
-    let gaps = measures
-        .into_iter()
-        .filter_map(|(measure, take)| take().err().map(|error| Gap { measure, error }))
-        .collect();
+    let mut gaps = Vec::new();
+    let mut note = |measure, outcome: Result<(), Errno>| {
+        gaps.extend(outcome.err().map(|error| Gap { measure, error }));
+    };
+    note(Measure::NotDumpable, set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    note(Measure::NoCoreLimit, setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }));
+    note(Measure::NoNewPrivileges, set_no_new_privs(true));
+    note(Measure::LockedMemory, lock_memory());
     Lockdown { gaps }
 }
 

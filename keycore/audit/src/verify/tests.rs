@@ -166,7 +166,7 @@ fn an_incomplete_end_is_excused_while_an_engine_writes() {
 
 static LOG: LazyLock<(TempDir, Vec<u8>)> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
-    write(dir.path(), 0, 10);
+    write(dir.path(), 0, 4);
     let bytes = fs::read(segment(dir.path(), 0)).unwrap();
     (dir, bytes)
 });
@@ -191,7 +191,7 @@ fn a_flipped_bit_anywhere_is_found() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn no_overwritten_range_passes(at in 0..2000usize, garbage in proptest::collection::vec(any::<u8>(), 1..64)) {
