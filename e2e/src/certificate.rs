@@ -38,6 +38,7 @@ impl SelfMadeKey {
                 "2",
             ])
             .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
             .arg("-keyout")
             .arg(&pem)
             .arg("-out")

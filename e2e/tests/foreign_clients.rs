@@ -13,8 +13,8 @@ fn openssl_accepts_both_versions_and_every_group_that_it_knows() {
         ("-tls1_3", "X25519"),
         ("-tls1_3", "P-256"),
         ("-tls1_3", "P-384"),
-        ("-tls1_2", "X25519"),
-        ("-tls1_2", "P-384"),
+        ("-tls1_2", "X25519:P-256"),
+        ("-tls1_2", "P-384:P-256"),
     ] {
         let session = run(Command::new(&openssl)
             .args(["s_client", "-connect", &address, "-servername", "localhost", version, "-groups", group])
