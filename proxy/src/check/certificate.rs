@@ -82,7 +82,9 @@ fn order(chain: &[X509Certificate<'_>], report: &mut SiteReport) {
     let is_root = last.issuer().as_raw() == last.subject().as_raw();
     let warning = match (chain.len(), is_root) {
         (1, true) => "self-signed: clients trust it only if they are told to".to_owned(),
-        (1, false) => format!("the file has no certificate of its issuer, \"{}\"", last.issuer()),
+        (1, false) => {
+            format!("the file ends here; clients must know its issuer, \"{}\", already", last.issuer())
+        }
         (_, true) => "the root need not be sent: clients have it or don't trust it".to_owned(),
         (_, false) => return,
     };
