@@ -2,6 +2,8 @@
 //!
 //! When the protocol grows, add a sample here: the failing test prints the block for the document.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
