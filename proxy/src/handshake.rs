@@ -1,6 +1,8 @@
 //! One TLS handshake, from the client's first byte to a stream.
 
+use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use handshake_fiber::{Fiber, StackPool};
@@ -16,13 +18,21 @@ use crate::connection::{Handshake, Protocol};
 use crate::sites::Sites;
 
 tokio::task_local! {
-    /// The name that the client asked for whose handshake runs. Set whenever its fiber runs.
-    static SITE: Arc<str>;
+    /// The handshake that runs. Set whenever its fiber runs.
+    static CURRENT: Rc<InProgress>;
 }
 
-/// The name that the client of the running handshake asked for; `None` outside of handshakes.
-pub(crate) fn site() -> Option<Arc<str>> {
-    SITE.try_with(Arc::clone).ok()
+/// What the signer and the rest of a handshake tell each other past rustls.
+pub(crate) struct InProgress {
+    /// The name that the client asked for.
+    pub(crate) site: Arc<str>,
+    /// Who signed, once somebody has.
+    pub(crate) signed_by: RefCell<Option<Arc<str>>>,
+}
+
+/// The handshake that runs; `None` outside of handshakes.
+pub(crate) fn current() -> Option<Rc<InProgress>> {
+    CURRENT.try_with(Rc::clone).ok()
 }
 
 /// Makes handshakes; one per worker.
@@ -112,7 +122,8 @@ impl Handshaker {
         // The signature is asked for in `into_stream` already, so that is inside, too.
         let fiber = Fiber::new(&self.stacks, async move { start.into_stream(config).into_fallible().await });
         let fiber = fiber.map_err(HandshakeError::NoStack)?;
-        let stream = match SITE.scope(Arc::clone(&sni), fiber).await {
+        let progress = Rc::new(InProgress { site: Arc::clone(&sni), signed_by: RefCell::new(None) });
+        let stream = match CURRENT.scope(Rc::clone(&progress), fiber).await {
             Ok(stream) => stream,
             Err((error, mut io)) => {
                 let error = failure(error);
@@ -123,7 +134,7 @@ impl Handshaker {
             }
         };
         let connection = stream.get_ref().1;
-        let (protocol, handshake) = (protocol(connection), facts(connection));
+        let (protocol, handshake) = (protocol(connection), facts(connection, progress.signed_by.take()));
         Ok(Established { stream, sni, protocol, handshake })
     }
 }
@@ -156,7 +167,7 @@ fn protocol(connection: &ServerConnection) -> Protocol {
     }
 }
 
-fn facts(connection: &ServerConnection) -> Handshake {
+fn facts(connection: &ServerConnection, signed_by: Option<Arc<str>>) -> Handshake {
     let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
     let group = connection.negotiated_key_exchange_group().map(SupportedKxGroup::name);
     Handshake {
@@ -164,7 +175,7 @@ fn facts(connection: &ServerConnection) -> Handshake {
         cipher_suite: suite.and_then(|suite| suite.as_str()).unwrap_or_default(),
         group: group.and_then(|group| group.as_str()).unwrap_or_default(),
         resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
-        signed_by: None,
+        signed_by,
     }
 }
 

@@ -40,6 +40,8 @@ pub struct EngineKeys {
 /// What all keys share.
 struct Engines {
     endpoints: Vec<Endpoint>,
+    /// What each endpoint is called.
+    names: Vec<Arc<str>>,
     identity: Arc<Identity>,
     /// Longest that one signature may take.
     timeout: Duration,
@@ -52,8 +54,16 @@ impl EngineKeys {
     /// Keys of whoever `identity` is, in these engines; a signature may take `timeout`. Connects to nothing yet.
     pub fn new(endpoints: Vec<Endpoint>, identity: Arc<Identity>, timeout: Duration) -> Self {
         let blocking = Mutex::new(None);
+        let names = endpoints.iter().map(|endpoint| endpoint.to_string().into()).collect();
         Self {
-            engines: Arc::new(Engines { endpoints, identity, timeout, blocking, failures: Throttle::new() }),
+            engines: Arc::new(Engines {
+                endpoints,
+                names,
+                identity,
+                timeout,
+                blocking,
+                failures: Throttle::new(),
+            }),
         }
     }
 
@@ -157,8 +167,8 @@ struct EngineSigner {
 
 impl Signer for EngineSigner {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        let site = handshake::site();
-        let site = site.as_deref().unwrap_or_default();
+        let handshake = handshake::current();
+        let site = handshake.as_deref().map_or("", |handshake| &handshake.site);
         let request = TlsSign { key: self.key, scheme: self.scheme, site: bounded(site), message };
         self.engines.ask(&request).map_err(|error| {
             if let Some(held_back) = self.engines.failures.pass() {
@@ -183,9 +193,14 @@ impl Engines {
     /// Without blocking the thread inside a worker's fiber, with blocking elsewhere.
     fn ask(&self, request: &TlsSign<'_>) -> Result<Vec<u8>, Error> {
         if let Some(pool) = pool()
-            && let Ok(reply) = handshake_fiber::wait(pool.call(request, Instant::now() + self.timeout))
+            && let Ok(reply) =
+                handshake_fiber::wait(pool.call_attributed(request, Instant::now() + self.timeout))
         {
-            return reply.map(|signature| signature.bytes);
+            let (signature, engine) = reply?;
+            if let Some(handshake) = handshake::current() {
+                handshake.signed_by.replace(self.names.get(engine).cloned());
+            }
+            return Ok(signature.bytes);
         }
         self.ask_blocking(request)
     }

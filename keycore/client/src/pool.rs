@@ -71,6 +71,19 @@ impl Pool {
     /// operation that may not be repeated; [`Error::NoEngine`] or [`Error::Login`] if no engine could be used for
     /// [`PoolOptions::fail_fast_after`]; [`Error::DeadlineExceeded`], [`Error::TooLarge`], [`Error::TooManyWaiting`].
     pub async fn call<T: Operation>(&self, operation: &T, deadline: Instant) -> Result<T::Reply, Error> {
+        self.call_attributed(operation, deadline).await.map(|(reply, _)| reply)
+    }
+
+    /// As [`Pool::call`], and tells which of [`PoolOptions::endpoints`] answered, by its place there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::call`].
+    pub async fn call_attributed<T: Operation>(
+        &self,
+        operation: &T,
+        deadline: Instant,
+    ) -> Result<(T::Reply, usize), Error> {
         let traits = const { Traits::of::<T>() };
         let mut broken = 0;
         loop {
@@ -81,7 +94,7 @@ impl Pool {
             }
             let answer = Answer::begin(&self.inner.dispatch, traits, body, deadline).await?;
             match decode_reply::<T>(&answer.body) {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => return Ok((reply, answer.engine)),
                 Err(ReplyError::Refused(refusal)) => return Err(Error::Refused(refusal)),
                 Err(ReplyError::Undecodable { operation }) => {
                     let mut dispatch = self.inner.dispatch.borrow_mut();

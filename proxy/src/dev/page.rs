@@ -51,7 +51,7 @@ fn facts(connection: &ClientConnection, replicas: u16, run: &std::path::Path) ->
     let signed_by = match &handshake.signed_by {
         Some(engine) => engine_name(engine),
         None if handshake.resumed => "no engine this time: your client resumed an earlier session".to_owned(),
-        None => "an engine".to_owned(),
+        None => "nobody knows".to_owned(),
     };
     let mut facts = vec![
         Fact { name: "handshake signed by", value: signed_by },
