@@ -35,7 +35,8 @@ pub struct Config {
     /// password that is hashed must not hold up an RSA signature.
     #[serde(deserialize_with = "value::between::<1, 256, _, _>")]
     pub worker_threads: NonZeroUsize,
-    /// Slow operations that may wait for a thread before more are refused as `Overloaded`; 1 to 65,536.
+    /// Slow operations that may wait for a thread before more are refused as `Overloaded`; 1 to 65,536. One
+    /// connection may have as many waiting as there is room left, so half of them at most.
     #[serde(deserialize_with = "value::between::<1, 65_536, _, _>")]
     pub max_queue: NonZeroUsize,
     /// Connections that one replica keeps; 1 to 65,536.

@@ -25,6 +25,11 @@ impl<J> FairQueue<J> {
         self.length
     }
 
+    /// Tasks of one connection that are waiting.
+    pub(super) fn waiting_of(&self, connection: ConnectionId) -> usize {
+        self.waiting.get(&connection).map_or(0, VecDeque::len)
+    }
+
     pub(super) fn push(&mut self, task: Task<J>) {
         let connection = task.connection;
         let tasks = self.waiting.entry(connection).or_default();

@@ -8,6 +8,9 @@ use crate::connection::ConnectionId;
 
 /// Two queues, bounded together. Heavy jobs take every thread but one (of a single one, all), so that a storm of logins
 /// never stops signatures; a thread that may take either kind alternates, so that signatures never stop logins.
+///
+/// Room is shared by dynamic thresholds (Choudhury and Hahne, 1998): nobody may have more jobs waiting than there is
+/// room left. So one connection fills half of the queue at most, two fill two thirds, and a newcomer finds a place.
 #[derive(Debug)]
 pub(super) struct Schedule<J> {
     light: FairQueue<J>,
@@ -31,9 +34,11 @@ impl<J> Schedule<J> {
         }
     }
 
-    /// Gives the task back if there is no room.
+    /// Gives the task back if there is no room for more of its connection.
     pub(super) fn push(&mut self, task: Task<J>) -> Result<(), Task<J>> {
-        if self.light.len() + self.heavy.len() >= self.capacity {
+        let room = self.capacity - (self.light.len() + self.heavy.len());
+        let own = self.light.waiting_of(task.connection) + self.heavy.waiting_of(task.connection);
+        if own >= room {
             return Err(task);
         }
         if task.heavy {
@@ -79,7 +84,11 @@ mod tests {
     }
 
     fn task(request: u32, heavy: bool) -> Task<()> {
-        Task { connection: ConnectionId { slot: 0, serial: 0 }, request, heavy, job: () }
+        task_of(0, request, heavy)
+    }
+
+    fn task_of(connection: usize, request: u32, heavy: bool) -> Task<()> {
+        Task { connection: ConnectionId { slot: connection, serial: 0 }, request, heavy, job: () }
     }
 
     #[test]
@@ -99,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_single_thread_alternates() {
-        let mut schedule = schedule(1, 10);
+        let mut schedule = schedule(1, 12);
         for request in 0..3 {
             schedule.push(task(request, false)).unwrap();
             schedule.push(task(10 + request, true)).unwrap();
@@ -116,11 +125,23 @@ mod tests {
     #[test]
     fn gives_back_what_does_not_fit_and_takes_again_when_there_is_room() {
         let mut schedule = schedule(1, 2);
-        schedule.push(task(0, true)).unwrap();
-        schedule.push(task(1, false)).unwrap();
-        assert_eq!(schedule.push(task(2, false)).unwrap_err().request, 2);
+        schedule.push(task_of(0, 0, true)).unwrap();
+        schedule.push(task_of(1, 1, false)).unwrap();
+        assert_eq!(schedule.push(task_of(2, 2, false)).unwrap_err().request, 2);
         assert_eq!(schedule.pop().unwrap().request, 1);
-        schedule.push(task(3, false)).unwrap();
-        assert!(schedule.push(task(4, false)).is_err());
+        schedule.push(task_of(3, 3, false)).unwrap();
+        assert!(schedule.push(task_of(4, 4, false)).is_err());
+    }
+
+    #[test]
+    fn floods_leave_a_place_to_a_newcomer() {
+        let mut schedule = schedule(2, 100);
+        for (flood, fills) in [(0, 50), (1, 25), (2, 13), (3, 6)] {
+            let taken = (0..1000).filter(|&request| schedule.push(task_of(flood, request, true)).is_ok());
+            assert_eq!(taken.count(), fills, "connection {flood}");
+        }
+        schedule.push(task_of(4, 0, false)).unwrap();
+        // Whoever has many waiting gets no more, not even of the other kind.
+        assert!(schedule.push(task_of(0, 0, false)).is_err());
     }
 }
