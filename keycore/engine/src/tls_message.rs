@@ -3,6 +3,7 @@
 //! The signer gets the whole message, not its hash, so it can tell a handshake from anything else: a certificate, a
 //! token, a TLS client's signature. Whoever steals a proxy can make handshakes while he is there, and nothing more.
 
+use aws_lc_rs::agreement::{Algorithm, ECDH_P256, ECDH_P384, ECDH_P521, ParsedPublicKey, UnparsedPublicKey};
 use keycore_wire::SignatureScheme;
 
 /// What the 64 spaces and the zero byte enclose in a TLS 1.3 server's CertificateVerify (RFC 8446, section 4.4.3).
@@ -66,6 +67,10 @@ impl TlsMessage {
 }
 
 /// `client_random ‖ server_random ‖ ServerECDHParams` (RFC 8422, section 5.4).
+///
+/// The randoms and the point are whatever the proxy says; the length and the sentinel between them are not. A point of a
+/// NIST curve has to be one: half of its bytes follow from the others, so nothing of the forger's fits behind the
+/// sentinel. X25519 takes any 32 bytes, too few to matter.
 fn is_server_key_exchange(message: &[u8]) -> bool {
     let Some((randoms, parameters)) = message.split_at_checked(2 * RANDOM) else { return false };
     let &[NAMED_CURVE, group_high, group_low, length, ref point @ ..] = parameters else { return false };
@@ -73,16 +78,18 @@ fn is_server_key_exchange(message: &[u8]) -> bool {
         return false;
     }
     match u16::from_be_bytes([group_high, group_low]) {
-        23 => is_uncompressed_point(point, 32),
-        24 => is_uncompressed_point(point, 48),
-        25 => is_uncompressed_point(point, 66),
+        23 => is_uncompressed_point(point, 32, &ECDH_P256),
+        24 => is_uncompressed_point(point, 48, &ECDH_P384),
+        25 => is_uncompressed_point(point, 66, &ECDH_P521),
         29 => point.len() == 32,
         _ => false,
     }
 }
 
-fn is_uncompressed_point(point: &[u8], coordinate: usize) -> bool {
-    point.len() == 1 + 2 * coordinate && point[0] == UNCOMPRESSED
+fn is_uncompressed_point(point: &[u8], coordinate: usize, curve: &'static Algorithm) -> bool {
+    point.len() == 1 + 2 * coordinate
+        && point[0] == UNCOMPRESSED
+        && ParsedPublicKey::try_from(UnparsedPublicKey::new(curve, point)).is_ok()
 }
 
 #[cfg(test)]

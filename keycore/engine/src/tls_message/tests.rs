@@ -1,3 +1,4 @@
+use aws_lc_rs::agreement::{PrivateKey, X25519};
 use keycore_wire::SignatureScheme::{EcdsaP256Sha256, RsaPkcs1Sha256, RsaPssSha256};
 
 use super::*;
@@ -12,8 +13,9 @@ fn server_key_exchange(group: u16, point: &[u8]) -> Vec<u8> {
     [&[1; 56][..], DOWNGRADE_SENTINEL, &[NAMED_CURVE, high, low, length], point].concat()
 }
 
-fn uncompressed(coordinate: usize) -> Vec<u8> {
-    [&[4], &vec![9; 2 * coordinate][..]].concat()
+/// The public half of a new key, as a server sends it.
+fn point_of(curve: &'static Algorithm) -> Vec<u8> {
+    PrivateKey::generate(curve).unwrap().compute_public_key().unwrap().as_ref().to_vec()
 }
 
 #[test]
@@ -29,9 +31,8 @@ fn accepts_tls13_server_handshakes() {
 
 #[test]
 fn accepts_tls12_server_key_exchanges_on_each_group() {
-    for (group, point) in
-        [(23, uncompressed(32)), (24, uncompressed(48)), (25, uncompressed(66)), (29, vec![5; 32])]
-    {
+    for (group, curve) in [(23, &ECDH_P256), (24, &ECDH_P384), (25, &ECDH_P521), (29, &X25519)] {
+        let point = point_of(curve);
         for scheme in [EcdsaP256Sha256, RsaPssSha256, RsaPkcs1Sha256] {
             let message = server_key_exchange(group, &point);
             assert_eq!(TlsMessage::parse(&message, scheme), Ok(TlsMessage::Tls12ServerKeyExchange));
@@ -70,14 +71,17 @@ fn refuses_everything_near_a_tls13_handshake() {
 
 #[test]
 fn refuses_everything_near_a_tls12_key_exchange() {
-    let good = server_key_exchange(23, &uncompressed(32));
+    let point = point_of(&ECDH_P256);
+    let good = server_key_exchange(23, &point);
     let with = |at: usize, value: u8| {
         let mut changed = good.clone();
         changed[at] = value;
         changed
     };
-    let mut compressed = uncompressed(32);
-    compressed[0] = 2;
+    let mut another_form = point.clone();
+    another_form[0] = 2;
+    let mut beside_the_curve = point.clone();
+    beside_the_curve[64] ^= 1;
     let mut no_sentinel = good.clone();
     no_sentinel[56..64].copy_from_slice(b"DOWNGRD\x00");
     for message in [
@@ -88,8 +92,11 @@ fn refuses_everything_near_a_tls12_key_exchange() {
         with(66, 24),
         with(67, 64),
         with(67, 66),
-        server_key_exchange(23, &compressed),
-        server_key_exchange(23, &uncompressed(31)),
+        server_key_exchange(23, &another_form),
+        server_key_exchange(23, &point[..33]),
+        server_key_exchange(23, &point[..63]),
+        server_key_exchange(23, &beside_the_curve),
+        server_key_exchange(23, &point_of(&ECDH_P384)),
         server_key_exchange(29, &[5; 31]),
         server_key_exchange(29, &[5; 33]),
         server_key_exchange(30, &[5; 56]),
@@ -121,6 +128,36 @@ fn refuses_what_else_people_sign() {
     ] {
         assert_eq!(TlsMessage::parse(&message, EcdsaP256Sha256), Err(NotTls::Unrecognised));
     }
+}
+
+/// The randoms and the point of a key exchange are the proxy's to choose: a whole certificate fits in, with the sentinel
+/// and the curve inside of a name, if any bytes are a point.
+#[test]
+fn refuses_a_certificate_in_the_shape_of_a_key_exchange() {
+    let element = |tag: u8, content: &[u8]| {
+        let length = u8::try_from(content.len()).unwrap();
+        let header = if length < 0x80 { vec![tag, length] } else { vec![tag, 0x81, length] };
+        [&header, content].concat()
+    };
+    let fixed = [DOWNGRADE_SENTINEL, &[NAMED_CURVE, 0, 24, 97, UNCOMPRESSED]].concat();
+    let name = [&[b'x'; 25][..], &fixed, &[b'x'; 18]].concat();
+    let pair = element(0x30, &[&[6, 3, 0x55, 4, 3][..], &element(0x14, &name)].concat());
+    let ed25519 = element(0x30, &[6, 3, 0x2b, 0x65, 0x70]);
+    let certificate = element(
+        0x30,
+        &[
+            vec![2, 1, 9],
+            element(0x30, &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]),
+            element(0x30, &element(0x31, &pair)),
+            element(0x30, &[element(0x17, b"260101000000Z"), element(0x17, b"270101000000Z")].concat()),
+            element(0x30, &[]),
+            element(0x30, &[ed25519, element(3, &[&[0], &[0xab; 32][..]].concat())].concat()),
+        ]
+        .concat(),
+    );
+    let shape = server_key_exchange(24, &point_of(&ECDH_P384));
+    assert_eq!((certificate.len(), &certificate[56..69]), (shape.len(), &shape[56..69]));
+    assert_eq!(TlsMessage::parse(&certificate, EcdsaP256Sha256), Err(NotTls::Unrecognised));
 }
 
 proptest::proptest! {
