@@ -34,7 +34,7 @@ impl Answer {
 pub enum Cost {
     /// The store is read: well under a millisecond, unless a writer is at work.
     Lookup,
-    /// An RSA signature: up to two milliseconds.
+    /// A signature with RSA or P-521, or of a long message: up to two milliseconds.
     Signature,
     /// The store is written: as long as its disk takes.
     Change,

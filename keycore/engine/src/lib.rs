@@ -8,8 +8,8 @@
 //! ```
 //!
 //! **Two planes.** The data plane (handshake signatures, signatures, random bytes) reads a snapshot of users and
-//! sessions and a bounded cache of unsealed keys, and is answered in `begin`; only a key that is not cached, or an RSA key,
-//! makes a job of it. The control plane (logins, users, keys) runs on workers; each change is one compare-and-swap
+//! sessions and a bounded cache of unsealed keys, and is answered in `begin`; only a key that is not cached, an RSA or
+//! P-521 key, or a long message makes a job of it. The control plane (logins, users, keys) runs on workers; each change is one compare-and-swap
 //! on the store's revision, so that replicas that share the store agree. [`Engine::follow`] brings the changes of the
 //! siblings into the snapshot and drops what was deleted from the cache.
 //!

@@ -14,6 +14,9 @@ use crate::policy::Permission;
 use crate::session::SessionChange;
 use crate::signable::Signable;
 
+/// Longest message that is hashed on the event loop, in bytes; a longer one takes longer than its signature.
+const MAX_INLINE_MESSAGE: usize = 4 * 1024;
+
 /// Signs a handshake with a TLS-bound key.
 pub(super) fn tls_sign(
     context: &Context<'_>,
@@ -75,7 +78,8 @@ impl Context<'_> {
         key: &LoadedKey,
         signable: &Signable<'_>,
     ) -> Result<Executed, Denial> {
-        if matches!(self.place, Place::Loop(_)) && key.is_slow() {
+        let is_slow = key.is_slow() || signable.content().len() > MAX_INLINE_MESSAGE;
+        if matches!(self.place, Place::Loop(_)) && is_slow {
             return Ok(Executed::Deferred(Cost::Signature));
         }
         let signature = key.sign(permission, signable)?;

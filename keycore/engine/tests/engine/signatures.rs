@@ -81,9 +81,12 @@ fn cheap_signatures_need_no_worker_once_the_key_is_cached() {
     let (_world, replica) = World::active();
     let mut web = replica.client_of("web");
     let message = handshake();
-    for (algorithm, cheap) in
-        [(KeyAlgorithm::P256, true), (KeyAlgorithm::Ed25519, true), (KeyAlgorithm::Rsa2048, false)]
-    {
+    for (algorithm, cheap) in [
+        (KeyAlgorithm::P256, true),
+        (KeyAlgorithm::Ed25519, true),
+        (KeyAlgorithm::P521, false),
+        (KeyAlgorithm::Rsa2048, false),
+    ] {
         let key = web.generate(algorithm, KeyUsage::TlsServer, algorithm.name()).spki_sha256;
         let request = TlsSign { key, scheme: algorithm.schemes()[0], site: "www", message: &message };
         let (first, inline) = web.call_where(&request);
@@ -91,6 +94,21 @@ fn cheap_signatures_need_no_worker_once_the_key_is_cached() {
         let (second, inline) = web.call_where(&request);
         assert_eq!((second.is_ok(), inline), (true, cheap));
     }
+}
+
+#[test]
+fn long_messages_are_hashed_by_a_worker() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    let key = web.generate(KeyAlgorithm::P256, KeyUsage::Sign, "k").id;
+    let message = vec![1; 4097];
+    let mut signs = |message| {
+        let (signed, inline) = web.call_where(&Sign { key, scheme: Scheme::EcdsaP256Sha256, message });
+        signed.unwrap();
+        inline
+    };
+    assert!(!signs(b"the first one loads the key"));
+    assert_eq!((signs(&message[1..]), signs(&message)), (true, false));
 }
 
 #[test]
