@@ -1,12 +1,13 @@
 //! The cluster's life: uninitialized, initialized, active.
 
 use keycore_store::{Change, CommitError};
-use keycore_wire::{ActivateCluster, ClusterStatus, Role};
+use keycore_wire::{ActivateCluster, ClusterState, ClusterStatus, Role};
 
 use crate::cluster;
 use crate::denial::Denial;
 use crate::engine::{Engine, locked};
 use crate::error::FollowError;
+use crate::ledger::Transaction;
 use crate::options::Now;
 use crate::password;
 use crate::policy::Permission;
@@ -76,17 +77,12 @@ pub(crate) fn activate(
         // A sibling may have initialized it a moment ago.
         adopt(engine, &mut **locked(&engine.store))?;
     }
-    let done_before = || Denial::cluster_state("the cluster is active already; an admin makes more users");
     // Looked at before the password is hashed, and again when it counts.
-    if engine.transact(|records| records.count::<User>(None))? > 0 {
-        return Err(done_before());
-    }
+    engine.transact(|records| check_inactive(engine, records))?;
     let id = users::new_id()?;
     let mut hash = Some(password::hash(request.password.expose(), engine.options.password_cost)?);
     engine.transact(|records| {
-        if records.count::<User>(None)? > 0 {
-            return Err(done_before());
-        }
+        check_inactive(engine, records)?;
         let hash = match hash.take() {
             Some(hash) => hash,
             None => password::hash(request.password.expose(), engine.options.password_cost)?,
@@ -103,6 +99,18 @@ pub(crate) fn activate(
         users::put(records, id, None, &admin)
     })?;
     status(engine, permission)
+}
+
+/// Nobody may become an admin of a cluster that has users, or keys of users. The store's counts are not sealed, so the
+/// records themselves are asked for, and what this engine remembers of them.
+fn check_inactive(engine: &Engine, records: &mut Transaction<'_>) -> Result<(), Denial> {
+    if engine.cluster_state() == ClusterState::Active
+        || !records.scan::<User>(None, None, 1)?.is_empty()
+        || !records.scan::<PublicKeyPart>(None, None, 1)?.is_empty()
+    {
+        return Err(Denial::cluster_state("the cluster is active already; an admin makes more users"));
+    }
+    Ok(())
 }
 
 fn adopt(engine: &Engine, store: &mut dyn keycore_store::Store) -> Result<(), Denial> {

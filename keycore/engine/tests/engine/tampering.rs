@@ -7,9 +7,11 @@ use keycore_engine::OpenError;
 use keycore_store::{
     Change, Changes, CommitError, GroupTag, IndexTag, Kind, Record, RecordId, Revision, Store, StoreError,
 };
-use keycore_wire::{FindKey, KeyAlgorithm, KeySelector, KeyUsage, RefusalCode, Sign, SignatureScheme};
+use keycore_wire::{
+    ActivateCluster, FindKey, KeyAlgorithm, KeySelector, KeyUsage, RefusalCode, Sign, SignatureScheme,
+};
 
-use crate::harness::World;
+use crate::harness::{PASSWORD, World, name, secret};
 
 const USER: Kind = Kind(2);
 const PUBLIC: Kind = Kind(4);
@@ -19,6 +21,13 @@ const PRIVATE: Kind = Kind(5);
 struct Liar {
     honest: Box<dyn Store>,
     lies: Arc<Mutex<HashMap<(Kind, RecordId), Record>>>,
+    hides: Option<Hidden>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Hidden {
+    Count(Kind),
+    Records(Kind),
 }
 
 impl Liar {
@@ -47,12 +56,18 @@ impl Store for Liar {
         after: Option<RecordId>,
         limit: usize,
     ) -> Result<Vec<Record>, StoreError> {
+        if self.hides == Some(Hidden::Records(kind)) {
+            return Ok(Vec::new());
+        }
         let page = self.honest.scan(kind, group, after, limit)?;
         Ok(page.into_iter().map(|record| self.tell(kind, record)).collect())
     }
 
     fn count(&mut self, kind: Kind, group: Option<&GroupTag>) -> Result<u64, StoreError> {
-        self.honest.count(kind, group)
+        match self.hides {
+            Some(Hidden::Count(hidden) | Hidden::Records(hidden)) if hidden == kind => Ok(0),
+            _ => self.honest.count(kind, group),
+        }
     }
 
     fn commit(&mut self, base: Revision, changes: &[Change]) -> Result<Revision, CommitError> {
@@ -79,7 +94,7 @@ fn records_that_were_swapped_changed_or_put_back_do_not_open() {
     flipped.sealed[60] ^= 1;
 
     let lies = Arc::new(Mutex::new(HashMap::new()));
-    let liar = || Box::new(Liar { honest: world.store(), lies: Arc::clone(&lies) });
+    let liar = || Box::new(Liar { honest: world.store(), lies: Arc::clone(&lies), hides: None });
     for (what, kind, lie) in [
         (
             "another key's private half",
@@ -123,6 +138,20 @@ fn a_user_record_that_was_put_back_stops_the_engine() {
             ((USER, old.id), Record { version: now.version, ..old })
         })
         .collect();
-    let liar = Liar { honest: world.store(), lies: Arc::new(Mutex::new(lies)) };
+    let liar = Liar { honest: world.store(), lies: Arc::new(Mutex::new(lies)), hides: None };
     assert!(matches!(world.open(Box::new(liar), 1, 7).err(), Some(OpenError::Damaged(_))));
+}
+
+#[test]
+fn nobody_becomes_admin_again_because_the_store_hides_its_users() {
+    let (world, honest) = World::active();
+    honest.client_of("web").generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
+    let hiding = |hidden| Box::new(Liar { honest: world.store(), lies: Arc::default(), hides: Some(hidden) });
+    let activate = || ActivateCluster { admin: name("mallory"), password: secret(PASSWORD) };
+
+    let counts_none = world.open(hiding(Hidden::Count(USER)), 1, 7).unwrap();
+    assert_eq!(counts_none.client().refused(&activate()), RefusalCode::WrongClusterState);
+    // An engine that never saw a user, and finds keys that must be somebody's.
+    let shows_none = world.open(hiding(Hidden::Records(USER)), 1, 7).unwrap();
+    assert_eq!(shows_none.client().refused(&activate()), RefusalCode::WrongClusterState);
 }
