@@ -156,7 +156,8 @@ impl Engine {
     /// Refuses a request before the rules see it (queues full, too many in flight, not decodable), and counts it in
     /// the audit log. Before the hello the connection is to be closed.
     pub fn refuse(&self, connection: &mut Connection, now: Now, refusal: Refusal) -> Answer {
-        if let Some(unrecorded) = connection.throttle.count(now) {
+        let due = connection.throttle.count(now);
+        if let Some(unrecorded) = due.and_then(|unrecorded| self.journal.admit_refusal(now, unrecorded)) {
             let detail = pipeline::throttled_detail(&refusal.detail, unrecorded);
             let entry = journal::entry("-", &connection.caller(), now, Some(&refusal), &detail);
             // It is refused in any case; that the log fails is told by the next request that would do something.
@@ -168,9 +169,9 @@ impl Engine {
     /// A connection ended.
     #[expect(clippy::needless_pass_by_value, reason = "the connection is no more")]
     pub fn disconnect(&self, connection: Connection, now: Now) {
-        let unrecorded = connection.throttle.rest();
-        if unrecorded > 0 {
-            let detail = format!("{unrecorded} requests more were refused in the connection's last second");
+        let Some(before) = connection.throttle.rest().checked_sub(1) else { return };
+        if let Some(before) = self.journal.admit_refusal(now, before) {
+            let detail = format!("{} requests more were refused since the last record", before + 1);
             let refusal = Refusal::new(RefusalCode::Malformed, "");
             let entry = journal::entry("-", &connection.caller(), now, Some(&refusal), &detail);
             let _recorded = self.journal.append(&entry);

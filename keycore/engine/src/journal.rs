@@ -14,7 +14,7 @@ use crate::session::Caller;
 /// Most entries that wait while the log is being synced; above it, signing waits for the disk.
 const MAX_WAITING: usize = 1 << 16;
 
-/// How often a connection may fill a record with refusals that cost it nothing.
+/// How often a connection may fill a record with refusals that cost it nothing, and all together a number of them.
 const THROTTLE_WINDOW: Duration = Duration::from_secs(1);
 
 /// The log, shared by the loop and the workers.
@@ -24,11 +24,12 @@ const THROTTLE_WINDOW: Duration = Duration::from_secs(1);
 pub(crate) struct Journal {
     log: Mutex<Log>,
     waiting: Mutex<VecDeque<Vec<u8>>>,
+    refusals: Mutex<Budget>,
 }
 
 impl Journal {
     pub(crate) fn new(log: Log) -> Self {
-        Self { log: Mutex::new(log), waiting: Mutex::new(VecDeque::new()) }
+        Self { log: Mutex::new(log), waiting: Mutex::default(), refusals: Mutex::default() }
     }
 
     /// Whether what is done now can be written down; if it could not, tries again.
@@ -85,6 +86,12 @@ impl Journal {
         log.sync()
     }
 
+    /// Asks for a record of a refusal that cost the peer nothing, with `unrecorded` more before it. Returns how many came
+    /// unrecorded before it in all, or none if such records are too many already: then it is counted.
+    pub(crate) fn admit_refusal(&self, now: Now, unrecorded: u64) -> Option<u64> {
+        locked(&self.refusals).admit(now, unrecorded)
+    }
+
     fn enqueue(&self, entry: &Entry<'_>) -> bool {
         let Ok(encoded) = postcard::to_allocvec(entry) else { return false };
         let mut waiting = locked(&self.waiting);
@@ -107,6 +114,32 @@ impl Journal {
     }
 }
 
+/// Counts the records of refusals that cost nothing, those of all connections together: a peer that connects anew for each of
+/// them must not fill the disk either.
+#[derive(Debug, Default)]
+struct Budget {
+    window: Option<Duration>,
+    records: u32,
+    untold: u64,
+}
+
+impl Budget {
+    /// Records in one window.
+    const RECORDS: u32 = 32;
+
+    fn admit(&mut self, now: Now, unrecorded: u64) -> Option<u64> {
+        if self.window.is_none_or(|start| now.mono.saturating_sub(start) >= THROTTLE_WINDOW) {
+            (self.window, self.records) = (Some(now.mono), 0);
+        }
+        if self.records == Self::RECORDS {
+            self.untold = self.untold.saturating_add(unrecorded).saturating_add(1);
+            return None;
+        }
+        self.records += 1;
+        Some(unrecorded.saturating_add(core::mem::take(&mut self.untold)))
+    }
+}
+
 /// Counts a connection's refusals that cost it nothing, so that a flood of them does not fill the disk.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
@@ -126,12 +159,13 @@ impl Throttle {
                 | RefusalCode::TooManyInFlight
                 | RefusalCode::NotLoggedIn
                 | RefusalCode::SessionEnded
+                | RefusalCode::WrongClusterState
                 | RefusalCode::Overloaded
                 | RefusalCode::ShuttingDown
         )
     }
 
-    /// Counts one; returns how many came unrecorded before it if a record is due now.
+    /// Counts one; returns how many came unrecorded before it if a record is due now, as far as this connection goes.
     pub(crate) fn count(&mut self, now: Now) -> Option<u64> {
         if self.window.is_some_and(|start| now.mono.saturating_sub(start) < THROTTLE_WINDOW) {
             self.unrecorded += 1;

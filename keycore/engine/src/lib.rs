@@ -24,7 +24,7 @@
 //! **What is audited.** Every operation, signatures included, before its answer is given; management is on the disk
 //! before its answer is. If the log can't be written, nothing is done. Not recorded one by one: successful hellos, pings and
 //! cluster information (they tell no secret and need no login), and floods of refusals that cost the peer nothing
-//! (malformed, not logged in): one record per second and connection, with their number.
+//! (malformed, not logged in): one record per second and connection, 32 per second in all, with the number of the others.
 //!
 //! **Lockout.** Six wrong passwords in a row lock an account on all replicas; each attempt is counted in the store before it is
 //! checked. An admin unlocks it by setting a new password. Sessions go on, so whoever reaches the socket can't stop a

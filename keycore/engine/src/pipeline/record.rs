@@ -68,8 +68,13 @@ pub(super) fn audit(
     let throttled;
     match (refusal, &mut *place) {
         (None, _) if !is_recorded(request) => return Ok(()),
-        (Some(refusal), Place::Loop(throttle)) if Throttle::applies_to(refusal.code) => {
-            let Some(unrecorded) = throttle.count(now) else { return Ok(()) };
+        (Some(refusal), place) if Throttle::applies_to(refusal.code) => {
+            let due = match place {
+                Place::Loop(throttle) => throttle.count(now),
+                Place::Worker => Some(0),
+            };
+            let due = due.and_then(|unrecorded| engine.journal.admit_refusal(now, unrecorded));
+            let Some(unrecorded) = due else { return Ok(()) };
             throttled = throttled_detail(detail, unrecorded);
             detail = &throttled;
         }

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use keycore_audit::{Outcome, Subject};
 use keycore_wire::{
-    ClusterInfo, KeyAlgorithm, KeyUsage, ListKeys, Logout, Ping, Random, RefusalCode, SignatureScheme,
-    TlsSign,
+    ClusterInfo, InitializeCluster, KeyAlgorithm, KeyUsage, ListKeys, Logout, Ping, Random, RefusalCode,
+    Resume, SessionToken, SignatureScheme, TlsSign,
 };
 
 use crate::harness::{PASSWORD, PEER, World, generate, handshake};
@@ -133,4 +133,33 @@ fn a_flood_of_bad_requests_makes_one_record_a_second() {
     assert_eq!(details.len(), before + 3);
     assert!(details[before + 1].contains("1000 refused before it"), "{}", details[before + 1]);
     assert!(details[before + 2].starts_with("1 requests more"), "{}", details[before + 2]);
+}
+
+#[test]
+fn a_flood_of_connections_makes_few_records_and_counts_the_rest() {
+    let (world, replica) = World::active();
+    let before = replica.audit.map(&replica.engine, |_| ()).len();
+    let revoked = {
+        let mut client = replica.client();
+        let token = client.login("web", PASSWORD).unwrap().token;
+        client.call(&Logout).unwrap();
+        token
+    };
+    for _ in 0..500 {
+        let mut stranger = replica.stranger();
+        stranger.send(b"GET / HTTP/1.1");
+        stranger.send(b"GET / HTTP/1.1");
+        let now = replica.now();
+        replica.engine.disconnect(stranger.connection, now);
+        // These go to a worker, whose refusals are as cheap.
+        let mut client = replica.client();
+        assert_eq!(client.refused(&InitializeCluster), RefusalCode::WrongClusterState);
+        let resume = Resume { token: SessionToken(revoked.0.duplicate()) };
+        assert_eq!(client.refused(&resume), RefusalCode::SessionEnded);
+    }
+    assert_eq!(replica.audit.map(&replica.engine, |_| ()).len(), before + 2 + 32);
+    world.pass(Duration::from_secs(1));
+    replica.stranger().send(b"GET / HTTP/1.1");
+    let last = replica.audit.map(&replica.engine, |entry| entry.detail.to_owned()).pop().unwrap();
+    assert!(last.contains(&format!("{} refused before it", 500 * 4 - 32)), "{last}");
 }
