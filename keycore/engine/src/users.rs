@@ -228,7 +228,8 @@ pub(crate) fn acting(records: &mut Transaction<'_>, actor: UserId) -> Result<(),
 /// Counts the attempt in the store, then checks the password, then forgets the attempts if it was right. Whatever the
 /// number of replicas and of guesses at the same time, no more than [`MAX_ATTEMPTS`] wrong ones are ever checked.
 ///
-/// A name that nobody has costs as much: a write and a hash.
+/// A name that nobody has costs as much: a write and a hash. A locked account costs the hash, too, so that asking for it
+/// fills no disk with audit records.
 fn check_password(engine: &Engine, name: &UserName, password: &[u8]) -> Result<(UserId, u64), Denial> {
     let counted = engine.transact(|records| {
         let Some(mut user) = find(records, name)? else {
@@ -246,11 +247,11 @@ fn check_password(engine: &Engine, name: &UserName, password: &[u8]) -> Result<(
         user.content.attempts += 1;
         put(records, UserId(user.id.0), Some(user.version), &user.content)?;
         Ok(Some(user))
-    })?;
-    let Some(user) = counted else {
+    });
+    if !matches!(counted, Ok(Some(_))) {
         password::spend(engine.options.password_cost, password)?;
-        return Err(Denial::bad_credentials("no such user"));
-    };
+    }
+    let Some(user) = counted? else { return Err(Denial::bad_credentials("no such user")) };
     if !password::is_right(&user.content.password, password)? {
         return Err(Denial::bad_credentials(match user.content.attempts {
             MAX_ATTEMPTS.. => "wrong password; the account is locked now",

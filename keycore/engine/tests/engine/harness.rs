@@ -52,11 +52,20 @@ impl World {
     }
 
     pub(crate) fn open(&self, store: Box<dyn Store>, number: u16, unseal: u8) -> Result<Replica, OpenError> {
+        self.open_with(store, number, unseal, PasswordCost::insecure_for_tests())
+    }
+
+    pub(crate) fn open_with(
+        &self,
+        store: Box<dyn Store>,
+        number: u16,
+        unseal: u8,
+        password_cost: PasswordCost,
+    ) -> Result<Replica, OpenError> {
         let audit = AuditTrail::default();
         let log = Log::new(Chain::new(number), Box::new(audit.clone()));
         let unseal = UnsealSecret::new(SecretBytes::copy_from(&mut [unseal; 32]).unwrap()).unwrap();
-        let options =
-            Options { password_cost: PasswordCost::insecure_for_tests(), ..Options::new(number, 100) };
+        let options = Options { password_cost, ..Options::new(number, 100) };
         let engine = Engine::open(store, self.store(), log, unseal, options, now(&self.millis))?;
         Ok(Replica { engine: Arc::new(engine), audit, millis: Arc::clone(&self.millis) })
     }

@@ -1,3 +1,6 @@
+use std::time::{Duration, Instant};
+
+use keycore_engine::PasswordCost;
 use keycore_wire::{
     KeyAlgorithm, KeyUsage, Login, RefusalCode, Role, UserChangePassword, UserCreate, UserDelete, UserList,
 };
@@ -154,4 +157,18 @@ fn an_unknown_user_is_told_like_a_wrong_password() {
     let mut refusal =
         |user: &str| client.call(&Login { user: name(user), password: secret("wrong one") }).err().unwrap();
     assert_eq!(refusal("nobody"), refusal("web"));
+}
+
+#[test]
+fn a_locked_account_costs_a_hash() {
+    let (world, cheap) = World::active();
+    for _ in 0..6 {
+        cheap.client().login("web", "wrong one").unwrap_err();
+    }
+    let dear = world.open_with(world.store(), 1, 7, PasswordCost::default()).unwrap();
+    let mut client = dear.client();
+    let since = Instant::now();
+    assert_eq!(client.login("web", PASSWORD).unwrap_err().code, RefusalCode::AccountLocked);
+    // 38 MiB are written on the way; without them it takes a tenth of this.
+    assert!(since.elapsed() > Duration::from_millis(4), "{:?}", since.elapsed());
 }
