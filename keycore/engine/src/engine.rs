@@ -21,6 +21,10 @@ use crate::seal::SealingKeys;
 use crate::session::SessionChange;
 use crate::snapshot::Snapshot;
 
+/// Longest request that waits for a worker before its connection is logged in, in bytes: a login, a resume and an
+/// activation have less. So that strangers can't fill the memory with what they queue.
+const MAX_STRANGERS_JOB: usize = 1024;
+
 /// Logins of different users that are checked at the same time at most.
 const LOGIN_LOCKS: usize = 16;
 
@@ -107,6 +111,10 @@ impl Engine {
         }
         let caller = connection.caller();
         match pipeline::serve(self, &request, &caller, now, Place::Loop(&mut connection.throttle)) {
+            Served::Deferred(_) if caller.session.is_none() && body.len() > MAX_STRANGERS_JOB => {
+                let detail = format!("before a login a request has at most {MAX_STRANGERS_JOB} bytes");
+                Step::Answer(self.refuse(connection, now, Refusal::new(RefusalCode::Malformed, detail)))
+            }
             Served::Deferred(cost) => Step::Job(Job { body: Zeroizing::new(body.to_vec()), caller, cost }),
             Served::Finished(finished) => {
                 let answer = self.finish(connection, finished);

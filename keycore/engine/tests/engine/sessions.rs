@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use keycore_wire::{
-    ActivateCluster, InitializeCluster, Logout, Random, RefusalCode, Resume, Role, Secret, SessionToken,
-    UserDelete,
+    ActivateCluster, InitializeCluster, Login, Logout, Random, RefusalCode, Resume, Role, Secret,
+    SessionToken, UserDelete,
 };
 
 use crate::harness::{Client, PASSWORD, World, name, secret};
@@ -136,4 +136,15 @@ fn needless_revocations_are_forgotten() {
     world.pass(14 * HOUR);
     replica.client_of("web").call(&Logout).unwrap();
     assert_eq!(world.store().count(kind, None).unwrap(), 1);
+}
+
+#[test]
+fn a_stranger_queues_nothing_long() {
+    let (_world, replica) = World::active();
+    let mut client = replica.client();
+    let login = |length| Login { user: name("web"), password: Secret::new(vec![b'a'; length]) };
+    assert_eq!(client.refused(&login(900)), RefusalCode::BadCredentials);
+    let (refused, inline) = client.call_where(&login(100_000));
+    assert_eq!((refused.unwrap_err().code, inline), (RefusalCode::Malformed, true));
+    client.login("web", PASSWORD).unwrap();
 }
