@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that the kernel completes before we accept them.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// One listening socket for each of `workers` on the same address; the kernel spreads connections over them
 /// (`SO_REUSEPORT`, see `socket(7)`). They don't block.
@@ -13,8 +13,12 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 ///
-/// Those of `bind(2)` and `listen(2)`.
+/// Those of `bind(2)` and `listen(2)`; `AddrInUse` also if another process of this user listens there with
+/// `SO_REUSEPORT`, such as a second proxy: the kernel would share the clients out between the two.
 pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    if address.port() != 0 {
+        socket(address)?.bind(&address.into())?;
+    }
     let first = bind_one(address)?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];
@@ -25,16 +29,21 @@ pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpLis
 }
 
 fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
+    let socket = socket(address)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    Ok(socket)
 }
 
 /// Settings of a connection that was just accepted: small writes leave at once.
@@ -58,5 +67,16 @@ mod tests {
             assert_eq!(ports.len(), 3);
             assert!(ports[0] != 0 && ports.iter().all(|&port| port == ports[0]));
         }
+    }
+
+    #[test]
+    fn a_port_is_not_shared_with_another_proxy() {
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        assert_eq!(bind(address, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        // Connections of the last proxy that are still open, or were just closed, are no obstacle.
+        let _open = std::net::TcpStream::connect(address).unwrap();
+        drop(listeners);
+        bind(address, 2).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -145,6 +145,7 @@ impl Proxy {
                         () = drained(&mut ended) => {}
                         () = signals.next() => {
                             tracing::warn!("a second signal: connections are cut off");
+                            drop(workers); // with the file of the process id
                             std::process::exit(130);
                         }
                     }
@@ -338,25 +339,27 @@ impl Signals {
     }
 }
 
-/// A file with our process id; removed at the end.
+/// A file with our process id; removed at the end, unless another process has written its own by then.
 struct PidFile(PathBuf);
 
 impl PidFile {
     fn write(path: PathBuf) -> Result<Self, StartError> {
-        match std::fs::write(&path, format!("{}\n", std::process::id())) {
+        match std::fs::write(&path, Self::content()) {
             Ok(()) => Ok(Self(path)),
             Err(source) => Err(StartError::PidFile { path, source }),
         }
     }
 
-    fn path(&self) -> &Path {
-        &self.0
+    fn content() -> String {
+        format!("{}\n", std::process::id())
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
         // Somebody else removed it, or its directory: fine.
-        let _ = std::fs::remove_file(self.path());
+        if std::fs::read_to_string(&self.0).is_ok_and(|content| content == Self::content()) {
+            let _ = std::fs::remove_file(&self.0);
+        }
     }
 }

@@ -138,24 +138,19 @@ impl Worker {
         Ok(())
     }
 
-    /// Accepts until the drain begins. Clients that the kernel still holds then are reset, and try again.
+    /// Accepts until the drain begins, and then those whom the kernel holds already.
     async fn accept_all(self: Rc<Self>, listener: TcpListener, alive: mpsc::Sender<Infallible>) {
         let mut shutdown = self.shutdown.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = shutdown.requested() => return,
+                () = shutdown.requested() => return self.accept_queued(listener, &alive),
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, remote)) => {
                     let Some(permit) = unless(shutdown.requested(), self.room()).await else { return };
-                    let connection = Rc::clone(&self).connection(stream, remote, permit);
-                    let alive = alive.clone();
-                    tokio::task::spawn_local(async move {
-                        connection.await;
-                        drop(alive);
-                    });
+                    self.spawn(stream, remote, permit, &alive);
                 }
                 Err(error) if is_exhaustion(&error) => {
                     if let Some(held_back) = self.shared.complaints.accept.pass() {
@@ -167,6 +162,41 @@ impl Worker {
                 Err(error) => tracing::debug!(%error, "accept"),
             }
         }
+    }
+
+    /// Takes the connections that wait in the kernel: closing the socket would reset clients that have done nothing wrong.
+    fn accept_queued(self: &Rc<Self>, listener: TcpListener, alive: &mpsc::Sender<Infallible>) {
+        // Without the runtime, which may not have heard of them yet.
+        let Ok(listener) = listener.into_std() else { return };
+        for _ in 0..listener::BACKLOG {
+            let accepted = listener.accept().and_then(|(stream, remote)| {
+                stream.set_nonblocking(true)?;
+                Ok((TcpStream::from_std(stream)?, remote))
+            });
+            match accepted {
+                Ok((stream, remote)) => {
+                    let Ok(permit) = Arc::clone(&self.shared.connections).try_acquire_owned() else { return };
+                    self.spawn(stream, remote, permit, alive);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_exhaustion(&error) => return,
+                Err(error) => tracing::debug!(%error, "accept"),
+            }
+        }
+    }
+
+    fn spawn(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        remote: SocketAddr,
+        permit: OwnedSemaphorePermit,
+        alive: &mpsc::Sender<Infallible>,
+    ) {
+        let connection = Rc::clone(self).connection(stream, remote, permit);
+        let alive = alive.clone();
+        tokio::task::spawn_local(async move {
+            connection.await;
+            drop(alive);
+        });
     }
 
     /// Waits until the process may have another connection.

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// What a client's connection is doing, and since when: the basis of its timeouts, kept without a timer for each request.
@@ -12,6 +13,8 @@ pub(super) struct Activity {
     start: Instant,
     in_flight: AtomicU32,
     served: AtomicBool,
+    /// Told of the first request.
+    first: Notify,
     /// Whether the last request had a body, which may be on its way still.
     last_has_body: AtomicBool,
     /// Nanoseconds since `start`, like those below: when the connection began to wait for a request.
@@ -41,6 +44,7 @@ impl Activity {
             start: Instant::now(),
             in_flight: AtomicU32::new(0),
             served: AtomicBool::new(false),
+            first: Notify::new(),
             last_has_body: AtomicBool::new(false),
             waiting_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
@@ -58,6 +62,13 @@ impl Activity {
             Waiting::Head(self.at(&self.head_since))
         } else {
             Waiting::NextRequest(self.at(&self.waiting_since))
+        }
+    }
+
+    /// Completes when the first request has come; at once if it has. For one waiter.
+    pub(super) async fn first_request(&self) {
+        if !self.served.load(Relaxed) {
+            self.first.notified().await;
         }
     }
 
@@ -88,7 +99,9 @@ pub(crate) struct InFlight(Arc<Activity>);
 
 impl InFlight {
     pub(super) fn begin(activity: &Arc<Activity>, has_body: bool) -> Self {
-        activity.served.store(true, Relaxed);
+        if !activity.served.swap(true, Relaxed) {
+            activity.first.notify_one();
+        }
         activity.last_has_body.store(has_body, Relaxed);
         activity.in_flight.fetch_add(1, Relaxed);
         activity.head_since.store(0, Relaxed);

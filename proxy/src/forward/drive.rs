@@ -2,7 +2,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::activity::{Activity, Waiting};
 use crate::config::Timeouts;
@@ -11,6 +11,9 @@ use crate::shutdown::Shutdown;
 
 /// What the last resort waits longer than the timers that know more.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a drain waits for the first request of a client that has made its handshake: it is on its way.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How long a connection may stay in each state.
 pub(super) struct Patience {
@@ -77,7 +80,11 @@ where
 {
     let mut connection = pin!(connection);
     let mut timer = pin!(sleep_until(Instant::now() + patience.header.min(patience.idle)));
-    let mut draining = pin!(async { shutdown.requested().await });
+    let mut draining = pin!(async {
+        shutdown.requested().await;
+        // Without it, whoever connected just before would find the connection closed instead of an answer.
+        let _ = timeout(FIRST_REQUEST, activity.first_request()).await;
+    });
     let mut closing = false;
     let mut drained = false;
     loop {

@@ -199,6 +199,25 @@ fn the_drain_waits_for_nobody_longer_than_it_may() {
 }
 
 #[test]
+fn clients_that_the_kernel_has_accepted_are_served_before_the_drain_ends() {
+    let mut config = config(&[&["slow.example"], &["a.example"]]);
+    config.proxy.workers = 1;
+    let mut proxy = Running::start(config, Signing::HoldingTheThread { site: "slow.example" });
+    let slow = proxy.connect_in_background("slow.example");
+    proxy.wait_for_signatures(1);
+    // Nobody accepts these now.
+    let queued: Vec<_> = (0..8).map(|_| TcpStream::connect(proxy.address()).unwrap()).collect();
+    proxy.request_stop();
+    proxy.release();
+    slow.join().unwrap().unwrap();
+    for stream in queued {
+        let mut connection = Client::new(&proxy).connect_over(stream, "a.example").unwrap();
+        assert!(get(&mut connection, "a.example").starts_with("HTTP/1.1 200"));
+    }
+    proxy.stop();
+}
+
+#[test]
 fn an_idle_proxy_stops_at_once() {
     let mut proxy = Running::start(config(&[&["a.example"]]), Signing::AtOnce);
     let start = Instant::now();

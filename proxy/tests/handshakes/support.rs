@@ -32,6 +32,10 @@ pub(crate) enum Signing {
     WhenReleased {
         site: &'static str,
     },
+    /// The key of one site holds its worker's thread until [`Running::release`].
+    HoldingTheThread {
+        site: &'static str,
+    },
     /// Each signature fails.
     Never,
 }
@@ -157,9 +161,14 @@ impl Running {
         }
     }
 
+    /// Begins the drain.
+    pub(crate) fn request_stop(&self) {
+        self.shutdown.request();
+    }
+
     /// Drains, and waits for the end.
     pub(crate) fn stop(&mut self) {
-        self.shutdown.request();
+        self.request_stop();
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap().unwrap();
         }
@@ -200,8 +209,10 @@ impl TestKeys {
         let spki = key.public_key().unwrap().into_owned();
         let fails = matches!(signing, Signing::Never);
         let waits = matches!(signing, Signing::WhenReleased { site } if site == host);
-        let release = waits.then(|| self.released.subscribe());
-        self.keys.push((spki, Arc::new(TestKey { key, fails, release, asked: Arc::clone(&self.asked) })));
+        let holds = matches!(signing, Signing::HoldingTheThread { site } if site == host);
+        let release = (waits || holds).then(|| self.released.subscribe());
+        let asked = Arc::clone(&self.asked);
+        self.keys.push((spki, Arc::new(TestKey { key, fails, holds, release, asked })));
     }
 }
 
@@ -216,6 +227,7 @@ impl KeySource for TestKeys {
 struct TestKey {
     key: Arc<dyn SigningKey>,
     fails: bool,
+    holds: bool,
     release: Option<watch::Receiver<bool>>,
     asked: Arc<Asked>,
 }
@@ -247,7 +259,12 @@ impl Signer for TestSigner {
         if self.key.fails {
             return Err(rustls::Error::General("no key today".to_owned()));
         }
-        if let Some(mut release) = self.key.release.clone() {
+        if let Some(release) = self.key.release.as_ref().filter(|_| self.key.holds) {
+            let start = Instant::now();
+            while !*release.borrow() && start.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(1)); // held is what the thread shall be
+            }
+        } else if let Some(mut release) = self.key.release.clone() {
             let released = handshake_fiber::wait(release.wait_for(|&released| released));
             drop(released.expect("handshakes run in fibers").expect("the test lives"));
         }
@@ -308,8 +325,12 @@ impl Client {
 
     /// Makes the whole handshake.
     pub(crate) fn connect(&self, name: &str) -> io::Result<Connection> {
+        self.connect_over(TcpStream::connect(self.address)?, name)
+    }
+
+    /// The same over a connection that was made before.
+    pub(crate) fn connect_over(&self, mut stream: TcpStream, name: &str) -> io::Result<Connection> {
         let mut tls = self.tls(name);
-        let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         while tls.is_handshaking() {
             let (read, written) = tls.complete_io(&mut stream)?;
