@@ -62,7 +62,7 @@ impl Denial {
     }
 
     /// The store did not do it; the audit log says what happened.
-    pub(crate) fn store(error: &StoreError) -> Self {
+    pub(crate) fn store(error: &impl core::fmt::Display) -> Self {
         Self::new(RefusalCode::StoreUnavailable, "the engine's store can't be used; its audit log says more")
             .because(error.to_string())
     }

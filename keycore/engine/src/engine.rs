@@ -10,7 +10,7 @@ use crate::cluster::UnsealSecret;
 use crate::connection::Connection;
 use crate::denial::Denial;
 use crate::error::OpenError;
-use crate::follow::Watch;
+use crate::follow::{Watch, check_not_put_back};
 use crate::job::{Answer, Finished, Job, Step};
 use crate::journal::{self, Journal, Throttle};
 use crate::key_cache::{KeyCache, LoadedKey};
@@ -229,6 +229,8 @@ impl Engine {
     ) -> Result<T, Denial> {
         let keys = self.sealing()?;
         let mut store = locked(&self.store);
+        let (known, found) = (self.snapshot().revision, store.revision()?);
+        check_not_put_back(known, found).map_err(|error| Denial::store(&error))?;
         let (decided, committed) = transact(&mut **store, keys, decide)?;
         if let Some(committed) = committed {
             // It is committed; what can't be read back now, the follower reads.

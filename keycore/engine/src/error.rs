@@ -23,6 +23,17 @@ pub enum FollowError {
     /// The store can't be read: the engine goes on with what it knows.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store is older than it was: what was deleted or changed since would be back.
+    #[error(
+        "the store is at revision {found} and was at {known}: it was put back to an earlier state; if that was you, \
+         start the engine anew"
+    )]
+    PutBack {
+        /// The revision that the engine has seen.
+        known: u64,
+        /// The revision that the store has now.
+        found: u64,
+    },
     /// A sibling initialized the cluster, and this engine can't open it.
     #[error(transparent)]
     Unseal(#[from] UnsealError),

@@ -43,6 +43,7 @@ impl Engine {
         if revision == seen {
             return Ok(false);
         }
+        check_not_put_back(seen, revision)?;
         let mut store = locked(&self.store);
         let initialized_elsewhere = self.sealing.get().is_none();
         let outcome = match &changes {
@@ -70,6 +71,7 @@ impl Engine {
             Err(FollowError::Store(error)) => return Err(OpenError::Store(error)),
             Err(FollowError::Unseal(error)) => return Err(OpenError::Unseal(error)),
             Err(FollowError::Damaged(what)) => return Err(OpenError::Damaged(what)),
+            Err(error @ FollowError::PutBack { .. }) => return Err(OpenError::Damaged(error.to_string())),
         }
         watch.seen = revision;
         self.snapshot_mut().revision = revision;
@@ -145,6 +147,11 @@ impl Engine {
     fn check_cluster(&self, store: &mut dyn Store, records: &[(Kind, RecordId)]) -> Result<(), FollowError> {
         if records.contains(&(CLUSTER, ONLY)) { self.adopt_cluster(store) } else { Ok(()) }
     }
+}
+
+/// The store's revision never goes back by itself.
+pub(crate) fn check_not_put_back(known: Revision, found: Revision) -> Result<(), FollowError> {
+    if found < known { Err(FollowError::PutBack { known: known.0, found: found.0 }) } else { Ok(()) }
 }
 
 impl Snapshot {

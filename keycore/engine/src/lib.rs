@@ -19,7 +19,8 @@
 //! that is the content of a TLS server's handshake, recognised by all of its bytes in `tls_message.rs`.
 //!
 //! **What the store sees.** Sealed records (`seal.rs`) and blind tags. A record that was changed, moved, swapped or put
-//! back does not open. A whole store put back from yesterday is yesterday's cluster; nothing in it can tell.
+//! back under another version does not open. A record put back together with its version does, and so does a whole store of
+//! yesterday; a running engine notices only that the revision went back, and changes nothing any more.
 //!
 //! **What is audited.** Every operation, signatures included, before its answer is given; management is on the disk
 //! before its answer is. If the log can't be written, nothing is done. Not recorded one by one: successful hellos, pings and

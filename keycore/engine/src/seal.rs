@@ -6,7 +6,7 @@
 //!
 //! Each sealing derives a key of its own from the cluster's record key and a random salt (HKDF-SHA256, RFC 5869), so
 //! no number of records wears out the nonces. The format, the cluster and the record's kind, id and version are
-//! authenticated: a record that was moved, swapped or put back from an older version does not open.
+//! authenticated: a record that was moved or swapped, or put back under a newer version, does not open.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::error::Unspecified;

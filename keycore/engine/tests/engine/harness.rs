@@ -52,12 +52,13 @@ impl World {
     }
 
     pub(crate) fn open(&self, store: Box<dyn Store>, number: u16, unseal: u8) -> Result<Replica, OpenError> {
-        self.open_with(store, number, unseal, PasswordCost::insecure_for_tests())
+        self.open_with(store, self.store(), number, unseal, PasswordCost::insecure_for_tests())
     }
 
     pub(crate) fn open_with(
         &self,
         store: Box<dyn Store>,
+        watch: Box<dyn Store>,
         number: u16,
         unseal: u8,
         password_cost: PasswordCost,
@@ -66,7 +67,7 @@ impl World {
         let log = Log::new(Chain::new(number), Box::new(audit.clone()));
         let unseal = UnsealSecret::new(SecretBytes::copy_from(&mut [unseal; 32]).unwrap()).unwrap();
         let options = Options { password_cost, ..Options::new(number, 100) };
-        let engine = Engine::open(store, self.store(), log, unseal, options, now(&self.millis))?;
+        let engine = Engine::open(store, watch, log, unseal, options, now(&self.millis))?;
         Ok(Replica { engine: Arc::new(engine), audit, millis: Arc::clone(&self.millis) })
     }
 

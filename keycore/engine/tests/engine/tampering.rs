@@ -1,14 +1,16 @@
 //! A store that lies.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use keycore_engine::OpenError;
+use keycore_engine::{FollowError, OpenError, PasswordCost};
 use keycore_store::{
     Change, Changes, CommitError, GroupTag, IndexTag, Kind, Record, RecordId, Revision, Store, StoreError,
 };
 use keycore_wire::{
-    ActivateCluster, FindKey, KeyAlgorithm, KeySelector, KeyUsage, RefusalCode, Sign, SignatureScheme,
+    ActivateCluster, FindKey, KeyAlgorithm, KeySelector, KeyUsage, ListKeys, RefusalCode, Sign,
+    SignatureScheme,
 };
 
 use crate::harness::{PASSWORD, World, name, secret};
@@ -22,6 +24,8 @@ struct Liar {
     honest: Box<dyn Store>,
     lies: Arc<Mutex<HashMap<(Kind, RecordId), Record>>>,
     hides: Option<Hidden>,
+    /// Commits that it takes back.
+    forgets: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -38,7 +42,8 @@ impl Liar {
 
 impl Store for Liar {
     fn revision(&mut self) -> Result<Revision, StoreError> {
-        self.honest.revision()
+        let forgotten = self.forgets.load(Ordering::SeqCst);
+        Ok(Revision(self.honest.revision()?.0 - forgotten))
     }
 
     fn load(&mut self, kind: Kind, id: RecordId) -> Result<Option<Record>, StoreError> {
@@ -75,7 +80,11 @@ impl Store for Liar {
     }
 
     fn changes_since(&mut self, since: Revision) -> Result<(Revision, Changes), StoreError> {
-        self.honest.changes_since(since)
+        let (revision, changes) = self.honest.changes_since(since)?;
+        match self.forgets.load(Ordering::SeqCst) {
+            0 => Ok((revision, changes)),
+            forgotten => Ok((Revision(revision.0 - forgotten), Changes::All)),
+        }
     }
 }
 
@@ -94,7 +103,14 @@ fn records_that_were_swapped_changed_or_put_back_do_not_open() {
     flipped.sealed[60] ^= 1;
 
     let lies = Arc::new(Mutex::new(HashMap::new()));
-    let liar = || Box::new(Liar { honest: world.store(), lies: Arc::clone(&lies), hides: None });
+    let liar = || {
+        Box::new(Liar {
+            honest: world.store(),
+            lies: Arc::clone(&lies),
+            hides: None,
+            forgets: Arc::default(),
+        })
+    };
     for (what, kind, lie) in [
         (
             "another key's private half",
@@ -138,7 +154,12 @@ fn a_user_record_that_was_put_back_stops_the_engine() {
             ((USER, old.id), Record { version: now.version, ..old })
         })
         .collect();
-    let liar = Liar { honest: world.store(), lies: Arc::new(Mutex::new(lies)), hides: None };
+    let liar = Liar {
+        honest: world.store(),
+        lies: Arc::new(Mutex::new(lies)),
+        hides: None,
+        forgets: Arc::default(),
+    };
     assert!(matches!(world.open(Box::new(liar), 1, 7).err(), Some(OpenError::Damaged(_))));
 }
 
@@ -146,7 +167,14 @@ fn a_user_record_that_was_put_back_stops_the_engine() {
 fn nobody_becomes_admin_again_because_the_store_hides_its_users() {
     let (world, honest) = World::active();
     honest.client_of("web").generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
-    let hiding = |hidden| Box::new(Liar { honest: world.store(), lies: Arc::default(), hides: Some(hidden) });
+    let hiding = |hidden| {
+        Box::new(Liar {
+            honest: world.store(),
+            lies: Arc::default(),
+            hides: Some(hidden),
+            forgets: Arc::default(),
+        })
+    };
     let activate = || ActivateCluster { admin: name("mallory"), password: secret(PASSWORD) };
 
     let counts_none = world.open(hiding(Hidden::Count(USER)), 1, 7).unwrap();
@@ -154,4 +182,25 @@ fn nobody_becomes_admin_again_because_the_store_hides_its_users() {
     // An engine that never saw a user, and finds keys that must be somebody's.
     let shows_none = world.open(hiding(Hidden::Records(USER)), 1, 7).unwrap();
     assert_eq!(shows_none.client().refused(&activate()), RefusalCode::WrongClusterState);
+}
+
+#[test]
+fn a_store_put_back_whole_is_noticed_by_a_running_engine() {
+    let (world, _honest) = World::active();
+    let forgets = Arc::new(AtomicU64::new(0));
+    let store =
+        || Liar { honest: world.store(), lies: Arc::default(), hides: None, forgets: Arc::clone(&forgets) };
+    let cost = PasswordCost::insecure_for_tests();
+    let replica = world.open_with(Box::new(store()), Box::new(store()), 1, 7, cost).unwrap();
+    let mut web = replica.client_of("web");
+    web.generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
+    replica.follow();
+
+    forgets.store(1, Ordering::SeqCst);
+    let followed = replica.engine.follow(replica.now());
+    assert!(matches!(followed, Err(FollowError::PutBack { .. })), "{followed:?}");
+    let list = ListKeys { after: None, limit: 1 };
+    assert_eq!(web.refused(&list), RefusalCode::StoreUnavailable);
+    forgets.store(0, Ordering::SeqCst);
+    web.call(&list).unwrap();
 }

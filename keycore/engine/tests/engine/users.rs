@@ -165,7 +165,7 @@ fn a_locked_account_costs_a_hash() {
     for _ in 0..6 {
         cheap.client().login("web", "wrong one").unwrap_err();
     }
-    let dear = world.open_with(world.store(), 1, 7, PasswordCost::default()).unwrap();
+    let dear = world.open_with(world.store(), world.store(), 1, 7, PasswordCost::default()).unwrap();
     let mut client = dear.client();
     let since = Instant::now();
     assert_eq!(client.login("web", PASSWORD).unwrap_err().code, RefusalCode::AccountLocked);
