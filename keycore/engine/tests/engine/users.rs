@@ -160,6 +160,7 @@ fn an_unknown_user_is_told_like_a_wrong_password() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what a hash costs is real time")]
 fn a_locked_account_costs_a_hash() {
     let (world, cheap) = World::active();
     for _ in 0..6 {
