@@ -46,10 +46,10 @@ pub struct TargetOptions {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum TlsVersion {
     /// RFC 5246.
-    #[value(name = "1.2")]
+    #[value(help = None::<&'static str>, name = "1.2")]
     V12,
     /// RFC 8446.
-    #[value(name = "1.3")]
+    #[value(help = None::<&'static str>, name = "1.3")]
     V13,
 }
 
@@ -58,12 +58,16 @@ pub enum TlsVersion {
 #[value(rename_all = "lower")]
 pub enum KeyExchange {
     /// RFC 7748.
+    #[value(help = None::<&'static str>)]
     X25519,
     /// NIST P-256.
+    #[value(help = None::<&'static str>)]
     Secp256r1,
     /// NIST P-384.
+    #[value(help = None::<&'static str>)]
     Secp384r1,
     /// The post-quantum hybrid.
+    #[value(help = None::<&'static str>)]
     X25519Mlkem768,
 }
 

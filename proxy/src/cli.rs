@@ -55,7 +55,7 @@ struct Dev {
     #[arg(long, value_name = "URL")]
     to: Option<UpstreamUrl>,
     /// Where to listen; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443", value_parser = address)]
     listen: SocketAddr,
     /// Where everything is kept: nothing is written elsewhere.
     #[arg(long, value_name = "DIRECTORY", default_value = ".hsm-dev")]
@@ -64,6 +64,14 @@ struct Dev {
     #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
     replicas: u16,
 }
+
+fn address(text: &str) -> Result<SocketAddr, InvalidAddress> {
+    text.parse().map_err(|_| InvalidAddress)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write an IP address and a port, like 127.0.0.1:8443 or [::1]:8443")]
+struct InvalidAddress;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -144,5 +152,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_address_needs_its_port() {
+        assert!(address("[::1]:0").is_ok());
+        for bad in ["8443", "localhost", "127.0.0.1", ":8443"] {
+            assert_eq!(address(bad), Err(InvalidAddress), "{bad}");
+        }
     }
 }

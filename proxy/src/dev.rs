@@ -10,7 +10,7 @@ mod page;
 mod provision;
 mod state;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,7 @@ pub(crate) struct DevOptions {
 /// [`DevError`], before anything is served; the engines are stopped then too.
 pub(crate) fn run(options: &DevOptions) -> Result<(), DevError> {
     let state = StateDir::open(&options.state_dir)?;
+    is_free(options.listen)?;
     let engines = Engines::start(&state, options.replicas)?;
     let certificate = provision::provision(&state, &engines)?;
 
@@ -62,6 +63,12 @@ pub(crate) fn run(options: &DevOptions) -> Result<(), DevError> {
     let served = proxy.run(|| greeting.print()).map_err(DevError::proxy);
     engines.stop();
     served
+}
+
+/// Before engines are started and a cluster is made for nothing. Also taken is what another proxy listens on with
+/// `SO_REUSEPORT`: this listener has not got it.
+fn is_free(address: SocketAddr) -> Result<(), DevError> {
+    TcpListener::bind(address).map(drop).map_err(|source| DevError::Listen { address, source })
 }
 
 fn configuration(options: &DevOptions, state: &StateDir, engines: &Engines) -> Result<Config, DevError> {
@@ -86,4 +93,18 @@ fn configuration(options: &DevOptions, state: &StateDir, engines: &Engines) -> R
         timeouts: Timeouts { drain: DRAIN, ..Timeouts::default() },
         ..Config::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_proxys_port_is_not_shared() {
+        let other = crate::listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
+        let taken = other[0].local_addr().unwrap();
+        assert!(matches!(is_free(taken), Err(DevError::Listen { address, .. }) if address == taken));
+        drop(other);
+        is_free(taken).unwrap();
+    }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) connection: Connection,
 
-    /// For people, or for programs: {"error_code":0,"data":…} on standard output, also for errors
+    /// table for people; json for programs: {"error_code":0,"data":…} on standard output, also for errors
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) output: Format,
 

@@ -8,19 +8,20 @@ use keycore_wire::UnixMillis;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::key_argument::SchemeArgument;
 use crate::output::{Answer, table, timestamp};
 
 #[derive(Subcommand)]
 pub(crate) enum AuditCommand {
     /// Recompute the chain of every replica's log; names the first record that was changed, dropped or moved
     Verify {
-        /// Directory of the log
+        /// Directory of the log: audit in the engine's state-dir
         #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/hsm-engine/audit")]
         dir: PathBuf,
     },
     /// Show the latest records of all replicas
     Tail {
-        /// Directory of the log
+        /// Directory of the log: audit in the engine's state-dir
         #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/hsm-engine/audit")]
         dir: PathBuf,
         /// How many
@@ -154,7 +155,8 @@ fn subject(subject: &Subject<'_>) -> String {
                 .map(|id| id.to_string())
                 .or_else(|| spki.map(|spki| format!("spki:{spki}")))
                 .unwrap_or_else(|| "?".to_owned());
-            let scheme = scheme.map(|scheme| format!(" {scheme:?}")).unwrap_or_default();
+            let scheme =
+                scheme.map(|scheme| format!(", {}", SchemeArgument(scheme).name())).unwrap_or_default();
             let site = if site.is_empty() { String::new() } else { format!(" for {}", printable(site)) };
             format!("signature by {key}{scheme}{site}")
         }
@@ -170,7 +172,7 @@ fn subject_view(subject: &Subject<'_>) -> Value {
             "key": key.map(|id| id.to_string()),
             "spki_sha256": spki.map(|spki| spki.to_string()),
             "site": site,
-            "scheme": scheme.map(|scheme| crate::key_argument::SchemeArgument(scheme).name()),
+            "scheme": scheme.map(|scheme| SchemeArgument(scheme).name()),
             "message_sha256": HEXLOWER.encode(message_sha256),
         }),
     }

@@ -77,11 +77,8 @@ impl Connection {
         } else if !listed.is_empty() {
             std::env::split_paths(&listed).filter(|path| !path.as_os_str().is_empty()).collect()
         } else {
-            sockets_in(Path::new(SOCKET_DIRECTORY))
+            sockets_in(Path::new(SOCKET_DIRECTORY))?
         };
-        if sockets.is_empty() {
-            return Err(Failure::Engine(Error::NoEngine { engines: Vec::new() }));
-        }
         Ok(sockets.into_iter().map(Endpoint::Unix).collect())
     }
 
@@ -168,16 +165,17 @@ fn ask_password(user: &UserName) -> Result<Secret, Failure> {
     password::ask(&format!("Password of {user}: "))
 }
 
-/// The engines' sockets in a directory, by name.
-fn sockets_in(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+/// The engines' sockets in a directory, by name; never none.
+fn sockets_in(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let none = |source| Failure::NoSocket { directory: directory.to_owned(), source };
+    let entries = std::fs::read_dir(directory).map_err(|error| none(Some(error)))?;
     let mut sockets: Vec<_> = entries
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "sock"))
         .collect();
     sockets.sort_unstable();
-    sockets
+    if sockets.is_empty() { Err(none(None)) } else { Ok(sockets) }
 }
 
 #[cfg(test)]
@@ -191,10 +189,20 @@ mod tests {
             std::fs::write(directory.path().join(name), "").unwrap();
         }
         let names: Vec<_> = sockets_in(directory.path())
+            .unwrap()
             .into_iter()
             .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
             .collect();
         assert_eq!(names, ["engine-0.sock", "engine-1.sock"]);
-        assert!(sockets_in(&directory.path().join("none")).is_empty());
+    }
+
+    #[test]
+    fn no_socket_is_a_failure_that_says_where_one_was_looked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        for looked_in in [directory.path().to_owned(), directory.path().join("none")] {
+            let failure = sockets_in(&looked_in).unwrap_err();
+            assert_eq!(failure.exit_code(), Failure::NO_ENGINE);
+            assert!(failure.to_string().contains(&looked_in.display().to_string()), "{failure}");
+        }
     }
 }

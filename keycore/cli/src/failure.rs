@@ -13,6 +13,9 @@ pub(crate) enum Failure {
     /// The engines, or the way to them.
     #[error(transparent)]
     Engine(#[from] ClientError),
+    /// Nobody said where the engines are, and they are not in the usual place.
+    #[error("no engine's socket in {}{}", .directory.display(), .source.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
+    NoSocket { directory: PathBuf, source: Option<io::Error> },
     /// No certificate or request was made.
     #[error(transparent)]
     Certificate(hsm_certs::Error),
@@ -72,6 +75,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Engine(error) => engine_exit_code(error),
+            Self::NoSocket { .. } => Self::NO_ENGINE,
             Self::Audit(_) | Self::Certificate(_) | Self::Content { .. } => Self::DATA,
             Self::Usage(_) => Self::USAGE,
             Self::NotLoggedIn { .. } | Self::Exposed { .. } => Self::PERMISSION,
@@ -128,6 +132,16 @@ impl Failure {
             Self::Engine(error) => engine_advice(error).map(str::to_owned),
             Self::NotLoggedIn { advice, .. } | Self::Exposed { advice, .. } => Some(advice.clone()),
             Self::Content { advice, .. } => advice.clone(),
+            Self::NoSocket { .. } => Some(
+                "start hsm-engine, or say where its sockets are: --engine SOCKET, or $HSM_ENGINES".to_owned(),
+            ),
+            Self::Audit(keycore_audit::VerifyError::Io { .. } | keycore_audit::VerifyError::Empty(_)) => Some(
+                "the log is in audit/ of the engine's state-dir, which its user and root may read: name it with --dir"
+                    .to_owned(),
+            ),
+            Self::Audit(keycore_audit::VerifyError::Broken { .. }) => Some(
+                "keep the files as they are; docs/audit-log.md says what this can mean".to_owned(),
+            ),
             Self::Exists { .. } => Some("give --force to replace it".to_owned()),
             Self::Declined { advice, .. } => advice.map(str::to_owned),
             Self::Certificate(hsm_certs::Error::TlsBound { .. }) => Some(
@@ -191,7 +205,9 @@ fn engine_advice(error: &ClientError) -> Option<&'static str> {
         RefusalCode::NotFound => {
             "only your own keys are found: see hsm key list, and hsm user list for users"
         }
-        RefusalCode::WrongClusterState => "see hsm cluster info; first comes hsm cluster init, then activate",
+        RefusalCode::WrongClusterState => {
+            "hsm cluster info shows its state: hsm cluster init and activate come first, in this order, once each"
+        }
         RefusalCode::NotATlsHandshake => {
             "a key of usage tls-server signs TLS handshakes and its own CSR; make one with --usage sign for this"
         }

@@ -15,10 +15,9 @@ use crate::failure::Failure;
 /// Who reads the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Format {
-    /// Tables and sentences
+    // No help texts: they would make every command's --help three times as long.
     #[default]
     Table,
-    /// One JSON object
     Json,
 }
 

@@ -36,7 +36,7 @@ impl Engines {
             .open(&log)
             .map_err(|source| DevError::io(&log, source))?;
 
-        let program = program()?;
+        let program = find_program("hsm-engine").map_err(|beside| DevError::NoEngineProgram { beside })?;
         let mut supervisor = Command::new(&program)
             .args(["run", "--exit-with-stdin", "--config"])
             .arg(&config)
@@ -105,16 +105,16 @@ impl Drop for Engines {
     }
 }
 
-/// Finds `hsm-engine` beside this program, then on `PATH`.
-fn program() -> Result<PathBuf, DevError> {
+/// Finds a program of this product beside this one, then on `PATH`; if it is in neither, gives this one's directory.
+pub(super) fn find_program(name: &str) -> Result<PathBuf, PathBuf> {
     let own = std::env::current_exe().unwrap_or_default();
     let beside = own.parent().unwrap_or(Path::new("")).to_owned();
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(beside.clone())
         .chain(std::env::split_paths(&path))
-        .map(|directory| directory.join("hsm-engine"))
+        .map(|directory| directory.join(name))
         .find(|candidate| candidate.is_file())
-        .ok_or(DevError::NoEngineProgram { beside })
+        .ok_or(beside)
 }
 
 fn configuration(state: &StateDir, replicas: u16) -> String {

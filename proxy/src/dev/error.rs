@@ -1,10 +1,19 @@
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Why `hsm-proxy dev` could not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DevError {
-    /// A file or directory of the state directory can't be used.
-    #[error("{}: {source}", .path.display())]
+    /// The state directory can't be made or entered.
+    #[error("can't keep anything in {}: {source}; choose another --state-dir", .path.display())]
+    StateDir {
+        /// Which directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file of the state directory can't be used.
+    #[error("can't use {}: {source}", .path.display())]
     Io {
         /// Which.
         path: PathBuf,
@@ -27,11 +36,19 @@ pub(crate) enum DevError {
         /// Who holds it.
         pid: String,
     },
+    /// The address is taken, or not this machine's.
+    #[error("can't listen on {address}: {source}; choose another --listen, port 0 takes a free one")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The system's random generator failed.
     #[error("the system gives no random bytes")]
     NoRandomness,
     /// There is no engine program.
-    #[error("hsm-engine is neither beside {} nor on PATH: build it by `cargo build --release -p hsm-engine`", .beside.display())]
+    #[error("hsm-engine is neither beside {} nor on PATH: build it with `cargo build --release -p hsm-engine`, or let `cargo xtask dev` build everything", .beside.display())]
     NoEngineProgram {
         /// This program's directory.
         beside: PathBuf,

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::DevOptions;
-use super::engines::Engines;
-use super::provision::Provisioned;
+use super::engines::{Engines, find_program};
+use super::provision::{Provisioned, WEB_USER};
 use super::state::StateDir;
 
 /// Everything that the greeting mentions.
@@ -60,9 +60,19 @@ impl Greeting<'_> {
         }
         writeln!(
             text,
-            "  under load  hsm-loadtest drill --state-dir {root} --connect {} --kill 0 --at 3s",
+            "  under load  {} drill --state-dir {root} --connect {} --kill 0 --at 3s",
+            program("hsm-loadtest"),
             self.address
         )?;
+        if let Some(socket) = self.engines.sockets().first() {
+            writeln!(
+                text,
+                "  the keys    {} --engine {} --user {WEB_USER} --password-file {} key list",
+                program("hsm"),
+                display(socket),
+                display(&self.state.password_file(WEB_USER))
+            )?;
+        }
         writeln!(text)?;
         writeln!(text, "  CA          {}", display(&self.state.ca()))?;
         writeln!(
@@ -79,6 +89,21 @@ impl Greeting<'_> {
             "\nBrowsers don't know this CA and will warn; nothing was added to the system's trust store."
         )?;
         writeln!(text, "ready on {}; Ctrl-C stops everything", self.address)
+    }
+}
+
+/// What to type to start a program of this product: its name where that is enough, else its path.
+fn program(name: &str) -> String {
+    let on_path = |found: &Path| {
+        let directories = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&directories).find_map(|directory| {
+            let candidate = directory.join(name);
+            candidate.is_file().then_some(candidate)
+        }) == Some(found.to_owned())
+    };
+    match find_program(name) {
+        Ok(found) if !on_path(&found) => display(&found),
+        _ => name.to_owned(),
     }
 }
 

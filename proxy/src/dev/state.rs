@@ -24,7 +24,8 @@ impl StateDir {
     /// Makes or opens it, for this process alone.
     pub(super) fn open(path: &Path) -> Result<Self, DevError> {
         make_directory(path)?;
-        let root = path.canonicalize().map_err(|source| DevError::io(path, source))?;
+        let root =
+            path.canonicalize().map_err(|source| DevError::StateDir { path: path.to_owned(), source })?;
         let run = root.join("run");
         for directory in [&run, &root.join("secrets"), &root.join("engine")] {
             make_directory(directory)?;
@@ -111,7 +112,11 @@ impl StateDir {
 }
 
 fn make_directory(path: &Path) -> Result<(), DevError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| DevError::io(path, source))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| DevError::StateDir { path: path.to_owned(), source })
 }
 
 /// Holds the directory until the process ends. The file names the process that does.
