@@ -63,7 +63,7 @@ impl Default for ProxySettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HsmSettings {
-    /// Sockets of the engines; if empty, every `/run/hsm-engine/engine-*.sock` that exists at the start.
+    /// Sockets of the engines; if empty, every `/run/hsm-engine/engine-*.sock`, also those that come later.
     pub engines: Vec<PathBuf>,
     /// The crypto user that owns the sites' keys.
     pub user: UserName,

@@ -1,33 +1,27 @@
 //! Keys that live in the engines.
 
 mod algorithm;
+mod engines;
 mod scheme;
 mod settings;
 
-use std::cell::RefCell;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use keycore_client::blocking::Client;
-use keycore_client::{Endpoint, Error, Identity, Pool, PoolOptions};
+use keycore_client::{Endpoint, Error, Identity};
 use keycore_wire::{KeyAlgorithm, MAX_SITE, SpkiSha256, TlsSign};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::sign::{Signer, SigningKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
-use tokio::time::Instant;
 
 pub use settings::SettingsError;
+
+use engines::{Engines, Place};
 
 use crate::chain::spki_sha256;
 use crate::handshake;
 use crate::keys::{KeyError, KeySource, SignerStatus};
-use crate::throttle::Throttle;
-
-thread_local! {
-    /// This worker's connections to the engines.
-    static POOL: RefCell<Option<Pool>> = const { RefCell::new(None) };
-}
 
 /// The keys of one crypto user, in the engines.
 ///
@@ -37,34 +31,14 @@ pub struct EngineKeys {
     engines: Arc<Engines>,
 }
 
-/// What all keys share.
-struct Engines {
-    endpoints: Vec<Endpoint>,
-    /// What each endpoint is called.
-    names: Vec<Arc<str>>,
-    identity: Arc<Identity>,
-    /// Longest that one signature may take.
-    timeout: Duration,
-    /// For those who may block. Made when first needed.
-    blocking: Mutex<Option<Client>>,
-    failures: Throttle,
-}
-
 impl EngineKeys {
     /// Keys of whoever `identity` is, in these engines; a signature may take `timeout`. Connects to nothing yet.
     pub fn new(endpoints: Vec<Endpoint>, identity: Arc<Identity>, timeout: Duration) -> Self {
-        let blocking = Mutex::new(None);
-        let names = endpoints.iter().map(|endpoint| endpoint.to_string().into()).collect();
-        Self {
-            engines: Arc::new(Engines {
-                endpoints,
-                names,
-                identity,
-                timeout,
-                blocking,
-                failures: Throttle::new(),
-            }),
-        }
+        Self::of(Place::Named(endpoints), identity, timeout)
+    }
+
+    fn of(place: Place, identity: Arc<Identity>, timeout: Duration) -> Self {
+        Self { engines: Arc::new(Engines::new(place, identity, timeout)) }
     }
 
     /// The key with this public key. That the engines have it turns out when it signs.
@@ -88,19 +62,15 @@ impl KeySource for EngineKeys {
     }
 
     fn start_worker(&self) {
-        let mut options = PoolOptions::new(self.engines.endpoints.clone());
-        options.identity = Some(Arc::clone(&self.engines.identity));
-        options.client_name = concat!("hsm-proxy/", env!("CARGO_PKG_VERSION")).to_owned();
-        POOL.set(Some(Pool::start(options)));
+        self.engines.start_worker();
     }
 
     fn stop_worker(&self) {
-        drop(POOL.take());
+        Engines::stop_worker();
     }
 
     fn signers(&self) -> Vec<SignerStatus> {
-        let Some(pool) = pool() else { return Vec::new() };
-        pool.status().into_iter().map(settings::signer_status).collect()
+        self.engines.status()
     }
 }
 
@@ -171,9 +141,7 @@ impl Signer for EngineSigner {
         let site = handshake.as_deref().map_or("", |handshake| &handshake.site);
         let request = TlsSign { key: self.key, scheme: self.scheme, site: bounded(site), message };
         self.engines.ask(&request).map_err(|error| {
-            if let Some(held_back) = self.engines.failures.pass() {
-                tracing::warn!(site, key = %self.key, %error, held_back, "no signature for a handshake");
-            }
+            self.engines.complain(site, self.key, &error);
             rustls::Error::General(format!("no signature: {error}"))
         })
     }
@@ -187,43 +155,6 @@ impl fmt::Debug for EngineSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EngineSigner({:?}, {})", self.scheme, self.key)
     }
-}
-
-impl Engines {
-    /// Without blocking the thread inside a worker's fiber, with blocking elsewhere.
-    fn ask(&self, request: &TlsSign<'_>) -> Result<Vec<u8>, Error> {
-        if let Some(pool) = pool()
-            && let Ok(reply) =
-                handshake_fiber::wait(pool.call_attributed(request, Instant::now() + self.timeout))
-        {
-            let (signature, engine) = reply?;
-            if let Some(handshake) = handshake::current() {
-                handshake.signed_by.replace(self.names.get(engine).cloned());
-            }
-            return Ok(signature.bytes);
-        }
-        self.ask_blocking(request)
-    }
-
-    fn ask_blocking(&self, request: &TlsSign<'_>) -> Result<Vec<u8>, Error> {
-        // A panic while it was held left at worst a connection in the middle of a call: start anew.
-        let mut client = self.blocking.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut connected = match client.take() {
-            Some(connected) => connected,
-            None => {
-                let mut connected = Client::connect(&self.endpoints, self.timeout)?;
-                connected.login(&self.identity)?;
-                connected
-            }
-        };
-        let signature = connected.call(request)?;
-        *client = Some(connected);
-        Ok(signature.bytes)
-    }
-}
-
-fn pool() -> Option<Pool> {
-    POOL.with_borrow(Clone::clone)
 }
 
 /// What the audit log takes of a site's name.

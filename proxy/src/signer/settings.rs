@@ -3,24 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use keycore_client::{EngineState, EngineStatus, Identity, IdentityError};
+use keycore_client::{EngineFailure, EngineState, EngineStatus, Identity, IdentityError};
 
 use super::EngineKeys;
+use super::engines::Place;
 use crate::config::HsmSettings;
 use crate::keys::SignerStatus;
 
 /// Where engines are if the configuration does not say it.
 const DEFAULT_ENGINES: &str = "/run/hsm-engine";
 
-/// The engines that the configuration means can't be determined.
+/// The configuration does not say how to log in.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
-    /// No engine is named, and none has its socket in the default place.
-    #[error(
-        "hsm.engines names no engine, and there is no {DEFAULT_ENGINES}/engine-*.sock: is hsm-engine running?"
-    )]
-    NoEngines,
     /// There is no password.
     #[error("set hsm.password-file, or pass the credential hsm-password by systemd's LoadCredential=")]
     NoPassword,
@@ -34,25 +30,22 @@ impl EngineKeys {
     ///
     /// # Errors
     ///
-    /// [`SettingsError`] if no engine or no password is to be found.
+    /// [`SettingsError`] if no password is to be found. Engines may come later.
     pub fn from_settings(settings: &HsmSettings, timeout: Duration) -> Result<Self, SettingsError> {
-        let engines = if settings.engines.is_empty() {
-            engines_in(Path::new(DEFAULT_ENGINES))
-        } else {
-            settings.engines.clone()
-        };
-        if engines.is_empty() {
-            return Err(SettingsError::NoEngines);
-        }
         let password_file =
             settings.password_file.clone().or_else(credential).ok_or(SettingsError::NoPassword)?;
         let identity = Identity::from_file(settings.user.clone(), &password_file)?;
-        Ok(Self::new(engines.into_iter().map(Into::into).collect(), identity, timeout))
+        let place = if settings.engines.is_empty() {
+            Place::In(DEFAULT_ENGINES.into())
+        } else {
+            Place::Named(settings.engines.iter().cloned().map(Into::into).collect())
+        };
+        Ok(Self::of(place, identity, timeout))
     }
 }
 
 /// The engines' sockets in a directory, in order.
-fn engines_in(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn sockets_in(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let mut sockets: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -90,6 +83,12 @@ pub(super) fn signer_status(engine: EngineStatus) -> SignerStatus {
     }
 }
 
+/// The same for engines that are not there at all.
+pub(super) fn missing_signer(missing: EngineFailure) -> SignerStatus {
+    let (name, state) = (missing.endpoint.to_string(), missing.reason);
+    SignerStatus { name, up: false, state, answers: 0, losses: 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,9 +99,9 @@ mod tests {
         for name in ["engine-1.sock", "engine-0.sock", "engine-0.pid", "supervisor.pid"] {
             std::fs::write(directory.path().join(name), "").unwrap();
         }
-        let names: Vec<_> = engines_in(directory.path());
+        let names: Vec<_> = sockets_in(directory.path());
         assert_eq!(names, ["engine-0.sock", "engine-1.sock"].map(|name| directory.path().join(name)));
-        assert!(engines_in(Path::new("/nonexistent")).is_empty());
+        assert!(sockets_in(Path::new("/nonexistent")).is_empty());
     }
 
     #[test]
