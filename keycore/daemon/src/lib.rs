@@ -1,8 +1,8 @@
 //! The HSM engine as processes: a supervisor and its replicas.
 //!
 //! ```text
-//! supervisor ──┬─ replica 0: event loop ─ worker pool ─ follower   engine-0.sock, audit/engine-0/
-//!  (no keys)   └─ replica 1: event loop ─ worker pool ─ follower   engine-1.sock, audit/engine-1/
+//! supervisor ──┬─ replica 0: event loop ─ worker pool ─ follower, recorder   engine-0.sock, audit/engine-0/
+//!  (no keys)   └─ replica 1: event loop ─ worker pool ─ follower, recorder   engine-1.sock, audit/engine-1/
 //!                        └──────────── store.db ───────────┘
 //! ```
 //!

@@ -9,10 +9,10 @@ use keycore_store::SqliteStore;
 use mio::{Poll, Waker};
 use rustix::process::{Resource, Rlimit, Signal};
 
-mod follower;
+mod chores;
 mod unseal;
 
-use follower::Follower;
+use chores::Chores;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -49,8 +49,7 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
 
     let poll = Poll::new().map_err(StartError::system("can't make an event queue"))?;
     let pool = start_workers(config, &engine, clock, &poll)?;
-    let follower =
-        Follower::start(Arc::clone(&engine), clock).map_err(StartError::system("can't start a thread"))?;
+    let chores = Chores::start(&engine, clock).map_err(StartError::system("can't start a thread"))?;
     let listener = Listener::bind(&config.socket_path(index), config.socket_access.socket_mode())?;
     let limits = Limits {
         max_connections: config.max_connections.get(),
@@ -65,7 +64,7 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
     let _nobody_listens = std::io::stdout().write_all(b"ready\n").and_then(|()| std::io::stdout().flush());
 
     let served = event_loop.run().map_err(StartError::system("the event queue failed"));
-    follower.stop();
+    chores.stop();
     if let Err(error) = engine.sync_audit() {
         tracing::error!("the end of the audit log could not be written: {error}");
     }

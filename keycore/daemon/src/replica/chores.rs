@@ -1,0 +1,127 @@
+//! The threads that keep a replica up to date with the store, and its audit log with the disk.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use keycore_engine::Engine;
+
+use crate::clock::Clock;
+use crate::exit;
+
+/// Follows the store's revisions and writes out the audit log, so that the event loop never waits for a disk. Each is a
+/// thread of its own: a store that is locked by a sibling, perhaps a stopped one, must not keep records in memory.
+#[derive(Debug)]
+pub(super) struct Chores([Chore; 2]);
+
+impl Chores {
+    /// How often: a deleted key stops working within this and the time to look, far below the promised 100 ms; and no
+    /// record of a signature waits longer for the kernel.
+    const PERIOD: Duration = Duration::from_millis(25);
+    /// Looks at the store that are left out after each failure in a row, at most.
+    const MAX_PAUSE: u32 = 40;
+    /// Every so many periods the log is made durable: a machine that loses power loses a second of signatures' records.
+    const SYNC_EVERY: u32 = 40;
+
+    /// Starts the threads.
+    pub(super) fn start(engine: &Arc<Engine>, clock: Clock) -> io::Result<Self> {
+        let (followed, recorded) = (Arc::clone(engine), Arc::clone(engine));
+        Ok(Self([
+            Chore::start("follower", move |stopped| follow(&followed, clock, stopped))?,
+            Chore::start("recorder", move |stopped| record(&recorded, stopped))?,
+        ]))
+    }
+
+    /// Ends the threads and waits for them.
+    pub(super) fn stop(self) {
+        for Chore { stop, thread } in self.0 {
+            drop(stop);
+            let _panicked_and_said_so = thread.join();
+        }
+    }
+}
+
+/// A thread that works until its channel closes.
+#[derive(Debug)]
+struct Chore {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Chore {
+    fn start(name: &str, work: impl FnOnce(&mpsc::Receiver<()>) + Send + 'static) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            let _guard = Indispensable;
+            work(&stopped);
+        })?;
+        Ok(Self { stop, thread })
+    }
+}
+
+/// A replica that no longer follows would go on to use deleted keys, and one that no longer records would tell nobody: it
+/// must not outlive such a thread's panic.
+struct Indispensable;
+
+impl Drop for Indispensable {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::exit(i32::from(exit::SOFTWARE));
+        }
+    }
+}
+
+fn follow(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
+    let mut store = Health::new("the store can't be followed");
+    let (mut pause, mut next_pause) = (0, 1);
+    while stopped.recv_timeout(Chores::PERIOD) == Err(RecvTimeoutError::Timeout) {
+        if pause > 0 {
+            pause -= 1;
+            continue;
+        }
+        let followed = engine.follow(clock.now());
+        if followed.is_err() {
+            pause = next_pause;
+            next_pause = (next_pause * 2).min(Chores::MAX_PAUSE);
+        } else {
+            next_pause = 1;
+        }
+        store.note(followed.as_ref().err());
+    }
+}
+
+fn record(engine: &Engine, stopped: &mpsc::Receiver<()>) {
+    let mut audit = Health::new("the audit log can't be written");
+    let mut periods = 0;
+    while stopped.recv_timeout(Chores::PERIOD) == Err(RecvTimeoutError::Timeout) {
+        periods = (periods + 1) % Chores::SYNC_EVERY;
+        let written = if periods == 0 { engine.sync_audit() } else { engine.flush_audit() };
+        audit.note(written.as_ref().err());
+    }
+}
+
+/// Logs a failure when it begins and when it is over.
+struct Health {
+    trouble: &'static str,
+    failing: bool,
+}
+
+impl Health {
+    fn new(trouble: &'static str) -> Self {
+        Self { trouble, failing: false }
+    }
+
+    fn note(&mut self, error: Option<&impl std::fmt::Display>) {
+        match error {
+            Some(error) if !self.failing => tracing::error!("{}: {error}; trying again", self.trouble),
+            None if self.failing => tracing::info!("over: {}", self.trouble),
+            _ => {}
+        }
+        self.failing = error.is_some();
+    }
+}
+
+#[cfg(test)]
+mod tests;
