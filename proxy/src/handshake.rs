@@ -8,7 +8,7 @@ use std::sync::Arc;
 use handshake_fiber::{Fiber, StackPool};
 use rustls::crypto::SupportedKxGroup;
 use rustls::server::Acceptor;
-use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::connection::{Handshake, Protocol};
 use crate::sites::Sites;
+use crate::tls::Tls;
 
 tokio::task_local! {
     /// The handshake that runs. Set whenever its fiber runs.
@@ -37,7 +38,7 @@ pub(crate) fn current() -> Option<Rc<InProgress>> {
 
 /// Makes handshakes; one per worker.
 pub(crate) struct Handshaker {
-    config: Arc<ServerConfig>,
+    tls: Arc<Tls>,
     sites: Arc<Sites>,
     stacks: StackPool,
     /// How many fibers the process may have.
@@ -88,13 +89,8 @@ const fn alert(description: u8) -> [u8; 7] {
 }
 
 impl Handshaker {
-    pub(crate) fn new(
-        config: Arc<ServerConfig>,
-        sites: Arc<Sites>,
-        stacks: StackPool,
-        fibers: Arc<Semaphore>,
-    ) -> Self {
-        Self { config, sites, stacks, fibers }
+    pub(crate) fn new(tls: Arc<Tls>, sites: Arc<Sites>, stacks: StackPool, fibers: Arc<Semaphore>) -> Self {
+        Self { tls, sites, stacks, fibers }
     }
 
     /// Makes the handshake with a client that just connected. Dropping the future ends it at any point.
@@ -118,7 +114,7 @@ impl Handshaker {
         // Never closed.
         let _permit =
             self.fibers.acquire().await.map_err(|error| HandshakeError::NoStack(io::Error::other(error)))?;
-        let config = Arc::clone(&self.config);
+        let config = self.tls.for_client(&start.client_hello());
         // The signature is asked for in `into_stream` already, so that is inside, too.
         let fiber = Fiber::new(&self.stacks, async move { start.into_stream(config).into_fallible().await });
         let fiber = fiber.map_err(HandshakeError::NoStack)?;

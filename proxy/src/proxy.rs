@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::notify::notify;
 use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::sites::{Handler, Site, Sites, Upstream};
-use crate::tls;
+use crate::tls::Tls;
 use crate::worker::{self, Complaints, Shared};
 
 /// A proxy that holds its ports and serves nobody yet.
@@ -209,7 +209,7 @@ impl ProxyBuilder {
             tracing::warn!("no [[site]] is configured: every client will be refused");
         }
         let sites = Arc::new(sites);
-        let tls = tls::server_config(Arc::clone(&sites)).map_err(StartError::Tls)?;
+        let tls = Arc::new(Tls::new(Arc::clone(&sites)).map_err(StartError::Tls)?);
         let Config { proxy, timeouts, limits, .. } = self.config;
         let count = match proxy.workers {
             0 => thread::available_parallelism().map_or(1, usize::from),

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handshake_fiber::StackPool;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::LocalSet;
@@ -27,6 +26,7 @@ use crate::metrics::{HandshakeResult, Metrics};
 use crate::shutdown::Shutdown;
 use crate::sites::Sites;
 use crate::throttle::Throttle;
+use crate::tls::Tls;
 
 /// Stacks that a worker keeps for the next burst of handshakes: 32 MiB of address space, about a third of it resident.
 const IDLE_STACKS: usize = 256;
@@ -39,7 +39,7 @@ const START_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What all workers share.
 pub(crate) struct Shared {
-    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) sites: Arc<Sites>,
     pub(crate) keys: Arc<dyn KeySource>,
     pub(crate) timeouts: Timeouts,

@@ -67,6 +67,21 @@ fn both_versions_and_both_protocols_are_spoken() {
 }
 
 #[test]
+fn aes_128_is_taken_unless_the_client_is_better_at_chacha20() {
+    let proxy = Running::start(config(&[&["a.example"]]), Signing::AtOnce);
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        for (preference, taken) in
+            [("AES_256", "AES_128_GCM"), ("AES_128", "AES_128_GCM"), ("CHACHA20", "CHACHA20")]
+        {
+            let client = Client::new(&proxy).versions(&[version]).preferring(preference);
+            let connection = client.connect("a.example").unwrap();
+            let suite = format!("{:?}", connection.tls().negotiated_cipher_suite().unwrap().suite());
+            assert!(suite.contains(taken), "{preference} before others: {suite}");
+        }
+    }
+}
+
+#[test]
 fn a_second_connection_resumes_on_any_worker_without_a_signature() {
     let mut config = config(&[&["a.example"]]);
     config.proxy.workers = 4;

@@ -12,12 +12,12 @@ use hsm_proxy::{
     Config, Handler, KeyError, KeySource, Proxy, ProxySettings, RunError, Shutdown, ShutdownHandle,
     SiteSettings, StartError,
 };
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer};
 use rustls::sign::{Signer, SigningKey};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, SignatureAlgorithm, SignatureScheme, StreamOwned,
-    SupportedProtocolVersion,
+    SupportedCipherSuite, SupportedProtocolVersion,
 };
 use tokio::sync::watch;
 
@@ -282,6 +282,7 @@ pub(crate) struct Client {
     roots: Arc<RootCertStore>,
     versions: Vec<&'static SupportedProtocolVersion>,
     alpn: Vec<Vec<u8>>,
+    suites: Vec<SupportedCipherSuite>,
     /// Made at the first connection: sessions resume only within one.
     config: OnceLock<Arc<ClientConfig>>,
 }
@@ -297,6 +298,7 @@ impl Client {
             roots: Arc::new(roots),
             versions: rustls::ALL_VERSIONS.to_vec(),
             alpn: Vec::new(),
+            suites: aws_lc_rs::ALL_CIPHER_SUITES.to_vec(),
             config: OnceLock::new(),
         }
     }
@@ -309,9 +311,17 @@ impl Client {
         Self { alpn: protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(), ..self }
     }
 
+    /// Prefers those whose names contain `word`.
+    pub(crate) fn preferring(mut self, word: &str) -> Self {
+        self.suites.sort_by_key(|suite| !format!("{:?}", suite.suite()).contains(word));
+        self
+    }
+
     fn tls(&self, name: &str) -> ClientConnection {
         let config = self.config.get_or_init(|| {
-            let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            let provider =
+                CryptoProvider { cipher_suites: self.suites.clone(), ..aws_lc_rs::default_provider() };
+            let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
                 .with_protocol_versions(&self.versions)
                 .unwrap()
                 .with_root_certificates(Arc::clone(&self.roots))
