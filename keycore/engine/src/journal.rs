@@ -1,6 +1,7 @@
 //! The audit log, as the pipeline writes it.
 
 use core::time::Duration;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -11,7 +12,7 @@ use crate::denial::Denial;
 use crate::options::Now;
 use crate::session::Caller;
 
-/// Most entries that wait while the log is being synced; above it, signing waits for the disk.
+/// Most entries that wait while the log is being synced; above it, what they would record is refused.
 const MAX_WAITING: usize = 1 << 16;
 
 /// How often a connection may fill a record with refusals that cost it nothing, and all together a number of them.
@@ -32,11 +33,11 @@ impl Journal {
         Self { log: Mutex::new(log), waiting: Mutex::default(), refusals: Mutex::default() }
     }
 
-    /// Whether what is done now can be written down; if it could not, tries again.
+    /// Whether what is done now can be written down. Asks no disk: after a failure [`Journal::flush`] tries again.
     pub(crate) fn ready(&self) -> Result<(), Denial> {
         match self.log.try_lock() {
             Ok(log) if log.healthy() => Ok(()),
-            Ok(mut log) => log.flush().map_err(|error| unavailable(&error)),
+            Ok(_) => Err(unavailable("since an earlier failure")),
             // Somebody writes or syncs; the outcome is known when this one's entry is due.
             Err(TryLockError::WouldBlock) => Ok(()),
             Err(TryLockError::Poisoned(_)) => {
@@ -50,15 +51,12 @@ impl Journal {
         match self.log.try_lock() {
             Ok(mut log) => self.drain(&mut log).and_then(|()| log.append(entry)),
             Err(TryLockError::Poisoned(log)) => log.into_inner().append(entry),
+            Err(TryLockError::WouldBlock) if self.enqueue(entry) => Ok(()),
             Err(TryLockError::WouldBlock) => {
-                if self.enqueue(entry) {
-                    return Ok(());
-                }
-                let mut log = locked(&self.log);
-                self.drain(&mut log).and_then(|()| log.append(entry))
+                return Err(unavailable("the disk takes too long, and too many records wait for it"));
             }
         }
-        .map_err(|error| unavailable(&error))
+        .map_err(|error| unavailable(error.to_string()))
     }
 
     /// Takes an entry, and returns when it and all before it are on the disk.
@@ -67,7 +65,7 @@ impl Journal {
         self.drain(&mut log)
             .and_then(|()| log.append(entry))
             .and_then(|()| log.sync())
-            .map_err(|error| unavailable(&error))
+            .map_err(|error| unavailable(error.to_string()))
     }
 
     /// Hands over what is buffered, so that the death of this process loses nothing.
@@ -201,9 +199,9 @@ pub(crate) fn entry<'a>(
     }
 }
 
-fn unavailable(error: &AuditError) -> Denial {
+fn unavailable(reason: impl Into<Cow<'static, str>>) -> Denial {
     Denial::new(RefusalCode::AuditUnavailable, "the audit log can't be written, so nothing is done")
-        .because(error.to_string())
+        .because(reason)
 }
 
 /// Locks; a thread that died while it held the lock left a log that is whole records, or a queue of them.
@@ -259,6 +257,11 @@ mod tests {
             for operation in ["first", "second"] {
                 journal.append(&entry(operation, &caller, NOW, None, "")).unwrap();
             }
+            for _ in 2..MAX_WAITING {
+                journal.append(&entry("more", &caller, NOW, None, "")).unwrap();
+            }
+            let denied = journal.append(&entry("too many", &caller, NOW, None, "")).unwrap_err();
+            assert_eq!(denied.refusal.code, RefusalCode::AuditUnavailable);
             end.send(()).unwrap();
             worker.join().unwrap().unwrap();
         });

@@ -107,7 +107,10 @@ fn nothing_is_done_while_the_log_cannot_be_written() {
     let request = generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
     assert_eq!(web.refused(&request), RefusalCode::AuditUnavailable);
 
+    // Nobody's request tries the disk again; the daemon does, by the clock.
     replica.audit.broken.store(false, Ordering::SeqCst);
+    assert_eq!(web.refused(&sign), RefusalCode::AuditUnavailable);
+    replica.engine.flush_audit().unwrap();
     web.call(&sign).unwrap();
     web.call(&request).unwrap();
     let signatures = replica.audit.map(&replica.engine, |entry| entry.operation == "TlsSign");
