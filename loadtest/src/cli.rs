@@ -73,16 +73,19 @@ fn handshakes(args: &HandshakesArgs) -> Result<bool, Error> {
 
 fn drill(args: &DrillArgs) -> Result<bool, Error> {
     raise_file_limit(args.load.concurrency);
-    let ca = args.ca.clone().unwrap_or_else(|| args.state_dir.join("ca.pem"));
-    let load = args.load.load(&args.connect, &ca)?;
     let (number, disturbance) = match (args.kill, args.stop) {
         (Some(number), _) => (number, Disturbance::Kill),
         (None, stop) => (stop.unwrap_or(0), Disturbance::Stop(args.frozen)),
     };
+    let replica = Replica::new(&args.state_dir, number);
+    // First, because a wrong state directory is the commonest mistake, and a missing CA file a riddle then.
+    replica.process().map_err(DrillError::from)?;
+    let ca = args.ca.clone().unwrap_or_else(|| args.state_dir.join("ca.pem"));
+    let load = args.load.load(&args.connect, &ca)?;
     let extent = load.extent;
     let json = args.load.json.as_deref();
     let drill = Drill {
-        replica: Replica::new(&args.state_dir, number),
+        replica,
         number,
         disturbance,
         at: match args.at {

@@ -16,10 +16,10 @@ pub enum Failure {
     #[error("alert: {0:?}")]
     Alert(rustls::AlertDescription),
     /// The server's certificate, name or signature was not accepted.
-    #[error("certificate: {0}")]
+    #[error("{0}")]
     Certificate(TlsError),
     /// Anything else that the TLS client did not accept.
-    #[error("tls: {0}")]
+    #[error("{0}")]
     Tls(TlsError),
     /// The server closed the connection in the middle.
     #[error("the server closed the connection too early")]
