@@ -16,9 +16,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::keys::SignerStatus;
 use crate::metrics::quoted;
 use crate::shutdown::Shutdown;
+use crate::views::View;
 use crate::worker::Shared;
 
 /// Connections at once; more wait.
@@ -61,8 +61,8 @@ impl Admin {
 
 async fn connection(stream: TcpStream, shared: Arc<Shared>, shutdown: Shutdown) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), &shared, &shutdown);
-        async move { Ok::<_, Infallible>(response) }
+        let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
+        async move { Ok::<_, Infallible>(answer(&request, &shared, &shutdown).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -75,23 +75,24 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, shutdown: Shutdown) 
     }
 }
 
-fn answer(method: &Method, path: &str, shared: &Shared, shutdown: &Shutdown) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, shared: &Shared, shutdown: &Shutdown) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
+    let method = request.method();
     if method != Method::GET && method != Method::HEAD {
         let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD only\n".to_owned());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match path {
+    match request.uri().path() {
         "/healthz" => respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
         "/readyz" => {
-            let signers = shared.keys.signers();
-            let ready = is_ready(&signers) && !shutdown.is_requested();
+            let (view, draining) = (shared.views.all().await, shutdown.is_requested());
+            let ready = view.ready && !draining;
             let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            respond(status, "application/json", readiness(ready, shutdown.is_requested(), &signers))
+            respond(status, "application/json", readiness(ready, draining, &view))
         }
         "/metrics" => {
-            let text = shared.metrics.render(&shared.keys.signers());
+            let text = shared.metrics.render(&shared.views.all().await.signers);
             respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
         _ => respond(StatusCode::NOT_FOUND, TEXT, "/healthz, /readyz or /metrics\n".to_owned()),
@@ -106,42 +107,34 @@ fn respond(status: StatusCode, content_type: &'static str, body: String) -> Resp
     response
 }
 
-/// Ready means that a new handshake can be signed: by any one engine.
-pub(crate) fn is_ready(signers: &[SignerStatus]) -> bool {
-    signers.is_empty() || signers.iter().any(|signer| signer.up)
-}
-
-fn readiness(ready: bool, draining: bool, signers: &[SignerStatus]) -> String {
-    let engines: Vec<String> = signers
+fn readiness(ready: bool, draining: bool, view: &View) -> String {
+    let engines: Vec<String> = view
+        .signers
         .iter()
         .map(|signer| {
             let (name, state) = (quoted(&signer.name), quoted(&signer.state));
             format!("{{\"engine\":{name},\"up\":{},\"state\":{state}}}", signer.up)
         })
         .collect();
-    format!("{{\"ready\":{ready},\"draining\":{draining},\"engines\":[{}]}}\n", engines.join(","))
+    format!(
+        "{{\"ready\":{ready},\"draining\":{draining},\"silent-workers\":{},\"engines\":[{}]}}\n",
+        view.silent,
+        engines.join(",")
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn engine(name: &str, up: bool) -> SignerStatus {
-        SignerStatus { name: name.to_owned(), up, state: "a \"b\"\n".to_owned(), answers: 0, losses: 0 }
-    }
-
-    #[test]
-    fn one_engine_is_enough_and_none_is_not() {
-        assert!(is_ready(&[]), "keys that nobody could take away");
-        assert!(is_ready(&[engine("0", false), engine("1", true)]));
-        assert!(!is_ready(&[engine("0", false), engine("1", false)]));
-    }
+    use crate::keys::SignerStatus;
 
     #[test]
     fn readiness_is_json_whatever_an_error_says() {
+        let (name, state) = ("/run/e.sock".to_owned(), "a \"b\"\n".to_owned());
+        let signers = vec![SignerStatus { name, up: true, state, answers: 0, losses: 0 }];
         assert_eq!(
-            readiness(true, false, &[engine("/run/e.sock", true)]),
-            "{\"ready\":true,\"draining\":false,\"engines\":[{\"engine\":\"/run/e.sock\",\"up\":true,\
+            readiness(true, false, &View { ready: true, silent: 0, signers }),
+            "{\"ready\":true,\"draining\":false,\"silent-workers\":0,\"engines\":[{\"engine\":\"/run/e.sock\",\"up\":true,\
              \"state\":\"a \\\"b\\\" \"}]}\n"
         );
     }

@@ -27,6 +27,7 @@ mod sites;
 mod throttle;
 mod tls;
 mod upstream;
+mod views;
 mod worker;
 
 pub use chain::{Chain, ChainError};

@@ -113,12 +113,12 @@ impl Metrics {
         if signers.is_empty() {
             return Ok(());
         }
-        writeln!(out, "# HELP hsm_proxy_engine_up Whether the engine is asked, as worker 0 sees it.")?;
+        writeln!(out, "# HELP hsm_proxy_engine_up Whether all workers ask the engine.")?;
         writeln!(out, "# TYPE hsm_proxy_engine_up gauge")?;
         for signer in signers {
             writeln!(out, "hsm_proxy_engine_up{{engine={}}} {}", quoted(&signer.name), u8::from(signer.up))?;
         }
-        writeln!(out, "# HELP hsm_proxy_engine_answers_total Answers of the engine to worker 0.")?;
+        writeln!(out, "# HELP hsm_proxy_engine_answers_total Answers of the engine.")?;
         writeln!(out, "# TYPE hsm_proxy_engine_answers_total counter")?;
         for signer in signers {
             writeln!(
@@ -128,7 +128,7 @@ impl Metrics {
                 signer.answers
             )?;
         }
-        writeln!(out, "# HELP hsm_proxy_engine_losses_total Connections to the engine that worker 0 lost.")?;
+        writeln!(out, "# HELP hsm_proxy_engine_losses_total Connections to the engine that were lost.")?;
         writeln!(out, "# TYPE hsm_proxy_engine_losses_total counter")?;
         for signer in signers {
             writeln!(

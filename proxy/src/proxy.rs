@@ -17,13 +17,14 @@ use crate::notify::notify;
 use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::sites::{Handler, Site, Sites, Upstream};
 use crate::tls::Tls;
+use crate::views::{Questions, Views};
 use crate::worker::{self, Complaints, Shared};
 
 /// A proxy that holds its ports and serves nobody yet.
 pub struct Proxy {
     shared: Arc<Shared>,
-    /// For each worker, one listener for each address.
-    workers: Vec<Vec<TcpListener>>,
+    /// For each worker, one listener for each address, and what it will be asked.
+    workers: Vec<(Vec<TcpListener>, Questions)>,
     admin: Option<TcpListener>,
     addresses: Vec<SocketAddr>,
     pid_file: Option<PidFile>,
@@ -169,13 +170,13 @@ impl Proxy {
         let (alive, ended) = mpsc::unbounded_channel();
         let mut workers = Workers { threads: Vec::new(), _pid_file: self.pid_file };
         let mut admin = self.admin;
-        for (number, listeners) in self.workers.into_iter().enumerate() {
+        for (number, (listeners, questions)) in self.workers.into_iter().enumerate() {
             let (shared, shutdown, alive) = (Arc::clone(&self.shared), shutdown.clone(), alive.clone());
             let admin = admin.take();
             let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 // Dropped however the thread ends.
                 let _ended = Ended(alive);
-                worker::run(shared, number, listeners, admin, shutdown)
+                worker::run(shared, number, listeners, questions, admin, shutdown)
             });
             workers.threads.push(thread.map_err(RunError::Start)?);
         }
@@ -231,11 +232,14 @@ impl ProxyBuilder {
             None => None,
         };
         let pid_file = proxy.pid_file.map(PidFile::write).transpose()?;
+        let (views, questions) = Views::new(count);
+        let workers = workers.into_iter().zip(questions).collect();
         let shared = Arc::new(Shared {
             tls,
             sites,
             keys: self.keys,
             metrics: Arc::new(Metrics::default()),
+            views,
             connections: Arc::new(Semaphore::new(limits.connections)),
             fibers: Arc::new(Semaphore::new(limits.handshakes)),
             complaints: Complaints::new(),

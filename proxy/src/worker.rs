@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::admin::{Admin, is_ready};
+use crate::admin::Admin;
 use crate::config::{Limits, Timeouts};
 use crate::connection::ClientConnection;
 use crate::forward::Forwarder;
@@ -27,6 +27,7 @@ use crate::shutdown::Shutdown;
 use crate::sites::Sites;
 use crate::throttle::Throttle;
 use crate::tls::Tls;
+use crate::views::{Questions, Views, is_ready};
 
 /// Stacks that a worker keeps for the next burst of handshakes: 32 MiB of address space, about a third of it resident.
 const IDLE_STACKS: usize = 256;
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) views: Views,
     /// Room for connections.
     pub(crate) connections: Arc<Semaphore>,
     /// Room for handshakes.
@@ -74,6 +76,7 @@ pub(crate) fn run(
     shared: Arc<Shared>,
     number: usize,
     listeners: Vec<StdListener>,
+    questions: Questions,
     admin: Option<StdListener>,
     shutdown: Shutdown,
 ) -> io::Result<()> {
@@ -82,6 +85,7 @@ pub(crate) fn run(
     // What the drain leaves behind ends with `local`: suspended handshakes are unwound here, on their thread.
     local.block_on(&runtime, async move {
         shared.keys.start_worker();
+        tokio::task::spawn_local(questions.answer(Arc::clone(&shared.keys)));
         if number == 0 {
             tokio::task::spawn_local(warn_if_not_ready(Arc::clone(&shared.keys)));
         }
