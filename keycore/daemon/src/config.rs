@@ -39,7 +39,7 @@ pub struct Config {
     /// connection may have as many waiting as there is room left, so half of them at most.
     #[serde(deserialize_with = "value::between::<1, 65_536, _, _>")]
     pub max_queue: NonZeroUsize,
-    /// Connections that one replica keeps; 1 to 65,536.
+    /// Connections that one replica keeps; 1 to 65,536. An eighth, eight at most, is for root and the engine's own user.
     #[serde(deserialize_with = "value::between::<1, 65_536, _, _>")]
     pub max_connections: NonZeroUsize,
     /// Requests without an answer that one connection may have; 1 to 4,096.

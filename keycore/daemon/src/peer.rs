@@ -8,6 +8,7 @@ use keycore_audit::Peer;
 /// Whose processes may speak to the engine: root, the engine's own user, and those of `allow-uids`.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerFilter {
+    own: u32,
     allowed: Vec<u32>,
 }
 
@@ -18,7 +19,12 @@ impl PeerFilter {
         allowed.extend_from_slice(allow_uids);
         allowed.sort_unstable();
         allowed.dedup();
-        Self { allowed }
+        Self { own, allowed }
+    }
+
+    /// Whether `uid` is root or the engine's own user: who could stop the engine as well.
+    pub(crate) fn is_operator(&self, uid: u32) -> bool {
+        uid == 0 || uid == self.own
     }
 
     /// Whether a process of user `uid` may connect.

@@ -76,8 +76,29 @@ pub(super) fn examine(stream: &UnixStream, limits: &Limits, connections: usize) 
     if !limits.peers.allows(peer.uid) {
         return Err(Rejection::User(peer));
     }
-    if connections >= limits.max_connections {
-        return Err(Rejection::Full(limits.max_connections));
+    let room = room_for(peer.uid, limits);
+    if connections >= room { Err(Rejection::Full(room)) } else { Ok(peer) }
+}
+
+/// The last few connections are kept for operators: they get in while a stolen proxy holds all the others.
+fn room_for(uid: u32, limits: &Limits) -> usize {
+    let kept = if limits.peers.is_operator(uid) { 0 } else { (limits.max_connections / 8).min(8) };
+    limits.max_connections - kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::PeerFilter;
+
+    #[test]
+    fn operators_find_room_when_the_others_have_all_of_theirs() {
+        let room = |uid, max_connections| {
+            let peers = PeerFilter::new(990, &[33]);
+            room_for(uid, &Limits { max_connections, max_in_flight: 1, max_frame: 512, peers })
+        };
+        assert_eq!([0, 990, 33].map(|uid| room(uid, 1024)), [1024, 1024, 1016]);
+        assert_eq!([0, 990, 33].map(|uid| room(uid, 16)), [16, 16, 14]);
+        assert_eq!([0, 990, 33].map(|uid| room(uid, 1)), [1, 1, 1]);
     }
-    Ok(peer)
 }
