@@ -36,6 +36,8 @@ pub(crate) struct Services<'a> {
     pub(crate) max_in_flight: usize,
     /// Longest frame after the hello, in bytes.
     pub(crate) max_frame: usize,
+    /// Frames in one turn, so that a flood waits for the others after each of its bursts.
+    pub(crate) burst: usize,
     /// Whether the process is about to end: nothing new is read.
     pub(crate) draining: bool,
 }
@@ -102,8 +104,6 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Frames in one turn, so that a flood waits for the others after each of its bursts.
-    const FRAMES_PER_TURN: usize = 32;
     /// Reads in one turn, for a peer that sends byte by byte.
     const READS_PER_TURN: usize = 4;
     /// Unsent replies above which no request is read.
@@ -217,7 +217,7 @@ impl Connection {
         loop {
             let mut complete = true;
             while self.may_read(services) {
-                if frames == Self::FRAMES_PER_TURN {
+                if frames == services.burst {
                     return Ok(Turn::Again);
                 }
                 complete = self.take_frame(services, now)?;

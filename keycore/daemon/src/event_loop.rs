@@ -243,6 +243,7 @@ impl EventLoop {
             pool: &self.pool,
             max_in_flight: self.limits.max_in_flight,
             max_frame: self.limits.max_frame,
+            burst: burst(self.ready.len()),
             draining: self.drain_until.is_some(),
         };
         let mut over = Vec::new();
@@ -330,6 +331,14 @@ impl EventLoop {
     }
 }
 
+/// Frames in one turn of each connection, if so many have a turn in the round. Whoever opens a thousand connections
+/// makes the round no longer: about as many signatures as there is time for in ten milliseconds.
+fn burst(ready: usize) -> usize {
+    const ROUND: usize = 512;
+    const MOST: usize = 32;
+    (ROUND / ready.max(1)).clamp(1, MOST)
+}
+
 impl Client {
     /// Asks for news of room in the socket only while replies wait for it: else each reply that the peer takes would
     /// wake the loop.
@@ -341,5 +350,15 @@ impl Client {
             self.watches_room = wanted;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::burst;
+
+    #[test]
+    fn a_round_is_bounded_however_many_take_part() {
+        assert_eq!([0, 1, 16, 17, 64, 512, 1024].map(burst), [32, 32, 32, 30, 8, 1, 1]);
     }
 }
