@@ -107,6 +107,7 @@ fn start_logging(default: &str) {
 }
 
 fn run(file: &Path) -> ExitCode {
+    crate::process::lock_down();
     let (config, keys) = match load(file) {
         Ok(loaded) => loaded,
         Err(code) => return code,

@@ -19,6 +19,7 @@ mod keys;
 mod listener;
 mod metrics;
 mod notify;
+mod process;
 mod proxy;
 mod respond;
 mod shutdown;

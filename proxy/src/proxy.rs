@@ -14,6 +14,7 @@ use crate::keys::{KeyError, KeySource};
 use crate::listener;
 use crate::metrics::Metrics;
 use crate::notify::notify;
+use crate::process;
 use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::sites::{Handler, Site, Sites, Upstream};
 use crate::tls::Tls;
@@ -120,12 +121,13 @@ impl Proxy {
 
     /// Serves until SIGTERM or SIGINT, and drains. A second signal ends the drain at once.
     ///
-    /// Calls `serving` once the workers run and signals are caught.
+    /// Calls `serving` once the workers run and signals are caught. Raises the process's limit of open files.
     ///
     /// # Errors
     ///
     /// [`RunError`] if a worker can't start or fails.
     pub fn run(self, serving: impl FnOnce()) -> Result<(), RunError> {
+        process::raise_file_limit(self.shared.limits.connections);
         let (handle, shutdown) = Shutdown::new();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
