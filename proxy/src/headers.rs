@@ -141,6 +141,11 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, framing: Framing, websock
     join_cookies(headers);
 }
 
+/// Makes a request's trailers those of the request to the upstream: some servers take them for header fields.
+pub(crate) fn prepare_trailers(trailers: &mut HeaderMap) {
+    remove_where(trailers, |name| is_hop_by_hop(name) || is_claim_of_origin(name));
+}
+
 /// Makes an upstream's fields those of the response to the client.
 ///
 /// # Errors

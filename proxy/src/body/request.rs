@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::stall::StallTimer;
 use super::{BodyError, Gate};
+use crate::headers;
 use crate::respond::Failure;
 
 /// How long a client waits for `100 Continue` from an upstream that may never send one (RFC 9110, section 10.1.1).
@@ -107,11 +108,15 @@ impl Body for RequestBody {
                 stream.stall.moved();
                 progress.moved.set(Instant::now());
                 progress.awaits_client.set(false);
-                Poll::Ready(frame.map(|frame| {
-                    frame.map_err(|error| {
+                Poll::Ready(frame.map(|frame| match frame {
+                    Ok(mut frame) => {
+                        frame.trailers_mut().map(headers::prepare_trailers);
+                        Ok(frame)
+                    }
+                    Err(error) => {
                         progress.failed.set(Some(Fault::Broken));
-                        error.into()
-                    })
+                        Err(error.into())
+                    }
                 }))
             }
             Poll::Pending => {

@@ -177,11 +177,13 @@ fn trailers_go_both_ways() {
         let answer = proxy
             .raw(
                 "POST / HTTP/1.1\r\nHost: example.org\r\nTE: trailers\r\nConnection: close, te\r\n\
-                 Transfer-Encoding: chunked\r\nTrailer: x-up\r\n\r\n3\r\nabc\r\n0\r\nX-Up: 7\r\n\r\n",
+                 Transfer-Encoding: chunked\r\nTrailer: x-up, x-forwarded-for\r\n\r\n\
+                 3\r\nabc\r\n0\r\nX-Forwarded-For: 10.0.0.1\r\nX-Up: 7\r\n\r\n",
             )
             .await;
         assert!(answer.to_lowercase().contains("x-sum: 9"), "{answer}");
         assert!(seen.last().to_lowercase().contains("x-up: 7"), "{}", seen.last());
+        assert!(!seen.last().contains("10.0.0.1"), "a claim of origin: {}", seen.last());
 
         let mut client = proxy.http2::<Full<Bytes>>().await;
         let request = http::Request::get("https://example.org/").header("te", "trailers");
