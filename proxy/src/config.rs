@@ -144,6 +144,8 @@ pub struct Limits {
     pub http2_streams: u32,
     /// Connections that each worker keeps to each upstream without a request.
     pub upstream_idle_connections: usize,
+    /// Connections that each worker has to each upstream, idle or not.
+    pub upstream_connections: usize,
 }
 
 impl Default for Limits {
@@ -155,6 +157,7 @@ impl Default for Limits {
             headers: 100,
             http2_streams: 128,
             upstream_idle_connections: 64,
+            upstream_connections: 10_000,
         }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum Failure {
     NoAddress(std::io::Error),
     #[error("the upstream took no connection within {0:?}")]
     ConnectTimeout(Duration),
+    #[error("limits.upstream-connections is reached, and no connection became free within {0:?}")]
+    NoRoom(Duration),
     #[error("the upstream did not answer within {0:?}")]
     ResponseTimeout(Duration),
     #[error("the upstream broke HTTP: {0}")]
@@ -47,6 +49,7 @@ impl Failure {
                 StatusCode::BAD_GATEWAY
             }
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -65,6 +68,7 @@ impl Failure {
             Self::BodyTimeout => "the request's body did not come in time",
             Self::Unreachable(_) | Self::NoAddress(_) => "the server behind this site can't be reached",
             Self::UpstreamBroken(_) | Self::UpstreamLost(_) => "the server behind this site failed to answer",
+            Self::NoRoom(_) => "the server behind this site is busy",
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => {
                 "the server behind this site did not answer in time"
             }

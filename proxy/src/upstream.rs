@@ -38,6 +38,7 @@ struct Settings {
     response: Duration,
     idle: Duration,
     idle_connections: usize,
+    connections: usize,
 }
 
 /// The head of an upstream's response, its body still to come, and the connection that it comes over.
@@ -54,6 +55,7 @@ impl Upstreams {
             response: timeouts.upstream_response,
             idle: timeouts.upstream_idle,
             idle_connections: limits.upstream_idle_connections,
+            connections: limits.upstream_connections,
         };
         Self { settings: Rc::new(settings), pools: RefCell::default() }
     }

@@ -75,6 +75,10 @@ impl Proxy {
     }
 
     fn with(upstream: SocketAddr, timeouts: &Timeouts) -> Self {
+        Self::limited(upstream, timeouts, &Limits::default())
+    }
+
+    fn limited(upstream: SocketAddr, timeouts: &Timeouts, limits: &Limits) -> Self {
         let mut sites = Sites::new();
         let upstream = Upstream::Http(format!("http://{upstream}").parse().unwrap());
         let page = Handler::new(|connection, request| {
@@ -85,7 +89,7 @@ impl Proxy {
             sites.add(Site { hosts: vec![host.parse().unwrap()], certified_key, upstream });
         }
         let (handle, shutdown) = Shutdown::new();
-        let forwarder = Rc::new(Forwarder::new(&Limits::default(), timeouts));
+        let forwarder = Rc::new(Forwarder::new(limits, timeouts));
         Self { forwarder, sites: Arc::new(sites), shutdown, handle }
     }
 

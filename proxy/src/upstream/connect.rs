@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 use tracing::debug;
@@ -17,11 +18,17 @@ use crate::respond::Failure;
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
     task: AbortHandle,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    /// Connects to the first of the upstream's addresses that takes it, all within the connect timeout.
-    pub(super) async fn open(upstream: &UpstreamUrl, settings: &Settings) -> Result<Self, Failure> {
+    /// Connects to the first of the upstream's addresses that takes it, all within the connect timeout; and occupies
+    /// `room` as long as it lives.
+    pub(super) async fn open(
+        upstream: &UpstreamUrl,
+        settings: &Settings,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Self, Failure> {
         let stream = timeout(settings.connect, connect(upstream))
             .await
             .map_err(|_| Failure::ConnectTimeout(settings.connect))??;
@@ -35,7 +42,7 @@ impl Connection {
                 debug!(%upstream, %error, "upstream connection ended");
             }
         });
-        Ok(Self { sender, task: task.abort_handle() })
+        Ok(Self { sender, task: task.abort_handle(), _room: room })
     }
 }
 

@@ -1,11 +1,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::http1::SendRequest;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use super::Settings;
@@ -22,6 +24,8 @@ pub(super) struct Pool {
     upstream: UpstreamUrl,
     /// The one that was used last is at the back, and is taken first: what is too much grows old at the front.
     idle: RefCell<VecDeque<Idle>>,
+    /// Room for connections, used or idle.
+    room: Arc<Semaphore>,
     max_idle: usize,
     max_age: Duration,
     sweeping: Cell<bool>,
@@ -46,6 +50,7 @@ impl Pool {
         Self {
             upstream,
             idle: RefCell::default(),
+            room: Arc::new(Semaphore::new(settings.connections)),
             max_idle: settings.idle_connections,
             max_age: settings.idle,
             sweeping: Cell::new(false),
@@ -73,8 +78,23 @@ impl Pool {
         None
     }
 
+    /// Makes a connection, as soon as there is room for it.
+    pub(super) async fn open(&self, settings: &Settings) -> Result<Connection, Failure> {
+        let no_room = || Failure::NoRoom(settings.connect);
+        let room = match Arc::clone(&self.room).try_acquire_owned() {
+            Ok(room) => room,
+            Err(_) => timeout(settings.connect, Arc::clone(&self.room).acquire_owned())
+                .await
+                .map_err(|_| no_room())?
+                .map_err(|_| no_room())?,
+        };
+        Connection::open(&self.upstream, settings, room).await
+    }
+
     fn keep(self: &Rc<Self>, connection: Connection) {
-        if self.max_idle == 0 || connection.sender.is_closed() {
+        // If there is no room left, requests may wait for that of this connection.
+        let is_full = self.room.available_permits() == 0;
+        if self.max_idle == 0 || is_full || connection.sender.is_closed() {
             return;
         }
         let mut idle = self.idle.borrow_mut();

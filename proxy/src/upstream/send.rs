@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use tokio::time::{Instant, sleep};
 
-use super::connect::Connection;
 use super::pool::{Lease, Pool};
 use super::{Answer, Settings};
 use crate::body::{Gate, Progress, RequestBody};
@@ -32,7 +31,7 @@ pub(super) async fn send(
         let is_kept = kept.is_some();
         let connection = match kept.take() {
             Some(connection) => connection,
-            None => Connection::open(pool.upstream(), settings).await?,
+            None => pool.open(settings).await?,
         };
         let again = if is_kept { Repeat::of(&request) } else { None };
         let mut lease = Lease::new(connection, Rc::clone(pool), gate.clone());

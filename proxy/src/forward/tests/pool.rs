@@ -1,5 +1,7 @@
 use std::cell::Cell;
 
+use tokio::sync::{Semaphore, mpsc};
+
 use super::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
@@ -166,5 +168,55 @@ fn a_client_that_does_not_send_its_body_is_told_so() {
             Proxy::with(upstream, &timeouts).raw(closing("POST", "Content-Length: 10\r\n") + "x").await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         assert_eq!(seen.count(), 0);
+    });
+}
+
+/// An upstream that says when it has a request, and answers it for each permit of the semaphore.
+async fn on_demand() -> (SocketAddr, mpsc::UnboundedReceiver<()>, Rc<Semaphore>) {
+    let (asked, was_asked) = mpsc::unbounded_channel();
+    let answers = Rc::new(Semaphore::new(0));
+    let allowed = Rc::clone(&answers);
+    let upstream = serving(move |mut stream| {
+        let (asked, allowed) = (asked.clone(), Rc::clone(&allowed));
+        async move {
+            while read_request(&mut stream).await.is_some() {
+                let _ = asked.send(());
+                allowed.acquire().await.unwrap().forget();
+                stream.write_all(OK.as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    (upstream, was_asked, answers)
+}
+
+#[test]
+fn an_upstream_gets_no_more_connections_than_it_may() {
+    on_worker(async {
+        let limits = Limits { upstream_connections: 1, ..Limits::default() };
+        for (patience, second) in [(50, "503"), (10_000, "200")] {
+            let (upstream, mut was_asked, answers) = on_demand().await;
+            let upstream_connect = Duration::from_millis(patience);
+            let timeouts = Timeouts { upstream_connect, ..Timeouts::default() };
+            let proxy = Rc::new(Proxy::limited(upstream, &timeouts, &limits));
+            let ask = || {
+                let proxy = Rc::clone(&proxy);
+                spawn_local(async move { proxy.raw(closing("GET", "")).await })
+            };
+            let first = ask();
+            was_asked.recv().await.unwrap();
+            let waiting = ask();
+            if second == "503" {
+                let answer = waiting.await.unwrap();
+                assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+                answers.add_permits(1);
+            } else {
+                // It gets the room of the first one's connection.
+                answers.add_permits(2);
+                let answer = waiting.await.unwrap();
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            }
+            assert!(first.await.unwrap().starts_with("HTTP/1.1 200 "));
+        }
     });
 }
