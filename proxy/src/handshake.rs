@@ -1,9 +1,13 @@
 //! One TLS handshake, from the client's first byte to a stream.
 
+mod gate;
+mod watched;
+
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use handshake_fiber::{Fiber, StackPool};
 use rustls::crypto::SupportedKxGroup;
@@ -13,6 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+
+pub(crate) use gate::Gate;
+pub(crate) use watched::WatchedKey;
 
 use crate::connection::{Handshake, Protocol};
 use crate::sites::Sites;
@@ -29,6 +36,15 @@ pub(crate) struct InProgress {
     pub(crate) site: Arc<str>,
     /// Who signed, once somebody has.
     pub(crate) signed_by: RefCell<Option<Arc<str>>>,
+    /// The key could not sign; shuts the connection's [`Gate`].
+    unsigned: Arc<AtomicBool>,
+}
+
+impl InProgress {
+    /// There is no signature: nothing of this handshake is to reach the client any more.
+    fn leave_unsigned(&self) {
+        self.unsigned.store(true, Relaxed);
+    }
 }
 
 /// The handshake that runs; `None` outside of handshakes.
@@ -47,7 +63,7 @@ pub(crate) struct Handshaker {
 
 /// A finished handshake.
 pub(crate) struct Established<IO> {
-    pub(crate) stream: TlsStream<IO>,
+    pub(crate) stream: TlsStream<Gate<IO>>,
     pub(crate) sni: Arc<str>,
     pub(crate) protocol: Protocol,
     pub(crate) handshake: Handshake,
@@ -77,8 +93,7 @@ pub(crate) enum HandshakeError {
 }
 
 /// Fatal alerts of RFC 8446, section 6, that rustls does not send for us, as plaintext records. Nothing is encrypted
-/// before the server's first message; and clients take a plaintext alert until the first encrypted record, which
-/// comes after the signature.
+/// before the server's first message, and each of these is the first.
 const MISSING_EXTENSION: [u8; 7] = alert(109);
 const UNRECOGNIZED_NAME: [u8; 7] = alert(112);
 const INTERNAL_ERROR: [u8; 7] = alert(80);
@@ -98,8 +113,10 @@ impl Handshaker {
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let unsigned = Arc::new(AtomicBool::new(false));
+        let gated = Gate::new(io, Arc::clone(&unsigned));
         // A client that says nothing costs no stack.
-        let mut start = LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(failure)?;
+        let mut start = LazyConfigAcceptor::new(Acceptor::default(), gated).await.map_err(failure)?;
         let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
         let Some(name) = name else {
             return Err(refuse(&mut start.io, &MISSING_EXTENSION, HandshakeError::NoName).await);
@@ -118,16 +135,15 @@ impl Handshaker {
         // The signature is asked for in `into_stream` already, so that is inside, too.
         let fiber = Fiber::new(&self.stacks, async move { start.into_stream(config).into_fallible().await });
         let fiber = fiber.map_err(HandshakeError::NoStack)?;
-        let progress = Rc::new(InProgress { site: Arc::clone(&sni), signed_by: RefCell::new(None) });
+        let progress =
+            Rc::new(InProgress { site: Arc::clone(&sni), signed_by: RefCell::new(None), unsigned });
         let stream = match CURRENT.scope(Rc::clone(&progress), fiber).await {
             Ok(stream) => stream,
-            Err((error, mut io)) => {
-                let error = failure(error);
-                if !matches!(error, HandshakeError::NoSignature(_)) {
-                    return Err(error);
-                }
-                return Err(refuse(&mut io, &INTERNAL_ERROR, error).await);
+            Err((error, gated)) if progress.unsigned.load(Relaxed) => {
+                let error = HandshakeError::NoSignature(error);
+                return Err(refuse(&mut gated.into_inner(), &INTERNAL_ERROR, error).await);
             }
+            Err((error, _)) => return Err(failure(error)),
         };
         let connection = stream.get_ref().1;
         let (protocol, handshake) = (protocol(connection), facts(connection, progress.signed_by.take()));
@@ -138,8 +154,6 @@ impl Handshaker {
 fn failure(error: io::Error) -> HandshakeError {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
-        // What a key answers when it can't sign; rustls has no such errors of its own for servers like ours.
-        Some(rustls::Error::General(_)) => HandshakeError::NoSignature(error),
         Some(_) => HandshakeError::Tls(error),
         None => HandshakeError::Gone(error),
     }

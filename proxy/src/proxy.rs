@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::chain::{Chain, ChainError};
 use crate::config::{Config, SiteSettings};
+use crate::handshake::WatchedKey;
 use crate::keys::{KeyError, KeySource};
 use crate::listener;
 use crate::metrics::Metrics;
@@ -257,7 +258,8 @@ impl ProxyBuilder {
             Chain::load(&settings.cert).map_err(|source| StartError::Chain { site: name(), source })?;
         let key =
             self.keys.signing_key(chain.spki()).map_err(|source| StartError::Key { site: name(), source })?;
-        let certified_key = Arc::new(CertifiedKey::new(chain.certificates().to_vec(), key));
+        let certified_key =
+            Arc::new(CertifiedKey::new(chain.certificates().to_vec(), Arc::new(WatchedKey(key))));
         if matches!(certified_key.keys_match(), Err(rustls::Error::InconsistentKeys(reason))
             if reason == rustls::InconsistentKeys::KeyMismatch)
         {

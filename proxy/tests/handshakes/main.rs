@@ -167,6 +167,16 @@ fn a_key_that_fails_ends_the_handshake_with_internal_error() {
 }
 
 #[test]
+fn the_alert_of_a_key_that_fails_is_all_that_the_client_gets() {
+    let proxy = Running::start(config(&[&["a.example"]]), Signing::Never);
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let answer = Client::new(&proxy).versions(&[version]).hello_and_listen("a.example");
+        // After a ServerHello, OpenSSL takes no alert in the clear.
+        assert_eq!(answer, [21, 3, 3, 0, 2, 2, 80], "a fatal internal_error and nothing else");
+    }
+}
+
+#[test]
 fn clients_that_say_nothing_or_nonsense_are_sent_away() {
     let mut config = config(&[&["a.example"]]);
     config.timeouts.handshake = Duration::from_millis(100);

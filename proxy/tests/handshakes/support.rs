@@ -353,11 +353,24 @@ impl Client {
 
     /// Sends the first message, and hangs up.
     pub(crate) fn hello_and_leave(&self, name: &str) {
+        drop(self.hello(name));
+    }
+
+    /// Sends the first flight, and gives back whatever the proxy sends until it closes.
+    pub(crate) fn hello_and_listen(&self, name: &str) -> Vec<u8> {
+        let mut answer = Vec::new();
+        self.hello(name).read_to_end(&mut answer).unwrap();
+        answer
+    }
+
+    fn hello(&self, name: &str) -> TcpStream {
         let mut tls = self.tls(name);
         let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         while tls.wants_write() {
             tls.write_tls(&mut stream).unwrap();
         }
+        stream
     }
 }
 
