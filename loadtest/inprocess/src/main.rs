@@ -11,6 +11,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 use rustls::sign::SigningKey;
 
+/// As the product's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Serves the sites of a configuration with one private key from a file.
 #[derive(Debug, Parser)]
 #[command(name = "hsm-bench-inprocess", version)]

@@ -285,7 +285,7 @@ impl Dispatch {
         let best = (0..count)
             .map(|step| (self.rotation + step) % count)
             .filter(|&at| fits(at, &self.engines[at]) && self.engines[at].has_room() && !call.is_asked(at))
-            .min_by_key(|&at| self.engines[at].in_flight())?;
+            .min_by_key(|&at| self.engines[at].cost_of_another())?;
         self.rotation = (best + 1) % count;
         Some(best)
     }

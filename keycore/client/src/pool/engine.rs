@@ -137,6 +137,14 @@ impl Engine {
         self.session.as_ref().is_some_and(Session::has_room)
     }
 
+    /// Which of several engines is asked: the one where this is least.
+    pub(super) fn cost_of_another(&self) -> usize {
+        /// A request that leaves together with others costs no system call and no wake-up of its own, here or there.
+        const WRITE: usize = 8;
+        let joins_a_write = self.session.as_ref().is_some_and(|session| !session.unwritten().is_empty());
+        self.in_flight() + if joins_a_write { 0 } else { WRITE }
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.session.as_ref().map_or(0, Session::in_flight)
     }
