@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -111,12 +111,16 @@ impl StateDir {
     }
 }
 
+/// Makes it for this user alone; one that is there already must be nobody else's to write to, for he could put secrets
+/// of his own there.
 fn make_directory(path: &Path) -> Result<(), DevError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| DevError::StateDir { path: path.to_owned(), source })
+    let failed = |source| DevError::StateDir { path: path.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    let found = fs::metadata(path).map_err(failed)?;
+    if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
+        return Err(failed(io::Error::other("it belongs to another user, or others may write to it")));
+    }
+    Ok(())
 }
 
 /// Holds the directory until the process ends. The file names the process that does.
@@ -166,6 +170,15 @@ mod tests {
             panic!("opened twice")
         };
         assert_eq!(pid, std::process::id().to_string());
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(StateDir::open(directory.path()), Err(DevError::StateDir { .. })));
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        StateDir::open(directory.path()).unwrap();
     }
 
     #[test]
