@@ -133,7 +133,7 @@ impl Default for Timeouts {
 pub struct Limits {
     /// Client connections of the process.
     pub connections: usize,
-    /// Handshakes of the process that are under way.
+    /// Handshakes of the process that are computed or signed now; those that wait for their clients don't count.
     pub handshakes: usize,
     /// A request's head, in bytes.
     #[serde(with = "units::size")]

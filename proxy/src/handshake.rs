@@ -4,10 +4,13 @@ mod gate;
 mod watched;
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::Poll;
 
 use handshake_fiber::{Fiber, StackPool};
 use rustls::crypto::SupportedKxGroup;
@@ -128,16 +131,12 @@ impl Handshaker {
         }
 
         let sni: Arc<str> = Arc::from(name);
-        // Never closed.
-        let _permit =
-            self.fibers.acquire().await.map_err(|error| HandshakeError::NoStack(io::Error::other(error)))?;
         let config = self.tls.for_client(&start.client_hello());
         // The signature is asked for in `into_stream` already, so that is inside, too.
-        let fiber = Fiber::new(&self.stacks, async move { start.into_stream(config).into_fallible().await });
-        let fiber = fiber.map_err(HandshakeError::NoStack)?;
+        let handshake = Box::pin(async move { start.into_stream(config).into_fallible().await });
         let progress =
             Rc::new(InProgress { site: Arc::clone(&sni), signed_by: RefCell::new(None), unsigned });
-        let stream = match CURRENT.scope(Rc::clone(&progress), fiber).await {
+        let stream = match self.in_fibers(handshake, &progress).await? {
             Ok(stream) => stream,
             Err((error, gated)) if progress.unsigned.load(Relaxed) => {
                 let error = HandshakeError::NoSignature(error);
@@ -149,6 +148,38 @@ impl Handshaker {
         let (protocol, handshake) = (protocol(connection), facts(connection, progress.signed_by.take()));
         Ok(Established { stream, sni, protocol, handshake })
     }
+
+    /// Runs the handshake, each of its steps in a fiber: it has a stack while it computes or awaits a signature, and none
+    /// while it awaits the client. So clients that leave their handshakes unfinished don't use up the room for fibers.
+    async fn in_fibers<F: Future + 'static>(
+        &self,
+        mut handshake: Pin<Box<F>>,
+        progress: &Rc<InProgress>,
+    ) -> Result<F::Output, HandshakeError> {
+        loop {
+            // Never closed.
+            let permit = self.fibers.acquire().await;
+            let permit = permit.map_err(|error| HandshakeError::NoStack(io::Error::other(error)))?;
+            let step = async move {
+                let polled = poll_fn(|cx| Poll::Ready(handshake.as_mut().poll(cx))).await;
+                (handshake, polled)
+            };
+            let fiber = Fiber::new(&self.stacks, step).map_err(HandshakeError::NoStack)?;
+            let (unfinished, polled) = CURRENT.scope(Rc::clone(progress), fiber).await;
+            drop(permit);
+            if let Poll::Ready(output) = polled {
+                return Ok(output);
+            }
+            handshake = unfinished;
+            next_poll().await;
+        }
+    }
+}
+
+/// Suspends the task until what it polled before wakes it.
+async fn next_poll() {
+    let mut suspended = false;
+    poll_fn(|_| if std::mem::replace(&mut suspended, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 fn failure(error: io::Error) -> HandshakeError {

@@ -141,6 +141,18 @@ fn a_handshake_without_a_signature_times_out_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn clients_that_do_not_finish_their_handshakes_hold_up_nobody() {
+    let mut config = config(&[&["a.example"]]);
+    config.limits.handshakes = 2;
+    let proxy = Running::start(config, Signing::AtOnce);
+    let silent: Vec<_> = (0..20).map(|_| Client::new(&proxy).hello("a.example")).collect();
+    let start = Instant::now();
+    Client::new(&proxy).connect("a.example").unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    drop(silent);
+}
+
+#[test]
 fn clients_that_leave_in_the_middle_of_a_signature_hurt_nobody() {
     let mut config = config(&[&["slow.example"], &["a.example"]]);
     config.proxy.workers = 1;

@@ -363,7 +363,7 @@ impl Client {
         answer
     }
 
-    fn hello(&self, name: &str) -> TcpStream {
+    pub(crate) fn hello(&self, name: &str) -> TcpStream {
         let mut tls = self.tls(name);
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
