@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::ptr;
 use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use corosensei::Yielder;
 
@@ -36,7 +37,7 @@ impl<F> std::error::Error for NotInFiber<F> {}
 
 /// Whether the calling code runs in a [`Fiber`](crate::Fiber), so that [`wait`] works.
 pub fn in_fiber() -> bool {
-    !CURRENT.get().is_null()
+    !CURRENT.get().is_null() && !thread::panicking()
 }
 
 /// Waits for `future` without blocking the thread: for synchronous code that runs inside a [`Fiber`](crate::Fiber).
@@ -47,8 +48,13 @@ pub fn in_fiber() -> bool {
 ///
 /// # Errors
 ///
-/// [`NotInFiber`] with the untouched future. Also in destructors that run while a dropped fiber is unwound.
+/// [`NotInFiber`] with the untouched future. Also in destructors that run while a dropped fiber is unwound, or a panic
+/// passes.
 pub fn wait<F: Future>(future: F) -> Result<F::Output, NotInFiber<F>> {
+    // A stack that is being unwound can't be unwound once more: to drop the fiber would abort the process.
+    if thread::panicking() {
+        return Err(NotInFiber(future));
+    }
     // SAFETY: not null means that we stand on that fiber's stack (see `CURRENT`), whose lowest frame holds `Running`
     // and outlives ours. The reference is used within this call only. Only this thread can reach it: the pointer is
     // in a thread-local.

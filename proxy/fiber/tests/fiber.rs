@@ -307,6 +307,23 @@ fn a_suspended_fiber_is_dropped_by_another_one() {
 }
 
 #[test]
+fn a_destructor_does_not_wait_while_a_panic_passes() {
+    let mut fiber = Fiber::new(&StackPool::new(1), async {
+        struct Waits;
+        impl Drop for Waits {
+            fn drop(&mut self) {
+                let _ = wait(std::future::pending::<()>());
+            }
+        }
+        let _waits = Waits;
+        panic!("on purpose");
+    })
+    .unwrap();
+    let polled = catch_unwind(AssertUnwindSafe(|| poll_once(Pin::new(&mut fiber)).is_pending()));
+    assert!(polled.is_err(), "suspended in the middle of a panic, it could not be dropped");
+}
+
+#[test]
 fn the_pool_keeps_no_more_than_it_was_told() {
     let stacks = StackPool::new(2);
     let fibers: Vec<_> = (0..5).map(|_| Fiber::new(&stacks, async {}).unwrap()).collect();
