@@ -137,12 +137,20 @@ impl Engine {
         self.session.as_ref().is_some_and(Session::has_room)
     }
 
-    /// Which of several engines is asked: the one where this is least.
+    /// Which of several engines is asked: the one where this is least, in requests that wait before another.
     pub(super) fn cost_of_another(&self) -> usize {
-        /// A request that leaves together with others costs no system call and no wake-up of its own, here or there.
-        const WRITE: usize = 8;
+        /// A system call and a wake-up on either side, which a request saves that leaves in the write of others.
+        const WAKE: usize = 8;
+        /// An engine that is at work takes what comes meanwhile together, and need not be woken.
+        const JOIN: usize = 4;
+        let in_flight = self.in_flight();
         let joins_a_write = self.session.as_ref().is_some_and(|session| !session.unwritten().is_empty());
-        self.in_flight() + if joins_a_write { 0 } else { WRITE }
+        in_flight
+            + match in_flight {
+                _ if joins_a_write => 0,
+                0 => WAKE,
+                _ => JOIN,
+            }
     }
 
     pub(super) fn in_flight(&self) -> usize {
