@@ -1,5 +1,7 @@
 //! `hsm` as an administrator uses it, from an empty store to a chain that openssl accepts.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;

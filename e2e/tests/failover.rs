@@ -2,6 +2,8 @@
 //!
 //! Fewer rounds than the drill that the documentation reports: `hsm-loadtest drill` does the same with more.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,5 +1,7 @@
 //! Clients that know nothing of us: openssl, gnutls, h2load, wrk.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::process::{Command, Stdio};
 
 use hsm_e2e::{Stack, run, tool};

@@ -1,5 +1,7 @@
 //! The thief of the proxy: its credentials, its socket, and what the engine makes of him.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::process::Command;
 use std::time::Duration;
 

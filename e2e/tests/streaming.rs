@@ -1,5 +1,7 @@
 //! Bodies of a gibibyte pass both ways, and the proxy's memory stays flat.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::process::Command;
 
 use hsm_e2e::{Program, Stack, Upstream, memory, run, tool, wait};
