@@ -99,7 +99,10 @@ impl fmt::Display for SiteReport {
             write!(f, ": {}", self.key)?;
         }
         if let Some(days) = self.days_left {
-            write!(f, ", {days} days left")?;
+            match u64::try_from(days) {
+                Ok(left) => write!(f, ", {left} days left")?,
+                Err(_) => write!(f, ", expired {} days ago", days.unsigned_abs())?,
+            }
         }
         if self.proof.is_some() {
             f.write_str(", key proven")?;

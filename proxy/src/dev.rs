@@ -15,7 +15,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, HostPattern, HsmSettings, ProxySettings, SiteSettings, Timeouts, UpstreamUrl};
+use crate::config::{
+    Config, HostPattern, HsmSettings, Limits, ProxySettings, SiteSettings, Timeouts, UpstreamUrl,
+};
 use crate::proxy::Proxy;
 use crate::signer::EngineKeys;
 use engines::Engines;
@@ -24,6 +26,9 @@ use state::StateDir;
 
 /// How long open connections may hold up Ctrl-C.
 const DRAIN: Duration = Duration::from_secs(3);
+
+/// Enough for any load from one machine, within the file limits of most.
+const CONNECTIONS: usize = 2_000;
 
 /// What `hsm-proxy dev` was asked for.
 #[derive(Debug, Clone)]
@@ -91,7 +96,7 @@ fn configuration(options: &DevOptions, state: &StateDir, engines: &Engines) -> R
         },
         sites: vec![SiteSettings { host: vec![host], cert: state.certificate(), to }],
         timeouts: Timeouts { drain: DRAIN, ..Timeouts::default() },
-        ..Config::default()
+        limits: Limits { connections: CONNECTIONS, ..Limits::default() },
     })
 }
 

@@ -60,7 +60,9 @@ fn purpose(leaf: &X509Certificate<'_>, report: &mut SiteReport) {
         report.errors.push("the certificate's key may not sign (key usage digitalSignature)".to_owned());
     }
     if leaf.is_ca() {
-        report.warnings.push("the first certificate is a CA's: is the chain in the right order?".to_owned());
+        report.warnings.push(
+            "the first certificate is marked as a CA's: it should be the site's own, and not a CA".to_owned(),
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use keycore_wire::{KeyAlgorithm, SignatureScheme};
+use keycore_wire::{KeyAlgorithm, RefusalCode, SignatureScheme};
 use rustls::crypto::aws_lc_rs;
 
 use crate::chain::Chain;
@@ -9,12 +9,26 @@ use crate::signer::EngineSigningKey;
 /// The key of a certificate could not be shown to be there.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProofError {
+    #[error(
+        "the engines have no key of this user for the certificate: see `hsm key list` as that user, make the certificate \
+         anew for a key that is there, or bring the key in by `hsm key import`"
+    )]
+    NoKey,
     #[error("no engine signed with the certificate's key: {0}")]
-    NoSignature(#[from] keycore_client::Error),
+    NoSignature(keycore_client::Error),
     #[error("the engine's signature is not the certificate's: {0}")]
     WrongSignature(String),
     #[error("the system gives no random bytes")]
     NoRandomness,
+}
+
+impl From<keycore_client::Error> for ProofError {
+    fn from(error: keycore_client::Error) -> Self {
+        match error {
+            keycore_client::Error::Refused(refusal) if refusal.code == RefusalCode::NotFound => Self::NoKey,
+            other => Self::NoSignature(other),
+        }
+    }
 }
 
 /// Lets an engine sign what it would sign in a TLS 1.3 handshake, and verifies it with the certificate. Returns how

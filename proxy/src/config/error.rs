@@ -17,7 +17,10 @@ impl ConfigError {
         let message = error.message();
         let message = match suggestion(message) {
             Some(known) => format!("{}; did you mean `{known}`?", message.trim_end_matches('.')),
-            None => message.to_owned(),
+            None => match advice(message) {
+                Some(advice) => format!("{message}: {advice}"),
+                None => message.to_owned(),
+            },
         };
         Self::at(text, error.span(), message)
     }
@@ -70,6 +73,19 @@ fn suggestion(message: &str) -> Option<&str> {
         .min()
         .filter(|&(distance, known)| distance <= 2 + known.len() / 4)
         .map(|(_, known)| known)
+}
+
+/// What to write instead, where the parser only says that it did not understand.
+fn advice(message: &str) -> Option<&'static str> {
+    if message.contains("socket address") {
+        Some("write an IP address and a port, as in \"127.0.0.1:8443\"")
+    } else if message.contains("integer") && message.contains("expected a string") {
+        Some("durations and sizes have a unit, as in \"10s\" and \"64KiB\"")
+    } else if message.contains("expected a sequence") {
+        Some("write a list in brackets; sites are tables of their own, headed [[site]]")
+    } else {
+        None
+    }
 }
 
 /// How many characters to insert, delete or replace (Levenshtein).
