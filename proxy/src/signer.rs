@@ -25,7 +25,7 @@ use crate::keys::{KeyError, KeySource, SignerStatus};
 
 /// The keys of one crypto user, in the engines.
 ///
-/// Inside a worker's fiber, a signature is asked for through the worker's [`Pool`] while the worker goes on with
+/// Inside a worker's fiber, a signature is asked for through the worker's [`Pool`](keycore_client::Pool) while the worker goes on with
 /// other connections. Anywhere else (`hsm-proxy check`, a test) it blocks, with the same deadline.
 pub struct EngineKeys {
     engines: Arc<Engines>,
@@ -92,7 +92,7 @@ impl EngineSigningKey {
     ///
     /// # Errors
     ///
-    /// As [`Client::call`].
+    /// As [`Client::call`](keycore_client::blocking::Client::call).
     pub fn sign_blocking(
         &self,
         scheme: keycore_wire::SignatureScheme,
