@@ -1,6 +1,6 @@
 //! Whom the client trusts: the issuers in a file, and any server whose own certificate is in it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -11,10 +11,32 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// Like curl and openssl, it accepts a self-signed server certificate that it was given, even one that says it is a
 /// CA's, as `openssl req -x509` makes them. Name, time and handshake signature are verified in any case.
+///
+/// A chain that comes again and again is verified once, not with each handshake: the load should fill the server's
+/// core before the client's. The signature of each handshake is new, and is always verified.
 #[derive(Debug)]
 pub(crate) struct Trust {
     chains: Arc<WebPkiServerVerifier>,
     given: Vec<CertificateDer<'static>>,
+    good: Mutex<Option<GoodChain>>,
+}
+
+/// The chain that was verified last, and for whom.
+#[derive(Debug)]
+struct GoodChain {
+    certificates: Vec<CertificateDer<'static>>,
+    name: ServerName<'static>,
+}
+
+impl GoodChain {
+    fn is(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+    ) -> bool {
+        self.name == *name && self.certificates.iter().eq(std::iter::once(end_entity).chain(intermediates))
+    }
 }
 
 impl Trust {
@@ -30,7 +52,28 @@ impl Trust {
         let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
             .build()
             .map_err(|error| Error::General(error.to_string()))?;
-        Ok(Self { chains, given })
+        Ok(Self { chains, given, good: Mutex::new(None) })
+    }
+
+    fn verify_chain(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let verified =
+            self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            // What webpki says of a CA's certificate that a server uses; it has checked the time before.
+            Err(Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.given.iter().any(|given| given == end_entity) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)
+            }
+            other => other.map(|_| ()),
+        }
     }
 }
 
@@ -43,18 +86,16 @@ impl ServerCertVerifier for Trust {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified =
-            self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verified {
-            // What webpki says of a CA's certificate that a server uses; it has checked the time before.
-            Err(Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.given.iter().any(|given| given == end_entity) =>
-            {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            other => other,
+        let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        if !good.as_ref().is_some_and(|chain| chain.is(end_entity, intermediates, server_name)) {
+            self.verify_chain(end_entity, intermediates, server_name, ocsp_response, now)?;
+            let certificates = std::iter::once(end_entity).chain(intermediates);
+            *good = Some(GoodChain {
+                certificates: certificates.map(|certificate| certificate.clone().into_owned()).collect(),
+                name: server_name.to_owned(),
+            });
         }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
