@@ -6,13 +6,16 @@
 //! shares the store. `docs/store-format.md` describes what lies on the disk.
 //!
 //! * [`Store`]: the trait; [`Change`], [`Record`], [`Changes`] are what goes in and comes out
+//! * [`Archive`]: the store as a whole, for backups and restores
 //! * [`SqliteStore`]: one file, shared by the replicas of a machine
 
+mod archive;
 mod error;
 mod record;
 mod sqlite;
 mod store;
 
+pub use archive::{Archive, ArchivedRecord, Inventory};
 pub use error::{CommitError, StoreError};
 pub use record::{Change, Changes, GroupTag, IndexTag, Kind, Record, RecordId, Revision};
 pub use sqlite::SqliteStore;

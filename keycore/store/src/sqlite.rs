@@ -1,5 +1,6 @@
 //! The store of one machine: a SQLite file in WAL mode, shared by processes.
 
+mod archive;
 mod commit;
 mod open;
 mod read;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode};
 
+use crate::archive::{Archive, ArchivedRecord, Inventory};
 use crate::error::{CommitError, StoreError};
 use crate::record::{Change, Changes, GroupTag, IndexTag, Kind, Record, RecordId, Revision};
 use crate::store::Store;
@@ -89,12 +91,8 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, base: Revision, changes: &[Change]) -> Result<Revision, CommitError> {
-        let revision = commit::commit(&mut self.db, base, changes).map_err(|error| match error {
-            commit::Error::Conflict => CommitError::Conflict,
-            commit::Error::Taken(kind) => CommitError::Taken(kind),
-            commit::Error::Repeated(kind, id) => CommitError::Repeated { kind, id },
-            commit::Error::Sqlite(error) => CommitError::Store(blame(&self.path, error)),
-        })?;
+        let revision =
+            commit::commit(&mut self.db, base, changes).map_err(|error| blame_commit(&self.path, error))?;
         // `data_version` does not count this connection's own commits.
         if let Some(seen) = &mut self.seen {
             seen.revision = revision;
@@ -107,6 +105,50 @@ impl Store for SqliteStore {
             return Ok((since, Changes::These(Vec::new())));
         }
         read::changes_since(&mut self.db, since).map_err(|error| blame(&self.path, error))
+    }
+}
+
+impl Archive for SqliteStore {
+    fn begin_export(&mut self) -> Result<Inventory, StoreError> {
+        archive::begin_export(&self.db).map_err(|error| self.fail(error))
+    }
+
+    fn export(
+        &mut self,
+        after: Option<(Kind, RecordId)>,
+        limit: usize,
+    ) -> Result<Vec<ArchivedRecord>, StoreError> {
+        archive::export(&self.db, after, limit).map_err(|error| self.fail(error))
+    }
+
+    fn end_export(&mut self) {
+        archive::end(&self.db);
+    }
+
+    fn begin_import(&mut self) -> Result<(), CommitError> {
+        self.seen = None;
+        archive::begin_import(&self.db).map_err(|error| blame_commit(&self.path, error))
+    }
+
+    fn import(&mut self, records: &[ArchivedRecord]) -> Result<(), CommitError> {
+        archive::import(&self.db, records).map_err(|error| blame_commit(&self.path, error))
+    }
+
+    fn commit_import(&mut self, revision: Revision) -> Result<(), CommitError> {
+        archive::commit_import(&self.db, revision).map_err(|error| blame_commit(&self.path, error))
+    }
+
+    fn abort_import(&mut self) {
+        archive::end(&self.db);
+    }
+}
+
+fn blame_commit(path: &Path, error: commit::Error) -> CommitError {
+    match error {
+        commit::Error::Conflict => CommitError::Conflict,
+        commit::Error::Taken(kind) => CommitError::Taken(kind),
+        commit::Error::Repeated(kind, id) => CommitError::Repeated { kind, id },
+        commit::Error::Sqlite(error) => CommitError::Store(blame(path, error)),
     }
 }
 

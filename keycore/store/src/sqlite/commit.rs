@@ -85,7 +85,7 @@ fn apply(db: &Connection, new: Revision, change: &Change) -> Result<(), Error> {
     Ok(())
 }
 
-fn insert_tags(db: &Connection, kind: Kind, id: RecordId, tags: &[IndexTag]) -> Result<(), Error> {
+pub(super) fn insert_tags(db: &Connection, kind: Kind, id: RecordId, tags: &[IndexTag]) -> Result<(), Error> {
     let mut insert = db.prepare_cached("INSERT INTO tags (kind, tag, id) VALUES (?1, ?2, ?3)")?;
     for tag in tags {
         match insert.execute(params![kind.0, tag.0, id.0]) {
@@ -100,7 +100,12 @@ fn insert_tags(db: &Connection, kind: Kind, id: RecordId, tags: &[IndexTag]) -> 
 }
 
 /// Counts a record in its kind (the empty group) and in its group.
-fn add_to_counts(db: &Connection, kind: Kind, group: Option<&GroupTag>, step: i64) -> Result<(), Error> {
+pub(super) fn add_to_counts(
+    db: &Connection,
+    kind: Kind,
+    group: Option<&GroupTag>,
+    step: i64,
+) -> Result<(), Error> {
     let whole_kind: &[u8] = &[];
     for group in [Some(whole_kind), group.map(|group| group.0.as_slice())].into_iter().flatten() {
         db.prepare_cached(

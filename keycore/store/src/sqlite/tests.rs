@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::Change;
 
+mod archive;
 mod model;
 mod sharing;
 
