@@ -98,6 +98,11 @@ pub(crate) fn open_with(
         move |source| OpenError::Io { path, source }
     };
     DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed(&directory))?;
+    // A record is no more durable than the names of the directories that it is in.
+    for parent in directory.ancestors().skip(1).take(2) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed(parent))?;
+    }
     let lock_path = directory.join("lock");
     let lock = private().create(true).truncate(false).open(&lock_path).map_err(failed(&lock_path))?;
     let deadline = Instant::now() + LOCK_PATIENCE;

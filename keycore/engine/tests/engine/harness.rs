@@ -1,6 +1,7 @@
 //! A cluster in a temporary directory, with a simulated clock and audit logs in memory.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -69,6 +70,19 @@ impl World {
         let options = Options { password_cost, ..Options::new(number, 100) };
         let engine = Engine::open(store, watch, log, unseal, options, now(&self.millis))?;
         Ok(Replica { engine: Arc::new(engine), audit, millis: Arc::clone(&self.millis) })
+    }
+
+    /// A replica on the files of `directory`, as the daemon opens them, its audit log included.
+    pub(crate) fn on_disk(directory: &Path, number: u16) -> Replica {
+        let store = || Box::new(SqliteStore::open(&directory.join("store.db")).unwrap());
+        let (chain, sink, _cut) = keycore_audit::file::open(&directory.join("audit"), number).unwrap();
+        let log = Log::new(chain, Box::new(sink));
+        let unseal = UnsealSecret::new(SecretBytes::copy_from(&mut [7; 32]).unwrap()).unwrap();
+        let password_cost = PasswordCost::insecure_for_tests();
+        let options = Options { password_cost, ..Options::new(number, 100) };
+        let millis = Arc::new(AtomicU64::new(1_000_000));
+        let engine = Engine::open(store(), store(), log, unseal, options, now(&millis)).unwrap();
+        Replica { engine: Arc::new(engine), audit: AuditTrail::default(), millis }
     }
 
     pub(crate) fn pass(&self, time: Duration) {

@@ -4,6 +4,7 @@
 
 mod audit;
 mod cluster;
+mod crash;
 mod harness;
 mod keys;
 mod replicas;
