@@ -16,7 +16,7 @@ pub(crate) enum UserCommand {
     Create {
         /// The name: 1 to 31 letters, digits, '-', '_', '.' or '@'
         name: UserName,
-        /// admin manages users; crypto-user owns and uses keys
+        /// admin manages users; crypto-user owns and uses keys; appliance-user sees how the cluster is
         #[arg(long)]
         role: Role,
         #[command(flatten)]

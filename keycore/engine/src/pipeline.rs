@@ -15,7 +15,7 @@ use crate::journal::Throttle;
 use crate::options::Now;
 use crate::pipeline::record::Facts;
 pub(crate) use crate::pipeline::record::throttled_detail;
-use crate::policy::{self, Action, Permission};
+use crate::policy::{self, Action, Asker, Permission};
 use crate::session::{Caller, Session, SessionChange};
 use crate::{keys, lifecycle, users};
 
@@ -70,12 +70,12 @@ fn decide(
     // Session: who asks, as of now and not as of the login.
     let actor = facts.know(engine, caller, now);
     let action = Action::of(request, facts.name.as_deref());
-    let actor = match actor {
-        Err(ended) if !policy::is_open_to_nobody(action) => return Err(ended),
-        actor => actor.ok().flatten(),
+    let asker = match actor {
+        Err(ended) if !policy::survives_its_session(action) => return Err(ended),
+        actor => Asker::of(action, actor.ok().flatten()),
     };
     // Authorize, quorum.
-    let permission = policy::authorize(action, actor)?.approve()?;
+    let permission = policy::authorize(action, asker)?.approve()?;
     // Nothing is done that could not be written down.
     if record::is_recorded(request) {
         engine.journal.ready()?;

@@ -44,56 +44,65 @@ pub(crate) enum Quorum {
 
 /// One row: who may, and how many have to agree.
 struct Rule {
-    action: Action,
     nobody: bool,
+    pre_officer: bool,
     admin: bool,
     crypto_user: bool,
+    appliance_user: bool,
     quorum: Quorum,
 }
 
 macro_rules! rules {
-    ($($action:ident $nobody:ident $admin:ident $crypto_user:ident $quorum:ident;)*) => {
-        const RULES: &[Rule] = &[$(Rule {
-            action: Action::$action,
-            nobody: rules!(@ $nobody),
-            admin: rules!(@ $admin),
-            crypto_user: rules!(@ $crypto_user),
-            quorum: Quorum::$quorum,
-        }),*];
+    ($($action:ident $nobody:ident $pre_officer:ident $admin:ident $crypto_user:ident $appliance_user:ident
+       $quorum:ident;)*) => {
+        /// The row of an action; the compiler sees that each has one.
+        const fn rule(action: Action) -> Rule {
+            match action {
+                $(Action::$action => Rule {
+                    nobody: rules!(@ $nobody),
+                    pre_officer: rules!(@ $pre_officer),
+                    admin: rules!(@ $admin),
+                    crypto_user: rules!(@ $crypto_user),
+                    appliance_user: rules!(@ $appliance_user),
+                    quorum: Quorum::$quorum,
+                },)*
+            }
+        }
     };
     (@ yes) => { true };
     (@ no) => { false };
 }
 
+// The table of docs/permissions.md, which a test compares with a live engine's answers.
 // Keys are always the acting user's own: nobody has other users' keys, admins have none.
 // An admin may delete itself or change its own password; the last one can't be deleted (users.rs).
 rules! {
-    // action              nobody  admin  crypto-user  quorum
-    Hello                  yes     yes    yes          NotRequired;
-    Ping                   yes     yes    yes          NotRequired;
-    ClusterInfo            yes     yes    yes          NotRequired;
-    InitializeCluster      yes     yes    yes          NotRequired;
-    ActivateCluster        yes     yes    yes          NotRequired;
+    // action              nobody  pre-officer  admin  crypto-user  appliance-user  quorum
+    Hello                  yes     yes          yes    yes          yes             NotRequired;
+    Ping                   yes     yes          yes    yes          yes             NotRequired;
+    ClusterInfo            yes     yes          yes    yes          yes             NotRequired;
+    InitializeCluster      yes     no           no     no           no              NotRequired;
+    ActivateCluster        no      yes          no     no           no              NotRequired;
 
-    Login                  yes     yes    yes          NotRequired;
-    Resume                 yes     yes    yes          NotRequired;
-    Logout                 no      yes    yes          NotRequired;
+    Login                  yes     yes          yes    yes          yes             NotRequired;
+    Resume                 yes     yes          yes    yes          yes             NotRequired;
+    Logout                 no      no           yes    yes          yes             NotRequired;
 
-    UserCreate             no      yes    no           NotRequired;
-    UserList               no      yes    yes          NotRequired;
-    UserDelete             no      yes    no           NotRequired;
-    ChangeOwnPassword      no      yes    yes          NotRequired;
-    ChangeOthersPassword   no      yes    no           NotRequired;
+    UserCreate             no      no           yes    no           no              NotRequired;
+    UserList               yes     yes          yes    yes          yes             NotRequired;
+    UserDelete             no      no           yes    no           no              NotRequired;
+    ChangeOwnPassword      no      no           yes    yes          yes             NotRequired;
+    ChangeOthersPassword   no      no           yes    no           no              NotRequired;
 
-    GenerateKey            no      no     yes          NotRequired;
-    ImportKey              no      no     yes          NotRequired;
-    ListKeys               no      no     yes          NotRequired;
-    FindKey                no      no     yes          NotRequired;
-    PublicKey              no      no     yes          NotRequired;
-    DeleteKey              no      no     yes          NotRequired;
-    TlsSign                no      no     yes          NotRequired;
-    Sign                   no      no     yes          NotRequired;
-    Random                 no      yes    yes          NotRequired;
+    GenerateKey            no      no           no     yes          no              NotRequired;
+    ImportKey              no      no           no     yes          no              NotRequired;
+    ListKeys               no      no           no     yes          no              NotRequired;
+    FindKey                no      no           no     yes          no              NotRequired;
+    PublicKey              no      no           no     yes          no              NotRequired;
+    DeleteKey              no      no           no     yes          no              NotRequired;
+    TlsSign                no      no           no     yes          no              NotRequired;
+    Sign                   no      no           no     yes          no              NotRequired;
+    Random                 no      no           yes    yes          no              NotRequired;
 }
 
 impl Action {
@@ -136,39 +145,69 @@ pub(crate) struct Principal {
     pub(crate) role: Role,
 }
 
+/// Who asks, as the table's columns tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Whoever may open the socket.
+    Nobody,
+    /// The first admin of a cluster that has no users yet. Its password is not set, so it logs in by the very request that
+    /// sets it, and becomes an admin by that.
+    PreOfficer,
+    /// Somebody who logged in.
+    User(Principal),
+}
+
+impl Asker {
+    /// Who `principal`, or the lack of one, is in a request for `action`. Whether there still is a pre-officer, the
+    /// activation itself decides in its transaction (`lifecycle.rs`).
+    pub(crate) fn of(action: Action, principal: Option<Principal>) -> Self {
+        match principal {
+            Some(principal) => Self::User(principal),
+            None if action == Action::ActivateCluster => Self::PreOfficer,
+            None => Self::Nobody,
+        }
+    }
+}
+
 /// The table says yes; approvals are still to be looked at.
 pub(crate) struct Authorized {
-    actor: Option<Principal>,
+    asker: Asker,
     quorum: Quorum,
 }
 
 /// The acting user may do it, and all who have to agree did.
 pub(crate) struct Permission {
-    actor: Option<Principal>,
+    asker: Asker,
 }
 
-/// Whether the table lets everybody do it who may open the socket.
-pub(crate) fn is_open_to_nobody(action: Action) -> bool {
-    RULES.iter().any(|rule| rule.action == action && rule.nobody)
+/// Whether one goes on as nobody in it when one's session ended. Who lists users is told that he is logged out.
+pub(crate) fn survives_its_session(action: Action) -> bool {
+    let rule = rule(action);
+    (rule.nobody || rule.pre_officer) && action != Action::UserList
 }
 
-/// Looks `action` up in the table for `actor`, or for nobody.
-pub(crate) fn authorize(action: Action, actor: Option<Principal>) -> Result<Authorized, Denial> {
-    let rule = RULES.iter().find(|rule| rule.action == action).ok_or_else(Denial::permission)?;
-    let allowed = match actor {
-        None if rule.nobody => true,
-        None => return Err(Denial::not_logged_in()),
-        Some(Principal { role: Role::Admin, .. }) => rule.admin,
-        Some(Principal { role: Role::CryptoUser, .. }) => rule.crypto_user,
+/// Looks `action` up in the table.
+pub(crate) fn authorize(action: Action, asker: Asker) -> Result<Authorized, Denial> {
+    let rule = rule(action);
+    let allowed = match asker {
+        Asker::Nobody => rule.nobody,
+        Asker::PreOfficer => rule.pre_officer,
+        Asker::User(Principal { role: Role::Admin, .. }) => rule.admin,
+        Asker::User(Principal { role: Role::CryptoUser, .. }) => rule.crypto_user,
+        Asker::User(Principal { role: Role::ApplianceUser, .. }) => rule.appliance_user,
     };
-    if allowed { Ok(Authorized { actor, quorum: rule.quorum }) } else { Err(Denial::permission()) }
+    match (allowed, asker) {
+        (true, _) => Ok(Authorized { asker, quorum: rule.quorum }),
+        (false, Asker::User(_)) => Err(Denial::permission()),
+        (false, Asker::Nobody | Asker::PreOfficer) => Err(Denial::not_logged_in()),
+    }
 }
 
 impl Authorized {
     /// Asks for the approvals that the action needs.
     pub(crate) fn approve(self) -> Result<Permission, Denial> {
         match self.quorum {
-            Quorum::NotRequired => Ok(Permission { actor: self.actor }),
+            Quorum::NotRequired => Ok(Permission { asker: self.asker }),
         }
     }
 }
@@ -176,7 +215,10 @@ impl Authorized {
 impl Permission {
     /// The user who acts, and whose keys are meant.
     pub(crate) fn actor(&self) -> Result<UserId, Denial> {
-        self.actor.map(|principal| principal.user).ok_or_else(Denial::not_logged_in)
+        match self.asker {
+            Asker::User(principal) => Ok(principal.user),
+            Asker::Nobody | Asker::PreOfficer => Err(Denial::not_logged_in()),
+        }
     }
 }
 

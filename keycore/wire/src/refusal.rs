@@ -33,7 +33,7 @@ macro_rules! codes {
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
             /// The code on the wire.
-            pub fn code(self) -> u8 {
+            pub const fn code(self) -> u8 {
                 match self {
                     $(Self::$name => $code,)*
                     Self::Other(code) => code,

@@ -12,17 +12,20 @@ pub enum Role {
     Admin,
     /// Makes, owns and uses keys. CloudHSM's CU.
     CryptoUser,
+    /// Looks after the machines: sees how the cluster is, and touches neither users nor keys. CloudHSM's AU.
+    ApplianceUser,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Admin, Self::CryptoUser];
+    pub const ALL: [Self; 3] = [Self::Admin, Self::CryptoUser, Self::ApplianceUser];
 
     /// The name that the command line uses.
     pub fn name(self) -> &'static str {
         match self {
             Self::Admin => "admin",
             Self::CryptoUser => "crypto-user",
+            Self::ApplianceUser => "appliance-user",
         }
     }
 }
@@ -40,7 +43,7 @@ impl FromStr for Role {
         Self::ALL
             .into_iter()
             .find(|role| role.name() == text)
-            .ok_or_else(|| "no such role; one of admin, crypto-user".to_owned())
+            .ok_or_else(|| "no such role; one of admin, crypto-user, appliance-user".to_owned())
     }
 }
 
