@@ -87,6 +87,7 @@ mod tests {
             "hsm cluster init",
             "hsm cluster activate --admin alice --new-password-file /x",
             "hsm --engine /a --engine /b cluster info --output json",
+            "hsm cluster self-test --output json",
             "hsm login --user alice --password-fd 3",
             "hsm --user alice user create web --role crypto-user",
             "hsm user change-password web --new-password-fd 3",

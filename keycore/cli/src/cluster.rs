@@ -3,13 +3,15 @@ use std::time::Duration;
 use clap::Subcommand;
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error};
-use keycore_wire::{ActivateCluster, ClusterInfo, ClusterStatus, InitializeCluster, UserName};
+use keycore_wire::{ActivateCluster, ClusterInfo, ClusterStatus, InitializeCluster, Operation, UserName};
 use serde_json::{Value, json};
 
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::output::{Answer, table, timestamp};
 use crate::password::NewPassword;
+
+mod self_test;
 
 /// An engine that is silent for so long is shown as unreachable.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,6 +30,8 @@ pub(crate) enum ClusterCommand {
     },
     /// Ask every engine how it is, for 5 seconds at most; without a login
     Info,
+    /// Let every engine test its cryptography, and show how it went; without a login
+    SelfTest,
 }
 
 impl ClusterCommand {
@@ -57,20 +61,28 @@ impl ClusterCommand {
                 ))
             }
             Self::Info => info(connection),
+            Self::SelfTest => self_test::run(connection),
         }
     }
 }
 
 /// Asks all engines at once, so that a dead one costs its timeout only once.
+fn ask_all<T: Operation<Reply: Send> + Sync>(
+    endpoints: &[Endpoint],
+    timeout: Duration,
+    operation: &T,
+) -> Vec<Result<T::Reply, Error>> {
+    let ask = |endpoint| Client::connect(core::slice::from_ref(endpoint), timeout)?.call(operation);
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = endpoints.iter().map(|endpoint| scope.spawn(move || ask(endpoint))).collect();
+        asked.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::DeadlineExceeded))).collect()
+    })
+}
+
 fn info(connection: &Connection) -> Result<Answer, Failure> {
     let endpoints = connection.endpoints()?;
     let timeout = connection.timeout().min(PATIENCE);
-    let ask =
-        |endpoint: &Endpoint| Client::connect(core::slice::from_ref(endpoint), timeout)?.call(&ClusterInfo);
-    let answers: Vec<_> = std::thread::scope(|scope| {
-        let asked: Vec<_> = endpoints.iter().map(|endpoint| scope.spawn(move || ask(endpoint))).collect();
-        asked.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::DeadlineExceeded))).collect()
-    });
+    let answers = ask_all(&endpoints, timeout, &ClusterInfo);
     let rows: Vec<_> =
         endpoints.iter().zip(&answers).map(|(endpoint, answer)| row(endpoint, answer)).collect();
     let engines: Vec<_> = endpoints
@@ -89,8 +101,12 @@ fn info(connection: &Connection) -> Result<Answer, Failure> {
     let head = ["ENGINE", "STATE", "REPLICA", "PID", "VERSION", "STARTED", "REVISION", "USERS", "KEYS"];
     let mut text = table(head, &rows);
     for (endpoint, answer) in endpoints.iter().zip(&answers) {
-        if let Err(error) = answer {
-            text.push_str(&format!("\nunreachable: {endpoint}: {}", reason(error)));
+        match answer {
+            Ok(ClusterStatus { failed_self_test: Some(test), .. }) => {
+                text.push_str(&format!("\nstopped: {endpoint}: a self-test failed: {test}"));
+            }
+            Ok(_) => {}
+            Err(error) => text.push_str(&format!("\nunreachable: {endpoint}: {}", reason(error))),
         }
     }
     let mut clusters: Vec<_> = answers.iter().flatten().filter_map(|status| status.cluster).collect();
@@ -101,21 +117,26 @@ fn info(connection: &Connection) -> Result<Answer, Failure> {
     }
     if answers.iter().all(Result::is_err) {
         // The table says nothing that the errors don't.
-        let failures = answers.into_iter().filter_map(Result::err).flat_map(|error| match error {
-            Error::NoEngine { engines } => engines,
-            _ => Vec::new(),
-        });
-        return Err(Failure::Engine(Error::NoEngine { engines: failures.collect() }));
+        return Err(nobody_answers(answers));
     }
     let cluster = clusters.first().map(ToString::to_string);
     Ok(Answer::new(text, json!({ "cluster": cluster, "engines": engines })))
+}
+
+/// What is wrong with each of them.
+fn nobody_answers<T>(answers: Vec<Result<T, Error>>) -> Failure {
+    let failures = answers.into_iter().filter_map(Result::err).flat_map(|error| match error {
+        Error::NoEngine { engines } => engines,
+        _ => Vec::new(),
+    });
+    Failure::Engine(Error::NoEngine { engines: failures.collect() })
 }
 
 fn row(endpoint: &Endpoint, answer: &Result<ClusterStatus, Error>) -> [String; 9] {
     match answer {
         Ok(status) => [
             endpoint.to_string(),
-            status.state.name().to_owned(),
+            status.failed_self_test.as_ref().map_or(status.state.name(), |_| "stopped").to_owned(),
             status.replica.to_string(),
             status.pid.to_string(),
             status.version.clone(),
@@ -159,5 +180,6 @@ fn view(status: &ClusterStatus) -> Value {
         "revision": status.revision,
         "users": status.users,
         "keys": status.keys,
+        "failed_self_test": status.failed_self_test,
     })
 }

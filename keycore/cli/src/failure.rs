@@ -46,6 +46,9 @@ pub(crate) enum Failure {
     /// A question was answered with no, or could not be asked.
     #[error("{what}: nothing was done")]
     Declined { what: &'static str, advice: Option<&'static str> },
+    /// Engines stopped because a self-test failed.
+    #[error("a self-test failed: {}", .0.join("; "))]
+    SelfTest(Vec<String>),
     /// The system's random generator failed.
     #[error("the system gives no random numbers")]
     NoRandom,
@@ -82,7 +85,7 @@ impl Failure {
             Self::Read { .. } => Self::READ,
             Self::Write { .. } | Self::Exists { .. } => Self::WRITE,
             Self::Declined { .. } => Self::REFUSED,
-            Self::NoRandom => Self::FAULT,
+            Self::NoRandom | Self::SelfTest(_) => Self::FAULT,
         }
     }
 
@@ -141,6 +144,9 @@ impl Failure {
             ),
             Self::Audit(keycore_audit::VerifyError::Broken { .. }) => Some(
                 "keep the files as they are; docs/audit-log.md says what this can mean".to_owned(),
+            ),
+            Self::SelfTest(_) => Some(
+                "such an engine does nothing more: start it anew, and replace the machine if it fails again".to_owned(),
             ),
             Self::Exists { .. } => Some("give --force to replace it".to_owned()),
             Self::Declined { advice, .. } => advice.map(str::to_owned),

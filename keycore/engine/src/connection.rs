@@ -36,6 +36,6 @@ impl Connection {
     }
 
     pub(crate) fn caller(&self) -> Caller {
-        Caller { connection: self.number, peer: self.peer, session: self.session }
+        Caller { connection: self.number, peer: Some(self.peer), session: self.session }
     }
 }

@@ -67,6 +67,17 @@ impl Denial {
             .because(error.to_string())
     }
 
+    /// A self-test of this engine failed. The reason is the test's name, so that whoever carries the denial on knows it.
+    pub(crate) fn self_test_failed(test: &str) -> Self {
+        let detail = format!("this engine stopped because a self-test failed: {test}");
+        Self::new(RefusalCode::SelfTestFailed, detail).because(test.to_owned())
+    }
+
+    /// The self-test whose failure it is.
+    pub(crate) fn failed_self_test(&self) -> Option<&str> {
+        (self.refusal.code == RefusalCode::SelfTestFailed).then_some(&*self.reason)
+    }
+
     /// The engine is at fault.
     pub(crate) fn internal(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::new(RefusalCode::Internal, "a fault of the engine; its audit log says more").because(reason)

@@ -18,6 +18,7 @@ use crate::ledger::{Transaction, transact};
 use crate::options::{Now, Options};
 use crate::pipeline::{self, Place, Served};
 use crate::seal::SealingKeys;
+use crate::self_test::{self, SelfTests};
 use crate::session::SessionChange;
 use crate::snapshot::Snapshot;
 
@@ -42,6 +43,7 @@ pub struct Engine {
     pub(crate) snapshot: RwLock<Snapshot>,
     pub(crate) keys: Mutex<KeyCache>,
     pub(crate) journal: Journal,
+    pub(crate) self_tests: SelfTests,
     /// One user's passwords are checked one after the other, so that right ones in flight don't count as wrong.
     logins: [Mutex<()>; LOGIN_LOCKS],
     connections: AtomicU64,
@@ -52,6 +54,9 @@ impl Engine {
     ///
     /// `store` serves the control plane and cache misses, `watch` (another handle of the same store) tells what
     /// siblings changed. An empty store is fine: the cluster is then uninitialized.
+    ///
+    /// All self-tests run first. If one fails, the engine unseals nothing, and answers what it is and what failed:
+    /// [`Engine::failed_self_test`].
     ///
     /// # Errors
     ///
@@ -73,17 +78,26 @@ impl Engine {
             snapshot: RwLock::default(),
             keys: Mutex::new(KeyCache::new(options.key_cache)),
             journal: Journal::new(log),
+            self_tests: SelfTests::default(),
             logins: [const { Mutex::new(()) }; LOGIN_LOCKS],
             connections: AtomicU64::new(0),
             options,
         };
-        engine.load_everything()?;
+        self_test::at_start(&engine, now);
+        if engine.failed_self_test().is_none() {
+            engine.load_everything()?;
+        }
         Ok(engine)
     }
 
     /// The options that it was opened with.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// The self-test that failed and stopped this engine, for as long as the process lives; none is the good case.
+    pub fn failed_self_test(&self) -> Option<&str> {
+        self.self_tests.failed()
     }
 
     /// A new connection.

@@ -37,6 +37,9 @@ impl Engine {
     ///
     /// [`FollowError`]; the engine goes on with what it knows, and the next call tries again.
     pub fn follow(&self, _now: Now) -> Result<bool, FollowError> {
+        if self.failed_self_test().is_some() {
+            return Ok(false);
+        }
         let mut watch = locked(&self.watch);
         let seen = watch.seen;
         let (revision, changes) = watch.store.changes_since(seen)?;

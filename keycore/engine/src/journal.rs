@@ -160,6 +160,7 @@ impl Throttle {
                 | RefusalCode::WrongClusterState
                 | RefusalCode::Overloaded
                 | RefusalCode::ShuttingDown
+                | RefusalCode::SelfTestFailed
         )
     }
 
@@ -190,7 +191,7 @@ pub(crate) fn entry<'a>(
     Entry {
         time_micros: now.wall.0.saturating_mul(1000),
         connection: caller.connection,
-        peer: Some(caller.peer),
+        peer: caller.peer,
         user: None,
         operation,
         subject: Subject::None,
@@ -249,7 +250,7 @@ mod tests {
         let disk = SlowDisk { written: Arc::clone(&written), began, may_end };
         let journal = Journal::new(Log::new(Chain::new(0), Box::new(disk)));
         let peer = Peer { uid: 0, gid: 0, pid: 0 };
-        let caller = Caller { connection: 1, peer, session: None };
+        let caller = Caller { connection: 1, peer: Some(peer), session: None };
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| journal.append_and_sync(&entry("Login", &caller, NOW, None, "")));
             syncing.recv().unwrap();

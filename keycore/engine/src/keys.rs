@@ -46,6 +46,7 @@ pub(crate) fn generate(
     if let Some(made) = earlier {
         return repeated(made, same);
     }
+    engine.self_tests.generator_is_healthy()?;
     let private = PrivateKey::generate(request.algorithm)?;
     let new = NewKey {
         owner,

@@ -27,6 +27,9 @@
 //! cluster information (they tell no secret and need no login), and floods of refusals that cost the peer nothing
 //! (malformed, not logged in): one record per second and connection, 32 per second in all, with the number of the others.
 //!
+//! **Self-tests.** Before anything is unsealed every algorithm proves that it works; once a self-test failed, the engine does nothing
+//! more (`self_test.rs`).
+//!
 //! **Lockout.** Six wrong passwords in a row lock an account on all replicas; each attempt is counted in the store before it is
 //! checked. An admin unlocks it by setting a new password. Sessions go on, so whoever reaches the socket can't stop a
 //! proxy that is logged in by guessing at its password. The only admin can lock itself out: have two.
@@ -52,6 +55,7 @@ mod policy;
 mod private_key;
 mod records;
 mod seal;
+mod self_test;
 mod session;
 mod signable;
 mod snapshot;

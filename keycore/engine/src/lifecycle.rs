@@ -32,11 +32,13 @@ pub(crate) fn status(engine: &Engine, _permission: &Permission) -> Result<Cluste
         revision: snapshot.revision.0,
         users: u32::try_from(snapshot.users.len()).unwrap_or(u32::MAX),
         keys,
+        failed_self_test: engine.failed_self_test().map(str::to_owned),
     })
 }
 
 /// Makes the cluster key. Of several replicas that try, one does it; the others find it done.
 pub(crate) fn initialize(engine: &Engine, permission: &Permission) -> Result<ClusterStatus, Denial> {
+    engine.self_tests.generator_is_healthy()?;
     let done_before = || Denial::cluster_state("the cluster is initialized already");
     let mut store = locked(&engine.store);
     loop {

@@ -34,7 +34,8 @@ pub(crate) fn spend(cost: PasswordCost, password: &[u8]) -> Result<(), Denial> {
     is_right(&nobodys, password).map(|_| ())
 }
 
-fn argon2id(
+/// Argon2id with one lane.
+pub(crate) fn argon2id(
     password: &[u8],
     memory_kib: u32,
     passes: u32,

@@ -1,4 +1,4 @@
-//! The one way of every request: session → authorize → quorum → execute → audit.
+//! The one way of every request: session → self-tests → authorize → quorum → execute → audit.
 
 mod record;
 mod signing;
@@ -17,7 +17,7 @@ use crate::pipeline::record::Facts;
 pub(crate) use crate::pipeline::record::throttled_detail;
 use crate::policy::{self, Action, Asker, Permission};
 use crate::session::{Caller, Session, SessionChange};
-use crate::{keys, lifecycle, users};
+use crate::{keys, lifecycle, self_test, users};
 
 /// Where a request is carried out.
 pub(crate) enum Place<'a> {
@@ -48,7 +48,10 @@ pub(crate) fn serve(
     let decided = match decided {
         Ok(Executed::Deferred(cost)) => return Served::Deferred(cost),
         Ok(Executed::Replied(reply, change)) => Ok((reply, change)),
-        Err(denial) => Err(denial),
+        Err(denial) => {
+            engine.self_tests.latch(&denial);
+            Err(denial)
+        }
     };
     // Audit: without a record there is no answer but a refusal.
     let audited = record::audit(engine, request, caller, now, &mut place, &facts, decided.as_ref().err());
@@ -74,6 +77,8 @@ fn decide(
         Err(ended) if !policy::survives_its_session(action) => return Err(ended),
         actor => Asker::of(action, actor.ok().flatten()),
     };
+    // Self-tests: with cryptography that failed one nothing is done, for anybody.
+    engine.self_tests.check(action)?;
     // Authorize, quorum.
     let permission = policy::authorize(action, asker)?.approve()?;
     // Nothing is done that could not be written down.
@@ -155,7 +160,10 @@ fn execute(
 
         Request::TlsSign(sign) => return signing::tls_sign(context, permission, sign, facts),
         Request::Sign(sign) => return signing::sign_message(context, permission, sign, facts),
-        Request::Random(random) => random_bytes(*random).map(Reply::RandomBytes),
+        Request::Random(random) => random_bytes(engine, *random).map(Reply::RandomBytes),
+        Request::SelfTest(_) => {
+            Ok(Reply::SelfTestReport(self_test::on_demand(engine, permission, context.caller, now)))
+        }
     }?;
     facts.learn(&reply);
     Ok(Executed::Replied(reply, SessionChange::Keep))
@@ -176,7 +184,8 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::ChangeOwnPassword
         | Action::ChangeOthersPassword
         | Action::GenerateKey
-        | Action::ImportKey => Some(Cost::Heavy),
+        | Action::ImportKey
+        | Action::SelfTest => Some(Cost::Heavy),
         Action::Hello | Action::Ping | Action::Resume | Action::TlsSign | Action::Sign | Action::Random => {
             None
         }
@@ -247,12 +256,13 @@ fn begin_session(context: &Context<'_>, session: Session, facts: &mut Facts) -> 
     Ok(Executed::Replied(Reply::SessionGrant(grant), SessionChange::Begin(session)))
 }
 
-fn random_bytes(request: Random) -> Result<RandomBytes, Denial> {
+fn random_bytes(engine: &Engine, request: Random) -> Result<RandomBytes, Denial> {
     if request.length == 0 || request.length > MAX_RANDOM {
         return Err(Denial::malformed(format!("1 to {MAX_RANDOM} random bytes can be had at once")));
     }
     let mut bytes = vec![0; usize::from(request.length)];
     aws_lc_rs::rand::fill(&mut bytes)?;
+    engine.self_tests.watch(&bytes)?;
     Ok(RandomBytes { bytes })
 }
 

@@ -33,6 +33,7 @@ pub(crate) enum Action {
     TlsSign,
     Sign,
     Random,
+    SelfTest,
 }
 
 /// Approvals by other users that an action needs besides the permission.
@@ -81,6 +82,7 @@ rules! {
     Hello                  yes     yes          yes    yes          yes             NotRequired;
     Ping                   yes     yes          yes    yes          yes             NotRequired;
     ClusterInfo            yes     yes          yes    yes          yes             NotRequired;
+    SelfTest               yes     yes          yes    yes          yes             NotRequired;
     InitializeCluster      yes     no           no     no           no              NotRequired;
     ActivateCluster        no      yes          no     no           no              NotRequired;
 
@@ -134,6 +136,7 @@ impl Action {
             Request::TlsSign(_) => Self::TlsSign,
             Request::Sign(_) => Self::Sign,
             Request::Random(_) => Self::Random,
+            Request::SelfTest(_) => Self::SelfTest,
         }
     }
 }

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::denial::Denial;
 use crate::der::{INTEGER, NotDer, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE};
+use crate::self_test::{self, PAIRWISE_CONSISTENCY};
 
 /// 1.2.840.113549.1.1.1, rsaEncryption (RFC 8017).
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
@@ -52,8 +53,8 @@ impl PrivateKey {
             KeyAlgorithm::Ed25519 => Pair::Ed25519(Ed25519KeyPair::generate()?),
         };
         let key = Self { algorithm, pair };
-        key.prove_consistency()?;
-        Ok(key)
+        let consistent = key.prove_consistency().is_ok() && !self_test::is_broken(PAIRWISE_CONSISTENCY);
+        if consistent { Ok(key) } else { Err(Denial::self_test_failed(PAIRWISE_CONSISTENCY)) }
     }
 
     /// Takes in one that was made elsewhere: a valid key of a supported algorithm, or `InvalidKey`.

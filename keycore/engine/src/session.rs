@@ -41,7 +41,8 @@ pub(crate) struct Session {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Caller {
     pub(crate) connection: u64,
-    pub(crate) peer: Peer,
+    /// None for the engine itself.
+    pub(crate) peer: Option<Peer>,
     pub(crate) session: Option<Session>,
 }
 

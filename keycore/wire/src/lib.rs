@@ -32,6 +32,7 @@ pub use ops::login::{Login, Logout, MAX_SESSION_TOKEN, Resume, SessionGrant, Ses
 pub use ops::ping::Ping;
 pub use ops::public_key::{PublicKey, PublicKeyReply};
 pub use ops::random::{MAX_RANDOM, Random, RandomBytes};
+pub use ops::self_test::{SELF_TEST_PAUSE_SECS, SelfTest, SelfTestOutcome, SelfTestReport};
 pub use ops::sign::{MAX_SIGN_MESSAGE, Sign, Signature};
 pub use ops::tls_sign::{MAX_SITE, MAX_TLS_MESSAGE, TlsSign};
 pub use ops::user::{

@@ -11,6 +11,7 @@ pub(crate) mod login;
 pub(crate) mod ping;
 pub(crate) mod public_key;
 pub(crate) mod random;
+pub(crate) mod self_test;
 pub(crate) mod sign;
 pub(crate) mod tls_sign;
 pub(crate) mod user;

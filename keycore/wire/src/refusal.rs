@@ -132,6 +132,8 @@ codes! {
     ShuttingDown = 99, Engine, true;
     /// A fault of the engine; its log says more.
     Internal = 100, Engine, true;
+    /// A self-test of this engine failed: it does nothing more until it is started anew. Ask another one.
+    SelfTestFailed = 104, Engine, true;
 }
 
 impl From<RefusalCode> for u8 {

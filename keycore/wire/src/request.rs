@@ -14,6 +14,7 @@ use crate::ops::login::{Login, Logout, Resume, SessionGrant};
 use crate::ops::ping::Ping;
 use crate::ops::public_key::{PublicKey, PublicKeyReply};
 use crate::ops::random::{Random, RandomBytes};
+use crate::ops::self_test::{SelfTest, SelfTestReport};
 use crate::ops::sign::{Sign, Signature};
 use crate::ops::tls_sign::TlsSign;
 use crate::ops::user::{UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserPage};
@@ -119,6 +120,8 @@ operations! {
     0x40 Safe   TlsSign<'a> => Signature;
     0x41 Safe   Sign<'a> => Signature;
     0x42 Safe   Random => RandomBytes;
+
+    0xa0 Safe   SelfTest => SelfTestReport;
 }
 
 fn decode_content<'a, T: serde::Deserialize<'a>>(content: &'a [u8], name: &str) -> Result<T, Refusal> {
@@ -146,6 +149,7 @@ pub enum Reply {
     PublicKey(PublicKeyReply),
     Signature(Signature),
     RandomBytes(RandomBytes),
+    SelfTestReport(SelfTestReport),
 }
 
 /// First byte of a reply's body.
@@ -171,6 +175,7 @@ impl Reply {
                     Self::PublicKey(content) => encode_content(content, out),
                     Self::Signature(content) => encode_content(content, out),
                     Self::RandomBytes(content) => encode_content(content, out),
+                    Self::SelfTestReport(content) => encode_content(content, out),
                 }
             }
             Err(refusal) => {

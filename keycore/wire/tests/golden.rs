@@ -12,9 +12,9 @@ use keycore_wire::{
     GenerateKey, Hello, HelloReply, IdempotencyKey, ImportKey, InitializeCluster, KeyAlgorithm, KeyId,
     KeyInfo, KeyPage, KeySelector, KeyUsage, Limits, ListKeys, Login, Logout, Ping, PublicKey,
     PublicKeyReply, Random, RandomBytes, Refusal, RefusalCode, Reply, Request, Resume, Role, Secret,
-    SessionGrant, SessionToken, Sign, Signature, SignatureScheme, SpkiSha256, TlsSign, UnixMillis,
-    UserChangePassword, UserCreate, UserDelete, UserId, UserInfo, UserList, UserPage, decode_reply,
-    encode_request, frame,
+    SelfTest, SelfTestOutcome, SelfTestReport, SessionGrant, SessionToken, Sign, Signature, SignatureScheme,
+    SpkiSha256, TlsSign, UnixMillis, UserChangePassword, UserCreate, UserDelete, UserId, UserInfo, UserList,
+    UserPage, decode_reply, encode_request, frame,
 };
 
 const DOCUMENT: &str = include_str!("../../../docs/wire-protocol.md");
@@ -113,6 +113,7 @@ operations! {
     TlsSign (TlsSign { key: SpkiSha256([0xee; 32]), scheme: SignatureScheme::EcdsaP256Sha256, site: "www.example.org", message: &certificate_verify() }) => Signature (Signature { bytes: vec![0x30, 0x00] });
     Sign (Sign { key: KeyId([0xaa; 16]), scheme: SignatureScheme::Ed25519, message: b"message" }) => Signature (Signature { bytes: vec![0x30, 0x00] });
     Random (Random { length: 4 }) => RandomBytes (RandomBytes { bytes: vec![1, 2, 3, 4] });
+    SelfTest (SelfTest) => SelfTestReport (self_test_report());
 }
 
 fn secret() -> Secret {
@@ -152,6 +153,17 @@ fn status(state: ClusterState) -> ClusterStatus {
         revision: 12,
         users: 2,
         keys: 300,
+        failed_self_test: None,
+    }
+}
+
+fn self_test_report() -> SelfTestReport {
+    SelfTestReport {
+        ran_at: UnixMillis(1_700_000_000_000),
+        library: "AWS-LC 5.1.0".into(),
+        fips: false,
+        failed: None,
+        tests: vec![SelfTestOutcome { name: "SHA-256".into(), source: "FIPS 180-4".into(), passed: true }],
     }
 }
 

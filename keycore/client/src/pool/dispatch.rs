@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::task::Waker;
 
-use keycore_wire::{Ping, Refusal, ReplyError, decode_reply};
+use keycore_wire::{Ping, Refusal, RefusalCode, ReplyError, decode_reply};
 use slab::Slab;
 use tokio::time::Instant;
 
@@ -312,6 +312,9 @@ impl Dispatch {
         let ended = ends_the_session(refusal.code);
         if ended {
             self.engines[at].session_ended(&self.options, &refusal, now);
+        }
+        if refusal.code == RefusalCode::SelfTestFailed {
+            self.engines[at].stopped(&refusal, now);
         }
         let can_log_in = self.options.identity.is_some();
         let Some(call) = self.call(key) else { return };

@@ -95,10 +95,19 @@ fn follow(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
 fn record(engine: &Engine, stopped: &mpsc::Receiver<()>) {
     let mut audit = Health::new("the audit log can't be written");
     let mut periods = 0;
+    let mut stopped_by = None;
     while stopped.recv_timeout(Chores::PERIOD) == Err(RecvTimeoutError::Timeout) {
         periods = (periods + 1) % Chores::SYNC_EVERY;
         let written = if periods == 0 { engine.sync_audit() } else { engine.flush_audit() };
         audit.note(written.as_ref().err());
+        if stopped_by.is_none() {
+            stopped_by = engine.failed_self_test();
+            if let Some(test) = stopped_by {
+                tracing::error!(
+                    "a self-test failed, this engine does nothing more until it is started anew: {test}"
+                );
+            }
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub struct ClusterStatus {
     pub users: u32,
     /// Keys in the cluster.
     pub keys: u64,
+    /// The self-test that failed, if one did: the engine then does nothing but answer this and the like.
+    pub failed_self_test: Option<String>,
 }
 
 /// Makes the cluster key, sealed by what the engine's configuration unseals with. Needs the state

@@ -86,6 +86,15 @@ impl Engine {
         }
     }
 
+    /// The engine does nothing more until it is started anew, which closes this connection. Until then it is asked once in a
+    /// while whether it lets anybody log in, and gets nothing else.
+    pub(in crate::pool) fn stopped(&mut self, refusal: &Refusal, now: Instant) {
+        warn!(engine = %self.endpoint, %refusal, "engine stopped");
+        self.ready = false;
+        self.last_error = Some(Fault::Login(refusal.clone()).to_string());
+        self.login = Login::Due { at: now + REFUSED_POLL };
+    }
+
     pub(super) fn log_in(&mut self, identity: &Arc<Identity>, options: &PoolOptions, now: Instant) {
         let Some(session) = &mut self.session else { return };
         let (sent, permit) = match identity.credential(now.into_std()) {

@@ -255,6 +255,30 @@ fn refusals_that_another_engine_may_not_share_go_there() {
 }
 
 #[test]
+fn an_engine_that_a_self_test_stopped_attracts_no_calls() {
+    run(async {
+        let setup = Setup::new(2).await;
+        assert!(sign_many(&setup.pool, 50).await.1.is_empty());
+        setup.engines[0].script(|request| match request {
+            Request::Hello(_) => Action::Normally,
+            _ => Action::Refuse(RefusalCode::SelfTestFailed),
+        });
+        let asked = || setup.engines[0].behaviour.count("TlsSign");
+        let before = asked();
+        // One after the other, so that the one that refuses at once always has the least outstanding.
+        for _ in 0..50 {
+            sign(&setup.pool, b"message", Duration::from_secs(5)).await.unwrap();
+        }
+        assert_eq!(asked() - before, 1, "the first refusal is enough");
+        assert!(!setup.state(0).is_usable(), "{:?}", setup.state(0));
+
+        setup.engines[0].script(|_| Action::Normally);
+        until("it is used again after it was started anew", || setup.state(0).is_usable()).await;
+        assert!(sign_many(&setup.pool, 50).await.1.is_empty());
+    });
+}
+
+#[test]
 fn refusals_for_good_are_not_retried() {
     run(async {
         let setup = Setup::new(2).await;

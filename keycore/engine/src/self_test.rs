@@ -1,0 +1,188 @@
+//! Self-tests in the manner of FIPS 140-3: the engine uses no cryptography that has not just proved to work, and none any
+//! more once a test failed.
+//!
+//! | when | what |
+//! |---|---|
+//! | at start, before anything is unsealed, and on demand | aws-lc's own tests; a known-answer test of every algorithm, by the code that serves; the generator's health tests on 1,024 bytes |
+//! | with each new key pair | pairwise consistency (`private_key.rs`) |
+//! | with each new key and all random bytes that are handed out | the generator's health tests, continuously |
+//!
+//! **The error state** is latched: whatever failed, this engine refuses everything but hello, ping, cluster information and
+//! the report of its self-tests with `SelfTestFailed`, which blames the engine, so that clients go to another one. It lasts as
+//! long as the process; nothing starts the process anew by itself, because a broken machine would fail again.
+
+use core::time::Duration;
+use std::sync::{Mutex, OnceLock};
+
+use keycore_wire::{SELF_TEST_PAUSE_SECS, SelfTestOutcome, SelfTestReport, UnixMillis};
+
+use crate::denial::Denial;
+use crate::engine::{Engine, locked};
+use crate::journal;
+use crate::options::Now;
+use crate::policy::{Action, Permission};
+use crate::session::Caller;
+
+mod ciphers;
+mod derivations;
+mod entropy;
+mod hashes;
+mod known_answer;
+mod library;
+mod signatures;
+
+use entropy::EntropyHealth;
+use known_answer::KnownAnswer;
+pub(crate) use known_answer::is_broken;
+
+/// The test of a new key pair.
+pub(crate) const PAIRWISE_CONSISTENCY: &str = "pairwise consistency of a new key pair";
+
+/// The continuous tests of the random generator.
+pub(crate) const ENTROPY: &str = "health of the random generator";
+
+/// Every test that runs at start, in this order: what the later ones rest on comes first.
+pub(crate) fn all() -> impl Iterator<Item = &'static KnownAnswer> {
+    [
+        library::LIBRARY,
+        hashes::HASHES,
+        ciphers::CIPHERS,
+        derivations::DERIVATIONS,
+        signatures::SIGNATURES,
+        entropy::GENERATOR,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// What is known of this engine's self-tests.
+#[derive(Default)]
+pub(crate) struct SelfTests {
+    /// Set once, by the first failure.
+    failed: OnceLock<String>,
+    last: Mutex<Option<Run>>,
+    entropy: Mutex<EntropyHealth>,
+}
+
+/// All tests, once.
+struct Run {
+    mono: Duration,
+    wall: UnixMillis,
+    outcomes: Vec<SelfTestOutcome>,
+}
+
+impl SelfTests {
+    /// The test that failed, if one did.
+    pub(crate) fn failed(&self) -> Option<&str> {
+        self.failed.get().map(String::as_str)
+    }
+
+    /// Refuses if a test failed, unless the action is one that an engine in the error state still answers.
+    pub(crate) fn check(&self, action: Action) -> Result<(), Denial> {
+        match self.failed() {
+            Some(test) if !is_answered_in_the_error_state(action) => Err(Denial::self_test_failed(test)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Enters the error state if it is for a self-test that something was denied.
+    pub(crate) fn latch(&self, denial: &Denial) {
+        if let Some(test) = denial.failed_self_test() {
+            let _an_earlier_one_counts = self.failed.set(test.to_owned());
+        }
+    }
+
+    /// Runs all tests; not any more once one failed.
+    fn run(&self, now: Now) {
+        if self.failed().is_some() {
+            return;
+        }
+        let mut outcomes = Vec::new();
+        for test in all() {
+            let passed = test.passes();
+            outcomes.push(SelfTestOutcome { name: test.name.into(), source: test.source.into(), passed });
+            if !passed {
+                self.latch(&Denial::self_test_failed(test.name));
+                break;
+            }
+        }
+        *locked(&self.last) = Some(Run { mono: now.mono, wall: now.wall, outcomes });
+    }
+
+    /// Whether a run is due that somebody asks for.
+    fn is_due(&self, now: Now) -> bool {
+        let pause = Duration::from_secs(SELF_TEST_PAUSE_SECS);
+        self.failed().is_none()
+            && locked(&self.last).as_ref().is_none_or(|run| now.mono.saturating_sub(run.mono) >= pause)
+    }
+
+    fn report(&self) -> SelfTestReport {
+        let last = locked(&self.last);
+        let last = last.as_ref();
+        SelfTestReport {
+            ran_at: last.map_or(UnixMillis(0), |run| run.wall),
+            library: library::name(),
+            fips: aws_lc_rs::try_fips_mode().is_ok(),
+            failed: self.failed().map(str::to_owned),
+            tests: last.map(|run| run.outcomes.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Draws from the generator and tests what came: to be called before a key is made, because what the key itself is made
+    /// from is drawn inside of aws-lc.
+    pub(crate) fn generator_is_healthy(&self) -> Result<(), Denial> {
+        let mut sample = [0; entropy::SAMPLE];
+        entropy::draw(&mut sample)?;
+        self.watch(&sample)
+    }
+
+    /// Tests random bytes before they are used.
+    pub(crate) fn watch(&self, drawn: &[u8]) -> Result<(), Denial> {
+        match locked(&self.entropy).feed(drawn) {
+            Ok(()) => Ok(()),
+            Err(entropy::Unhealthy) => Err(Denial::self_test_failed(ENTROPY)),
+        }
+    }
+}
+
+/// What tells no secret, needs no login and uses no key.
+fn is_answered_in_the_error_state(action: Action) -> bool {
+    matches!(action, Action::Hello | Action::Ping | Action::ClusterInfo | Action::SelfTest)
+}
+
+/// Runs the tests at start. A failure is on record before anybody can ask.
+pub(crate) fn at_start(engine: &Engine, now: Now) {
+    engine.self_tests.run(now);
+    if engine.self_tests.failed().is_some() {
+        let caller = Caller { connection: 0, peer: None, session: None };
+        record(engine, &caller, now);
+    }
+}
+
+/// Runs the tests because somebody asks, unless they just ran. Returns how they ended.
+pub(crate) fn on_demand(
+    engine: &Engine,
+    _permission: &Permission,
+    caller: &Caller,
+    now: Now,
+) -> SelfTestReport {
+    if engine.self_tests.is_due(now) {
+        engine.self_tests.run(now);
+        record(engine, caller, now);
+    }
+    engine.self_tests.report()
+}
+
+/// A record of each run that was asked for, and of a failure at start. The pipeline writes none, because a report that is
+/// read again changes nothing, and anybody may read it.
+fn record(engine: &Engine, caller: &Caller, now: Now) {
+    let denial = engine.self_tests.failed().map(Denial::self_test_failed);
+    let detail = denial.as_ref().map_or("", |denial| &denial.refusal.detail);
+    let entry =
+        journal::entry("SelfTest", caller, now, denial.as_ref().map(|denial| &denial.refusal), detail);
+    // If it can't be written, the engine does nothing that would have to be, and says why.
+    let _recorded = engine.journal.append(&entry);
+}
+
+#[cfg(test)]
+mod tests;
