@@ -6,13 +6,15 @@
 
 mod certificate;
 mod cores;
+mod engine;
+mod engine_process;
 mod figures;
 mod html;
 mod machine;
 mod measure;
 mod peers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -36,9 +38,9 @@ pub(crate) struct Bench {
     /// Seconds of each measurement.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=600))]
     seconds: u16,
-    /// Handshakes under way at a time.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    concurrency: u16,
+    /// Handshakes (16 by default) or signatures (64) under way at a time.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: Option<u16>,
     /// Measure the programs of this directory instead of building them for release.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -51,31 +53,50 @@ pub(crate) struct Bench {
 enum Work {
     /// Full TLS 1.3 handshakes with a P-256 certificate over X25519.
     Handshakes,
+    /// Signatures through an engine's socket, beside raw ones of aws-lc-rs.
+    Engine,
 }
 
-/// What is measured, and the tool that measures.
-const PACKAGES: [&str; 4] = ["hsm-proxy", "hsm-engine", "hsm-loadtest", "hsm-bench-inprocess"];
+impl Work {
+    /// What is measured, and the tool that measures.
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Handshakes => &["hsm-proxy", "hsm-engine", "hsm-loadtest", "hsm-bench-inprocess"],
+            Self::Engine => &["hsm-engine", "hsm-bench-signatures"],
+        }
+    }
+}
 
 impl Bench {
     pub(crate) fn run(&self) -> Result<(), Error> {
-        let Work::Handshakes = self.work;
         let cores = Cores::choose()?;
         let workspace = Workspace::find()?;
         let programs = match &self.programs {
             Some(directory) => directory.clone(),
             None => {
-                workspace.build_release(&PACKAGES)?;
+                workspace.build_release(self.work.packages())?;
                 workspace.release()
             }
         };
+        match self.work {
+            Work::Handshakes => self.handshakes(&workspace, &programs, &cores),
+            Work::Engine => engine::run(self, &programs, workspace.root(), &cores),
+        }
+    }
+
+    fn handshakes_at_a_time(&self) -> u16 {
+        self.concurrency.unwrap_or(16)
+    }
+
+    fn handshakes(&self, workspace: &Workspace, programs: &Path, cores: &Cores) -> Result<(), Error> {
         let scratch = tempfile::Builder::new().prefix("hsm-bench-").tempdir()?;
         let certificate = Certificate::make(scratch.path())?;
-        let mut peers = Peer::start_all(&programs, scratch.path(), &certificate, &cores)?;
+        let mut peers = Peer::start_all(programs, scratch.path(), &certificate, cores)?;
         let client = Client {
             program: programs.join("hsm-loadtest"),
             seconds: self.seconds,
-            concurrency: self.concurrency,
-            cores: &cores,
+            concurrency: self.handshakes_at_a_time(),
+            cores,
         };
 
         for peer in &mut peers {

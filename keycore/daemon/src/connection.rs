@@ -281,8 +281,8 @@ impl Connection {
     }
 
     fn submit(&mut self, services: &Services<'_>, request: u32, job: Job, now: Now) {
-        let heavy = job.cost() == Cost::Heavy;
-        match services.pool.submit(Task { connection: self.id, request, heavy, job }) {
+        let (heavy, brief) = (job.cost() == Cost::Heavy, job.cost() == Cost::Signature);
+        match services.pool.submit(Task { connection: self.id, request, heavy, brief, job }) {
             Ok(()) => self.in_flight += 1,
             Err(_full) => {
                 let refusal =

@@ -1,6 +1,9 @@
 //! Threads for what must not hold up the event loop: RSA, key generation, passwords, the store.
 //!
 //! The queue is bounded and serves connections in turn; heavy jobs never take the last thread (`schedule`).
+//!
+//! Waking the event loop costs as much as a tenth of an RSA signature. So while brief jobs wait, results are announced
+//! together: as many as an eighth of what waits, so that no reply is later by more than an eighth of the queue.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -23,6 +26,8 @@ pub(crate) struct Task<J> {
     pub(crate) request: u32,
     /// Whether it takes tens of milliseconds or more: a password hash, a key generation.
     pub(crate) heavy: bool,
+    /// Whether it takes two milliseconds at most, whatever happens: a signature.
+    pub(crate) brief: bool,
     /// What to do.
     pub(crate) job: J,
 }
@@ -54,18 +59,27 @@ pub(crate) struct WorkerPool<J, R> {
 struct Shared<J, R> {
     queue: Mutex<Queue<J>>,
     work: Condvar,
-    results: Mutex<Vec<Completed<R>>>,
+    results: Mutex<Results<R>>,
+}
+
+#[derive(Debug)]
+struct Results<R> {
+    completed: Vec<Completed<R>>,
+    /// The event loop knows that there are some.
+    announced: bool,
 }
 
 #[derive(Debug)]
 struct Queue<J> {
     waiting: Schedule<J>,
+    /// Threads that wait for work.
+    idle: usize,
     closed: bool,
 }
 
 impl<J: Send + 'static, R: Send + 'static> WorkerPool<J, R> {
     /// Starts `threads` threads that `run` jobs. At most `capacity` jobs wait. `notify` is called, from a worker,
-    /// when there are results and none were there before.
+    /// when there are results that it was not called for.
     pub(crate) fn start<Run, Notify>(
         threads: NonZeroUsize,
         capacity: NonZeroUsize,
@@ -78,9 +92,13 @@ impl<J: Send + 'static, R: Send + 'static> WorkerPool<J, R> {
     {
         let pool = Self {
             shared: Arc::new(Shared {
-                queue: Mutex::new(Queue { waiting: Schedule::new(threads, capacity), closed: false }),
+                queue: Mutex::new(Queue {
+                    waiting: Schedule::new(threads, capacity),
+                    idle: 0,
+                    closed: false,
+                }),
                 work: Condvar::new(),
-                results: Mutex::default(),
+                results: Mutex::new(Results { completed: Vec::new(), announced: false }),
             }),
         };
         let (run, notify) = (Arc::new(run), Arc::new(notify));
@@ -99,8 +117,13 @@ impl<J: Send + 'static, R: Send + 'static> WorkerPool<J, R> {
     ///
     /// The task itself, if the queue is full.
     pub(crate) fn submit(&self, task: Task<J>) -> Result<(), Task<J>> {
-        lock(&self.shared.queue).waiting.push(task)?;
-        self.shared.work.notify_one();
+        let mut queue = lock(&self.shared.queue);
+        queue.waiting.push(task)?;
+        let someone_waits = queue.idle > 0;
+        drop(queue);
+        if someone_waits {
+            self.shared.work.notify_one();
+        }
         Ok(())
     }
 
@@ -113,7 +136,9 @@ impl<J: Send + 'static, R: Send + 'static> WorkerPool<J, R> {
 
     /// Takes the results that are there.
     pub(crate) fn collect(&self) -> Vec<Completed<R>> {
-        std::mem::take(&mut *lock(&self.shared.results))
+        let mut results = lock(&self.shared.results);
+        results.announced = false;
+        std::mem::take(&mut results.completed)
     }
 }
 
@@ -130,22 +155,46 @@ impl<J, R> Drop for WorkerPool<J, R> {
 
 impl<J, R> Shared<J, R> {
     fn work(&self, run: &impl Fn(J) -> R, notify: &impl Fn()) {
-        while let Some(Task { connection, request, heavy, job }) = self.next() {
+        let mut next = self.next();
+        while let Some(Task { connection, request, heavy, job, .. }) = next {
             // The engine's invariants are its own: it sees a panic as a poisoned lock. Here nothing is shared.
             let result = catch_unwind(AssertUnwindSafe(|| run(job))).map_err(|_logged_by_the_hook| Panicked);
-            lock(&self.queue).waiting.ended(heavy);
-            if heavy {
-                // Another thread may have passed over a heavy job because of this one.
-                self.work.notify_one();
-            }
             let mut results = lock(&self.results);
-            let first = results.is_empty();
-            results.push(Completed { connection, request, result });
+            results.completed.push(Completed { connection, request, result });
+            let done = results.completed.len();
             drop(results);
-            if first {
-                notify();
+            let (upcoming, waiting) = self.after(heavy);
+            let soon_more = upcoming.as_ref().is_some_and(|task| task.brief) && done < waiting / 8;
+            if !soon_more {
+                self.announce(notify);
             }
+            next = upcoming.or_else(|| self.next());
         }
+    }
+
+    /// Notes the end of a task; gives the next one, if there is any, and how many wait behind it.
+    fn after(&self, heavy: bool) -> (Option<Task<J>>, usize) {
+        let mut queue = lock(&self.queue);
+        queue.waiting.ended(heavy);
+        if heavy {
+            // Another thread may have passed over a heavy job because of this one.
+            self.work.notify_one();
+        }
+        if queue.closed {
+            return (None, 0);
+        }
+        (queue.waiting.pop(), queue.waiting.len())
+    }
+
+    /// Wakes the event loop, unless it is about to look anyway or there is nothing to see.
+    fn announce(&self, notify: &impl Fn()) {
+        let mut results = lock(&self.results);
+        if results.completed.is_empty() || results.announced {
+            return;
+        }
+        results.announced = true;
+        drop(results);
+        notify();
     }
 
     /// Waits for a task; `None` when the pool is gone.
@@ -158,7 +207,9 @@ impl<J, R> Shared<J, R> {
             if let Some(task) = queue.waiting.pop() {
                 return Some(task);
             }
+            queue.idle += 1;
             queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
         }
     }
 }

@@ -108,7 +108,7 @@ impl Results {
             machine,
             rounds: bench.rounds,
             seconds: bench.seconds,
-            concurrency: bench.concurrency,
+            concurrency: bench.handshakes_at_a_time(),
             servers,
             ratios: Vec::new(),
         }
@@ -200,7 +200,7 @@ fn ratios(servers: &[ServerResults]) -> Vec<Ratio> {
         .collect()
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => 0.0,
@@ -214,7 +214,7 @@ fn round(value: f64, digits: i32) -> f64 {
     (value * scale).round() / scale
 }
 
-fn now() -> String {
+pub(super) fn now() -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
     OffsetDateTime::now_utc().format(format).unwrap_or_default()
 }

@@ -67,7 +67,13 @@ mod tests {
     use super::*;
 
     fn task(connection: usize, job: u32) -> Task<u32> {
-        Task { connection: ConnectionId { slot: connection, serial: 0 }, request: job, heavy: false, job }
+        Task {
+            connection: ConnectionId { slot: connection, serial: 0 },
+            request: job,
+            heavy: false,
+            brief: false,
+            job,
+        }
     }
 
     fn drain(queue: &mut FairQueue<u32>) -> Vec<u32> {

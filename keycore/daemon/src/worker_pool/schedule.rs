@@ -36,7 +36,7 @@ impl<J> Schedule<J> {
 
     /// Gives the task back if there is no room for more of its connection.
     pub(super) fn push(&mut self, task: Task<J>) -> Result<(), Task<J>> {
-        let room = self.capacity - (self.light.len() + self.heavy.len());
+        let room = self.capacity - self.len();
         let own = self.light.waiting_of(task.connection) + self.heavy.waiting_of(task.connection);
         if own >= room {
             return Err(task);
@@ -57,6 +57,11 @@ impl<J> Schedule<J> {
         self.heavy_running += usize::from(task.heavy);
         self.heavy_next = !task.heavy;
         Some(task)
+    }
+
+    /// Tasks waiting.
+    pub(super) fn len(&self) -> usize {
+        self.light.len() + self.heavy.len()
     }
 
     /// A task that was popped has run.
@@ -88,7 +93,13 @@ mod tests {
     }
 
     fn task_of(connection: usize, request: u32, heavy: bool) -> Task<()> {
-        Task { connection: ConnectionId { slot: connection, serial: 0 }, request, heavy, job: () }
+        Task {
+            connection: ConnectionId { slot: connection, serial: 0 },
+            request,
+            heavy,
+            brief: !heavy,
+            job: (),
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ fn id(slot: usize) -> ConnectionId {
 }
 
 fn task<J>(slot: usize, request: u32, job: J) -> Task<J> {
-    Task { connection: id(slot), request, heavy: false, job }
+    Task { connection: id(slot), request, heavy: false, brief: true, job }
 }
 
 fn size(n: usize) -> NonZeroUsize {
@@ -108,4 +108,36 @@ fn dropping_the_pool_drops_what_is_queued() {
     drop(fixture.pool);
     fixture.permits.send(()).unwrap();
     assert!(fixture.started.recv_timeout(LONG).is_err(), "the worker ended without another job");
+}
+
+#[test]
+fn while_much_waits_results_are_announced_together_and_none_is_forgotten() {
+    let mut fixture = Fixture::new(1, 100);
+    fixture.pool.submit(task(1, 0, Some(0))).unwrap();
+    assert_eq!(fixture.started.recv_timeout(LONG), Ok(Some(0)));
+    for request in 1..=40 {
+        fixture.pool.submit(task(1, request, Some(request))).unwrap();
+    }
+    let mut announced = 0;
+    for _ in 0..=40 {
+        fixture.permits.send(()).unwrap();
+    }
+    while fixture.got.len() < 41 {
+        fixture.notified.recv_timeout(LONG).expect("a notification for the results that are left");
+        announced += 1;
+        fixture.got.extend(fixture.pool.collect());
+    }
+    assert!(announced <= 41 - 10, "{announced} announcements for 41 results");
+
+    // A job that may take long keeps nobody's result back.
+    let open = |request| Task { brief: false, ..task(1, request, Some(request)) };
+    for request in 0..=20 {
+        fixture.pool.submit(open(request)).unwrap();
+    }
+    fixture.permits.send(()).unwrap();
+    fixture.notified.recv_timeout(LONG).expect("a notification although twenty wait");
+    assert_eq!(fixture.pool.collect().len(), 1);
+    for _ in 0..20 {
+        fixture.permits.send(()).unwrap();
+    }
 }

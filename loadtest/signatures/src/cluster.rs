@@ -1,0 +1,117 @@
+//! The cluster of a benchmark: one admin, one crypto user, its keys.
+
+use std::fs;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keycore_client::blocking::Client;
+use keycore_client::{Endpoint, Identity};
+use keycore_wire::{
+    ActivateCluster, GenerateKey, IdempotencyKey, InitializeCluster, KeyAlgorithm, KeyUsage, Role, Secret,
+    SessionToken, UserCreate,
+};
+
+use crate::pipeline::Pipeline;
+use crate::{Algorithm, Engine, Outcome};
+
+const ADMIN: &str = "admin";
+const USER: &str = "web";
+
+/// Nothing here is secret: the cluster lives in a temporary directory for as long as the benchmark.
+const PASSWORD: &str = "the benchmark's password";
+
+/// Longer than an RSA key takes to be made.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Makes what [`label`] names.
+pub(crate) fn provision(engine: &Engine) -> Outcome<()> {
+    let mut client = connect(engine)?;
+    client.call(&InitializeCluster)?;
+    client.call(&ActivateCluster { admin: ADMIN.parse()?, password: password() })?;
+    client.login(&identity(ADMIN)?)?;
+    let name = USER.parse()?;
+    let idempotency_key = fresh()?;
+    client.call(&UserCreate { idempotency_key, name, role: Role::CryptoUser, password: password() })?;
+    client.login(&identity(USER)?)?;
+    generate(&mut client, KeyAlgorithm::P256, label(Algorithm::P256))?;
+    generate(&mut client, KeyAlgorithm::Rsa2048, label(Algorithm::Rsa2048))
+}
+
+/// The key for signatures of an algorithm.
+pub(crate) fn label(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::P256 => "p256",
+        Algorithm::Rsa2048 => "rsa2048",
+    }
+}
+
+/// Generates keys, one after the other: each is a commit of its own, as in service.
+pub(crate) fn fill(engine: &Engine, numbers: Range<u64>) -> Outcome<()> {
+    let mut client = connect(engine)?;
+    client.login(&identity(USER)?)?;
+    for number in numbers {
+        generate(&mut client, KeyAlgorithm::P256, &numbered(number))?;
+    }
+    Ok(())
+}
+
+/// Connects as soon as the engine accepts, and takes a signature.
+pub(crate) fn first(engine: &Engine, number: u64) -> Outcome<()> {
+    let end = Instant::now() + TIMEOUT;
+    loop {
+        let signed = Pipeline::open(engine)
+            .and_then(|mut pipeline| pipeline.select(&numbered(number), Algorithm::P256));
+        match signed {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > end => return Err(error),
+            Err(_not_yet) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// One signature with each key.
+pub(crate) fn touch(engine: &Engine, keys: u64) -> Outcome<()> {
+    let mut pipeline = Pipeline::open(engine)?;
+    (0..keys).try_for_each(|number| pipeline.select(&numbered(number), Algorithm::P256))
+}
+
+/// A session of the crypto user: the one of the runs before, if there is one.
+pub(crate) fn token(engine: &Engine) -> Outcome<SessionToken> {
+    if let Ok(kept) = fs::read(&engine.token) {
+        return Ok(SessionToken(Secret::new(kept)));
+    }
+    let identity = identity(USER)?;
+    connect(engine)?.login(&identity)?;
+    let token = identity.token().ok_or("the login gave no token")?;
+    fs::write(&engine.token, token.0.expose())?;
+    Ok(token)
+}
+
+fn numbered(number: u64) -> String {
+    format!("key-{number:07}")
+}
+
+fn generate(client: &mut Client, algorithm: KeyAlgorithm, label: &str) -> Outcome<()> {
+    let (idempotency_key, usage, label) = (fresh()?, KeyUsage::TlsServer, label.parse()?);
+    client.call(&GenerateKey { idempotency_key, algorithm, usage, label })?;
+    Ok(())
+}
+
+fn connect(engine: &Engine) -> Outcome<Client> {
+    Ok(Client::connect(&[Endpoint::Unix(engine.socket.clone())], TIMEOUT)?)
+}
+
+fn identity(user: &str) -> Outcome<Arc<Identity>> {
+    Ok(Identity::with_password(user.parse()?, password()))
+}
+
+fn password() -> Secret {
+    Secret::new(PASSWORD.as_bytes().to_vec())
+}
+
+fn fresh() -> Outcome<IdempotencyKey> {
+    let mut key = [0; 16];
+    aws_lc_rs::rand::fill(&mut key)?;
+    Ok(IdempotencyKey(key))
+}
