@@ -16,6 +16,16 @@ pub enum Error {
         /// What it is said to be.
         algorithm: KeyAlgorithm,
     },
+    /// Certificates are not made with keys of this algorithm.
+    #[error(
+        "key {label} is of type {algorithm}; certificates are made with RSA, P-256, P-384, P-521 and Ed25519 keys"
+    )]
+    NotForCertificates {
+        /// Which key.
+        label: KeyLabel,
+        /// What it is.
+        algorithm: KeyAlgorithm,
+    },
     /// The key signs TLS handshakes and its own request, never a certificate.
     #[error(
         "key {label} is bound to TLS (usage tls-server): it signs handshakes and its own certificate request, \

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use aws_lc_rs::digest;
 use keycore_client::blocking::Client;
 use keycore_wire::{
-    KeyAlgorithm, KeyId, KeyInfo, KeySelector, KeyUsage, PublicKey, PublicKeyReply, Sign, SignatureScheme,
+    Attribute, KeyAlgorithm, KeyId, KeyInfo, KeySelector, PublicKey, PublicKeyReply, Sign, SignatureScheme,
 };
 use rcgen::{PublicKeyData, SignatureAlgorithm, SigningKey};
 
@@ -52,6 +52,8 @@ impl RemoteSigner for Mutex<Client> {
 pub struct RemoteKey<'a> {
     info: KeyInfo,
     subject: SubjectKey,
+    signature_algorithm: &'static SignatureAlgorithm,
+    scheme: SignatureScheme,
     signer: &'a dyn RemoteSigner,
     /// What the signer said; rcgen's error has no room for it.
     failure: Cell<Option<keycore_client::Error>>,
@@ -63,20 +65,23 @@ impl<'a> RemoteKey<'a> {
     /// # Errors
     ///
     /// [`Error::InvalidPublicKey`] if the public key is not of the algorithm or not the one that the information
-    /// names.
+    /// names; [`Error::NotForCertificates`].
     pub fn new(reply: PublicKeyReply, signer: &'a dyn RemoteSigner) -> Result<Self, Error> {
         let PublicKeyReply { info, spki } = reply;
+        let Some((signature_algorithm, scheme)) = in_certificates(info.algorithm) else {
+            return Err(Error::NotForCertificates { label: info.label, algorithm: info.algorithm });
+        };
         let hash = digest::digest(&digest::SHA256, &spki);
         let subject = SubjectKey::from_spki(&spki).ok().filter(|subject| {
-            hash.as_ref() == info.spki_sha256.0
+            info.spki_sha256.is_some_and(|spki| spki.0 == hash.as_ref())
                 && subject.0.subject_public_key_info()
-                    == PublicHalf { bytes: subject.0.der_bytes(), algorithm: rcgen_algorithm(info.algorithm) }
+                    == PublicHalf { bytes: subject.0.der_bytes(), algorithm: signature_algorithm }
                         .subject_public_key_info()
         });
         let Some(subject) = subject else {
             return Err(Error::InvalidPublicKey { label: info.label, algorithm: info.algorithm });
         };
-        Ok(Self { info, subject, signer, failure: Cell::new(None) })
+        Ok(Self { info, subject, signature_algorithm, scheme, signer, failure: Cell::new(None) })
     }
 
     /// Asks the engine for a key's public half.
@@ -102,23 +107,15 @@ impl<'a> RemoteKey<'a> {
     /// The scheme of its signatures on certificates and requests: for RSA PKCS#1 v1.5 with SHA-256, because
     /// everything verifies it.
     pub fn scheme(&self) -> SignatureScheme {
-        match self.info.algorithm {
-            KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
-                SignatureScheme::RsaPkcs1Sha256
-            }
-            KeyAlgorithm::P256 => SignatureScheme::EcdsaP256Sha256,
-            KeyAlgorithm::P384 => SignatureScheme::EcdsaP384Sha384,
-            KeyAlgorithm::P521 => SignatureScheme::EcdsaP521Sha512,
-            KeyAlgorithm::Ed25519 => SignatureScheme::Ed25519,
-        }
+        self.scheme
     }
 
     /// Whether the engine will sign certificates with it.
     pub(crate) fn require_certifying(&self) -> Result<(), Error> {
-        match self.info.usage {
-            KeyUsage::Sign => Ok(()),
-            KeyUsage::TlsServer => Err(Error::TlsBound { label: self.info.label.clone() }),
+        if self.info.attributes.has(Attribute::TlsServer) {
+            return Err(Error::TlsBound { label: self.info.label.clone() });
         }
+        Ok(())
     }
 
     /// Runs rcgen with this key and puts back the signer's own error.
@@ -137,7 +134,7 @@ impl PublicKeyData for RemoteKey<'_> {
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
-        rcgen_algorithm(self.info.algorithm)
+        self.signature_algorithm
     }
 }
 
@@ -189,12 +186,23 @@ impl PublicKeyData for PublicHalf<'_> {
     }
 }
 
-fn rcgen_algorithm(algorithm: KeyAlgorithm) -> &'static SignatureAlgorithm {
+/// How keys of an algorithm sign certificates and requests; none for those that the field's verifiers don't take.
+fn in_certificates(algorithm: KeyAlgorithm) -> Option<(&'static SignatureAlgorithm, SignatureScheme)> {
     match algorithm {
-        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => &rcgen::PKCS_RSA_SHA256,
-        KeyAlgorithm::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-        KeyAlgorithm::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
-        KeyAlgorithm::P521 => &rcgen::PKCS_ECDSA_P521_SHA512,
-        KeyAlgorithm::Ed25519 => &rcgen::PKCS_ED25519,
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
+            Some((&rcgen::PKCS_RSA_SHA256, SignatureScheme::RsaPkcs1Sha256))
+        }
+        KeyAlgorithm::P256 => Some((&rcgen::PKCS_ECDSA_P256_SHA256, SignatureScheme::EcdsaP256Sha256)),
+        KeyAlgorithm::P384 => Some((&rcgen::PKCS_ECDSA_P384_SHA384, SignatureScheme::EcdsaP384Sha384)),
+        KeyAlgorithm::P521 => Some((&rcgen::PKCS_ECDSA_P521_SHA512, SignatureScheme::EcdsaP521Sha512)),
+        KeyAlgorithm::Ed25519 => Some((&rcgen::PKCS_ED25519, SignatureScheme::Ed25519)),
+        KeyAlgorithm::Secp256k1
+        | KeyAlgorithm::MlDsa44
+        | KeyAlgorithm::MlDsa65
+        | KeyAlgorithm::MlDsa87
+        | KeyAlgorithm::Aes128
+        | KeyAlgorithm::Aes192
+        | KeyAlgorithm::Aes256
+        | KeyAlgorithm::GenericSecret(_) => None,
     }
 }

@@ -9,7 +9,7 @@ use hsm_e2e::{SelfMadeKey, Stack, binary, memory, run, tool};
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error, Identity};
 use keycore_wire::{
-    FindKey, KeyLabel, KeySelector, KeyUsage, ListKeys, PublicKey, RefusalCode, Sign, SignatureScheme,
+    Attribute, FindKey, KeyLabel, KeySelector, ListKeys, PublicKey, RefusalCode, Sign, SignatureScheme,
     TlsSign,
 };
 
@@ -36,7 +36,7 @@ fn a_tls_bound_key_signs_no_certificate_no_token_no_client_authentication_no_dig
     let mut thief = log_in(&stack, "web");
     let label: KeyLabel = "localhost".parse().unwrap();
     let key = thief.call(&FindKey { key: KeySelector::Label(label) }).unwrap();
-    assert_eq!(key.usage, KeyUsage::TlsServer);
+    assert!(key.attributes.has(Attribute::TlsServer));
 
     let certificate = std::fs::read_to_string(stack.state_dir().join("localhost.pem")).unwrap();
     let client_verify = [&[0x20; 64][..], b"TLS 1.3, client CertificateVerify\0", &[7; 32]].concat();
@@ -49,12 +49,12 @@ fn a_tls_bound_key_signs_no_certificate_no_token_no_client_authentication_no_dig
     ];
     let scheme = SignatureScheme::EcdsaP256Sha256;
     for (what, message) in &attempts {
-        let tls = TlsSign { key: key.spki_sha256, scheme, site: "localhost", message };
+        let tls = TlsSign { key: key.spki_sha256.unwrap(), scheme, site: "localhost", message };
         assert_eq!(refusal(thief.call(&tls)), RefusalCode::NotATlsHandshake, "{what} by TlsSign");
         let sign = Sign { key: key.id, scheme, message };
         assert_eq!(refusal(thief.call(&sign)), RefusalCode::NotATlsHandshake, "{what} by Sign");
     }
-    let good = TlsSign { key: key.spki_sha256, scheme, site: "localhost", message: &server_verify };
+    let good = TlsSign { key: key.spki_sha256.unwrap(), scheme, site: "localhost", message: &server_verify };
     thief.call(&good).expect("the real thing is signed: the refusals above are not for another reason");
 
     // All of it is on record, as soon as the log's bounded delay is over.
@@ -76,7 +76,7 @@ fn another_users_key_is_out_of_reach() {
     let mut thief = log_in(&stack, "web");
     let sign = Sign { key: ca_key.id, scheme: SignatureScheme::EcdsaP256Sha256, message: b"anything" };
     assert_eq!(refusal(thief.call(&sign)), RefusalCode::NotFound);
-    let by_certificate = PublicKey { key: KeySelector::SpkiSha256(ca_key.spki_sha256) };
+    let by_certificate = PublicKey { key: KeySelector::SpkiSha256(ca_key.spki_sha256.unwrap()) };
     assert_eq!(refusal(thief.call(&by_certificate)), RefusalCode::NotFound);
     assert!(
         thief.call(&ListKeys { after: None, limit: 10 }).unwrap().keys.iter().all(|key| key.id != ca_key.id)

@@ -118,6 +118,8 @@ impl SigningKey for EngineSigningKey {
             KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => SignatureAlgorithm::RSA,
             KeyAlgorithm::P256 | KeyAlgorithm::P384 | KeyAlgorithm::P521 => SignatureAlgorithm::ECDSA,
             KeyAlgorithm::Ed25519 => SignatureAlgorithm::ED25519,
+            // `algorithm::of` gives no other.
+            _ => SignatureAlgorithm::Anonymous,
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use hsm_certs::{CaProfile, Certificate, Error, Issuer, RemoteKey, ServerProfile, root_ca, self_signed};
-use keycore_wire::{KeyAlgorithm, KeyUsage};
+use keycore_wire::{Attributes, KeyAlgorithm};
 
 use crate::fake_engine::FakeEngine;
 use crate::verifiers::{DAY, names, openssl, validity, webpki};
@@ -30,7 +30,7 @@ fn chains_of_every_algorithm_are_accepted() {
         KeyAlgorithm::Ed25519,
     ] {
         let mut engine = FakeEngine::with(&[("root", algorithm), ("middle", algorithm)]);
-        engine.generate("site", algorithm, KeyUsage::TlsServer);
+        engine.generate("site", algorithm, Attributes::TLS_SERVER);
         let (root_key, middle_key) = (engine.key("root"), engine.key("middle"));
         let root = root(&root_key);
         let middle = Issuer::new(root.chain_pem().as_bytes(), &root_key)
@@ -90,7 +90,7 @@ fn what_must_not_verify_does_not() {
 #[test]
 fn an_issuer_needs_its_own_key_and_one_that_may_certify() {
     let mut engine = FakeEngine::with(&[("root", KeyAlgorithm::P256), ("other", KeyAlgorithm::P256)]);
-    engine.generate("bound", KeyAlgorithm::P256, KeyUsage::TlsServer);
+    engine.generate("bound", KeyAlgorithm::P256, Attributes::TLS_SERVER);
     let root = root(&engine.key("root"));
     let pem = root.pem();
     assert!(matches!(Issuer::new(pem.as_bytes(), &engine.key("other")), Err(Error::KeyMismatch { .. })));

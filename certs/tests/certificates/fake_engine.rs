@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use hsm_certs::{RemoteKey, RemoteSigner};
 use keycore_client::Error;
 use keycore_wire::{
-    KeyAlgorithm, KeyId, KeyInfo, KeyUsage, PublicKeyReply, Refusal, RefusalCode, SignatureScheme,
-    SpkiSha256, UnixMillis, UserId,
+    Attribute, Attributes, KeyAlgorithm, KeyId, KeyInfo, PublicKeyReply, Refusal, RefusalCode,
+    SignatureScheme, SpkiSha256, UnixMillis, UserId,
 };
 use rcgen::{KeyPair, PublicKeyData, RsaKeySize, SigningKey};
 
@@ -17,7 +17,7 @@ pub(crate) struct FakeEngine {
 
 impl FakeEngine {
     /// Makes a key with this label, which is also its id.
-    pub(crate) fn generate(&mut self, label: &str, algorithm: KeyAlgorithm, usage: KeyUsage) {
+    pub(crate) fn generate(&mut self, label: &str, algorithm: KeyAlgorithm, usage: Attributes) {
         let rsa = |size| KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size);
         let pair = match algorithm {
             KeyAlgorithm::Rsa2048 => rsa(RsaKeySize::_2048),
@@ -27,6 +27,7 @@ impl FakeEngine {
             KeyAlgorithm::P384 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
             KeyAlgorithm::P521 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512),
             KeyAlgorithm::Ed25519 => KeyPair::generate_for(&rcgen::PKCS_ED25519),
+            other => panic!("no certificates with {other}"),
         }
         .unwrap();
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &pair.subject_public_key_info());
@@ -35,9 +36,15 @@ impl FakeEngine {
             owner: UserId([7; 16]),
             label: label.parse().unwrap(),
             algorithm,
-            usage,
-            local: true,
-            spki_sha256: SpkiSha256(hash.as_ref().try_into().unwrap()),
+            attributes: Attributes::DEFAULT.with(usage),
+            spki_sha256: Some(SpkiSha256(hash.as_ref().try_into().unwrap())),
+            check_value: [0; 3],
+            quorum_management: 0,
+            quorum_usage: 0,
+            wrap_template: None,
+            unwrap_template: None,
+            predecessor: None,
+            retired_until: None,
             created_at: UnixMillis(0),
         };
         self.keys.insert(info.id, (pair, info));
@@ -47,7 +54,7 @@ impl FakeEngine {
     pub(crate) fn with(keys: &[(&str, KeyAlgorithm)]) -> Self {
         let mut engine = Self::default();
         for &(label, algorithm) in keys {
-            engine.generate(label, algorithm, KeyUsage::Sign);
+            engine.generate(label, algorithm, Attributes::SIGN);
         }
         engine
     }
@@ -67,7 +74,9 @@ impl RemoteSigner for FakeEngine {
         let (pair, info) = &self.keys[&key];
         assert!(info.algorithm.schemes().contains(&scheme), "{scheme:?} with {}", info.algorithm);
         // A TLS-bound key signs its request: a version 0 comes first there, a tagged version in a certificate.
-        if info.usage == KeyUsage::TlsServer && !message[..10].windows(3).any(|bytes| bytes == [2, 1, 0]) {
+        if info.attributes.has(Attribute::TlsServer)
+            && !message[..10].windows(3).any(|bytes| bytes == [2, 1, 0])
+        {
             return Err(Error::Refused(Refusal::new(RefusalCode::NotATlsHandshake, "not a handshake")));
         }
         Ok(pair.sign(message).unwrap())

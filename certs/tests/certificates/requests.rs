@@ -3,7 +3,7 @@ use std::time::Duration;
 use hsm_certs::{
     CaProfile, CertificateRequest, Error, Issuer, ServerNames, ServerProfile, Subject, request, root_ca,
 };
-use keycore_wire::{KeyAlgorithm, KeyUsage};
+use keycore_wire::{Attributes, KeyAlgorithm};
 
 use crate::fake_engine::FakeEngine;
 use crate::verifiers::{names, openssl, openssl_command, validity, webpki};
@@ -17,12 +17,12 @@ fn subject() -> Subject {
 
 #[test]
 fn requests_of_every_algorithm_come_back_whole() {
-    for algorithm in KeyAlgorithm::ALL {
+    for algorithm in KeyAlgorithm::TLS {
         if matches!(algorithm, KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096) {
             continue; // as 2048, only slower
         }
         let mut engine = FakeEngine::default();
-        engine.generate("site", algorithm, KeyUsage::TlsServer);
+        engine.generate("site", algorithm, Attributes::TLS_SERVER);
         let key = engine.key("site");
         let pem = request(&key, &subject(), &names(&["a.example.org", "::1"])).unwrap();
         let read = CertificateRequest::from_pem(pem.as_bytes()).unwrap();

@@ -1,11 +1,11 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::Subcommand;
 use hsm_certs::to_pem;
 use keycore_wire::{
-    DeleteKey, FindKey, GenerateKey, IdempotencyKey, ImportKey, KeyAlgorithm, KeyInfo, KeyLabel, KeyUsage,
-    ListKeys, MAX_PAGE, PublicKey,
+    DeleteKey, FindKey, GenerateKey, IdempotencyKey, ImportKey, KeyAlgorithm, KeyInfo, ListKeys, MAX_PAGE,
+    PublicKey,
 };
 use serde_json::json;
 
@@ -14,22 +14,29 @@ use crate::failure::Failure;
 use crate::file::OutputFile;
 use crate::key_argument::KeyArgument;
 use crate::output::Answer;
-use crate::private_key;
 
+mod new;
 mod view;
 
+use new::{Form, NewKey, Pair, SecretKey};
 use view::{details, listing, view};
 
 #[derive(Subcommand)]
 pub(crate) enum KeyCommand {
     /// Make a key pair inside the engine
     #[command(subcommand)]
-    GenerateAsymmetricPair(Algorithm),
-    /// Take in a private key from a PEM file (PKCS#8, or the older RSA and EC forms), unencrypted
+    GenerateAsymmetricPair(Pair),
+    /// Make a secret key inside the engine
+    #[command(subcommand)]
+    GenerateSymmetric(SecretKey),
+    /// Take in a key from a file, unencrypted
     Import {
         #[command(flatten)]
         new: NewKey,
-        /// The PEM file; it is left as it is
+        /// What the file holds: a private key in PEM (PKCS#8, or the older RSA and EC forms), or the bytes of a secret key
+        #[arg(long, default_value = "pem", value_enum)]
+        form: Form,
+        /// The file; it is left as it is
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
     },
@@ -57,69 +64,18 @@ pub(crate) enum KeyCommand {
     },
 }
 
-#[derive(Subcommand)]
-pub(crate) enum Algorithm {
-    /// RSA, public exponent 65537
-    Rsa {
-        /// Length of the modulus
-        #[arg(long, default_value = "2048", value_enum)]
-        modulus_size_bits: Modulus,
-        #[command(flatten)]
-        new: NewKey,
-    },
-    /// ECDSA on one of NIST's curves
-    Ec {
-        /// Which curve
-        #[arg(long, value_enum)]
-        curve: Curve,
-        #[command(flatten)]
-        new: NewKey,
-    },
-    /// Ed25519 (few browsers take it in certificates)
-    Ed25519 {
-        #[command(flatten)]
-        new: NewKey,
-    },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Modulus {
-    #[value(name = "2048")]
-    Bits2048,
-    #[value(name = "3072")]
-    Bits3072,
-    #[value(name = "4096")]
-    Bits4096,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Curve {
-    #[value(alias = "secp256r1", alias = "prime256v1")]
-    P256,
-    #[value(alias = "secp384r1")]
-    P384,
-    #[value(alias = "secp521r1")]
-    P521,
-}
-
-/// What a new key is called and may do.
-#[derive(Debug, Args)]
-pub(crate) struct NewKey {
-    /// Unique among your keys: 1 to 64 printable characters without spaces
-    #[arg(long)]
-    label: KeyLabel,
-    /// sign: whatever you ask; tls-server: TLS handshakes and its own CSR, nothing else
-    #[arg(long, default_value = "sign", value_name = "sign|tls-server")]
-    usage: KeyUsage,
-}
-
 impl KeyCommand {
     pub(crate) fn run(&self, connection: &Connection) -> Result<Answer, Failure> {
         match self {
-            Self::GenerateAsymmetricPair(algorithm) => {
-                connection.as_user(|engine| generate(engine, algorithm))
+            Self::GenerateAsymmetricPair(pair) => {
+                let (algorithm, new) = pair.parts();
+                connection.as_user(|engine| generate(engine, algorithm, new))
             }
-            Self::Import { new, file } => import(connection, new, file),
+            Self::GenerateSymmetric(secret) => {
+                let (algorithm, new) = secret.parts();
+                connection.as_user(|engine| generate(engine, algorithm, new))
+            }
+            Self::Import { new, form, file } => import(connection, new, *form, file),
             Self::List => connection.as_user(list),
             Self::Info { key } => connection.as_user(|engine| {
                 let key = engine.call(&FindKey { key: key.0.clone() })?;
@@ -140,57 +96,23 @@ impl KeyCommand {
     }
 }
 
-impl Algorithm {
-    fn parts(&self) -> (KeyAlgorithm, &NewKey) {
-        match self {
-            Self::Rsa { modulus_size_bits, new } => (
-                match modulus_size_bits {
-                    Modulus::Bits2048 => KeyAlgorithm::Rsa2048,
-                    Modulus::Bits3072 => KeyAlgorithm::Rsa3072,
-                    Modulus::Bits4096 => KeyAlgorithm::Rsa4096,
-                },
-                new,
-            ),
-            Self::Ec { curve, new } => (
-                match curve {
-                    Curve::P256 => KeyAlgorithm::P256,
-                    Curve::P384 => KeyAlgorithm::P384,
-                    Curve::P521 => KeyAlgorithm::P521,
-                },
-                new,
-            ),
-            Self::Ed25519 { new } => (KeyAlgorithm::Ed25519, new),
-        }
-    }
-}
-
-fn generate(engine: &LoggedIn, algorithm: &Algorithm) -> Result<Answer, Failure> {
-    let (algorithm, new) = algorithm.parts();
-    let key = engine.call(&GenerateKey {
-        idempotency_key: idempotency_key()?,
-        algorithm,
-        usage: new.usage,
-        label: new.label.clone(),
-    })?;
+fn generate(engine: &LoggedIn, algorithm: KeyAlgorithm, new: &NewKey) -> Result<Answer, Failure> {
+    let idempotency_key = idempotency_key()?;
+    let key = engine.call(&GenerateKey { idempotency_key, algorithm, template: new.template() })?;
     Ok(Answer::new(details(&key), view(&key)))
 }
 
-fn import(connection: &Connection, new: &NewKey, file: &Path) -> Result<Answer, Failure> {
+fn import(connection: &Connection, new: &NewKey, form: Form, file: &Path) -> Result<Answer, Failure> {
     // Read before the login: a wrong file is the commoner mistake.
-    let pkcs8 = private_key::read(file)?;
+    let plain = form.read(file)?;
     let key = connection.as_user(|engine| {
-        engine.call(&ImportKey {
-            idempotency_key: idempotency_key()?,
-            usage: new.usage,
-            label: new.label.clone(),
-            pkcs8,
-        })
+        let idempotency_key = idempotency_key()?;
+        engine.call(&ImportKey { idempotency_key, template: new.template(), key: plain })
     })?;
     Ok(Answer::new(details(&key), view(&key)).note(format!(
-        "The private key is still in {0}, where whoever reads it can use it. When the imported key works, destroy\n\
+        "The key is still in {0}, where whoever reads it can use it. When the imported key works, destroy\n\
          the file and all its copies and backups:  shred -u {0}\n\
-         (shred does little on SSDs and copy-on-write file systems; a new key made by\n\
-         hsm key generate-asymmetric-pair was never in a file.)",
+         (shred does little on SSDs and copy-on-write file systems; a key that an engine made was never in a file.)",
         file.display()
     )))
 }

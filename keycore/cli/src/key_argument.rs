@@ -43,6 +43,10 @@ impl SchemeArgument {
             SignatureScheme::RsaPssSha384 => "rsa_pss_rsae_sha384",
             SignatureScheme::RsaPssSha512 => "rsa_pss_rsae_sha512",
             SignatureScheme::Ed25519 => "ed25519",
+            SignatureScheme::MlDsa44 => "mldsa44",
+            SignatureScheme::MlDsa65 => "mldsa65",
+            SignatureScheme::MlDsa87 => "mldsa87",
+            SignatureScheme::EcdsaSecp256k1Sha256 => "ecdsa_secp256k1_sha256",
         }
     }
 }

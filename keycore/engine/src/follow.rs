@@ -10,7 +10,7 @@ use crate::engine::{Engine, locked};
 use crate::error::{FollowError, OpenError};
 use crate::ledger::{LoadError, Opened, load, open};
 use crate::options::Now;
-use crate::records::{CLUSTER, Content, ONLY, PrivateKeyPart, PublicKeyPart, Revocation, User};
+use crate::records::{CLUSTER, Content, ONLY, PublicKeyPart, Revocation, SecretKeyPart, User};
 use crate::seal::SealingKeys;
 use crate::snapshot::{KnownUser, Revoked, Snapshot};
 
@@ -107,7 +107,7 @@ impl Engine {
                     Err(LoadError::Damaged(what)) => outcome = Err(FollowError::Damaged(what)),
                     Err(LoadError::Store(error)) => return Err(error.into()),
                 },
-                PublicKeyPart::KIND | PrivateKeyPart::KIND => locked(&self.keys).evict(KeyId(id.0)),
+                PublicKeyPart::KIND | SecretKeyPart::KIND => locked(&self.keys).evict(KeyId(id.0)),
                 _ => {}
             }
         }

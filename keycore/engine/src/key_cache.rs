@@ -8,40 +8,61 @@ use keycore_wire::{KeyId, KeyInfo, Signature, SpkiSha256, UserId};
 use lru::LruCache;
 
 use crate::denial::Denial;
+use crate::material::Material;
 use crate::policy::Permission;
-use crate::private_key::PrivateKey;
 use crate::signable::Signable;
 
 /// A key that was unsealed.
 pub(crate) struct LoadedKey {
     pub(crate) info: KeyInfo,
+    /// Empty for a secret key.
     pub(crate) spki: Vec<u8>,
-    private: PrivateKey,
+    material: Material,
 }
 
 impl LoadedKey {
-    pub(crate) fn new(info: KeyInfo, spki: Vec<u8>, private: PrivateKey) -> Self {
-        Self { info, spki, private }
+    pub(crate) fn new(info: KeyInfo, spki: Vec<u8>, material: Material) -> Self {
+        Self { info, spki, material }
     }
 
     /// Whether a signature takes so long that nothing should wait behind it.
     pub(crate) fn is_slow(&self) -> bool {
-        self.private.is_slow()
+        matches!(&self.material, Material::Private(private) if private.is_slow())
     }
 
-    /// Signs what was found signable, for its owner.
-    pub(crate) fn sign(&self, permission: &Permission, signable: &Signable<'_>) -> Result<Signature, Denial> {
-        if permission.actor()? != self.info.owner {
-            return Err(Denial::internal("a key was looked up for another user than its owner"));
+    /// What it holds, for an operation of a user who may use it.
+    pub(crate) fn material(&self, permission: &Permission) -> Result<&Material, Denial> {
+        if self.is_usable_by(permission.actor()?) {
+            Ok(&self.material)
+        } else {
+            Err(Denial::internal("a key was looked up for a user who may not use it"))
         }
-        Ok(Signature { bytes: self.private.sign(signable.scheme(), signable.content())? })
+    }
+
+    /// Signs what was found signable.
+    pub(crate) fn sign(&self, permission: &Permission, signable: &Signable<'_>) -> Result<Signature, Denial> {
+        match self.material(permission)? {
+            Material::Private(private) => {
+                Ok(Signature { bytes: private.sign(signable.scheme(), signable.content())? })
+            }
+            Material::Secret(_) => Err(Denial::internal("a secret key was found to have a signature scheme")),
+        }
+    }
+
+    fn is_usable_by(&self, user: UserId) -> bool {
+        user == self.info.owner
+    }
+
+    /// The names that it is found by besides its id.
+    fn names(&self) -> impl Iterator<Item = (UserId, SpkiSha256)> {
+        self.info.spki_sha256.into_iter().map(|spki| (self.info.owner, spki))
     }
 }
 
-/// The least recently used key makes room. Found by owner and public key, the way handshakes ask, or by id.
+/// The least recently used key makes room. Found by id, or by user and public key, the way handshakes ask.
 pub(crate) struct KeyCache {
-    keys: LruCache<(UserId, SpkiSha256), Arc<LoadedKey>>,
-    names: HashMap<KeyId, (UserId, SpkiSha256)>,
+    keys: LruCache<KeyId, Arc<LoadedKey>>,
+    names: HashMap<(UserId, SpkiSha256), KeyId>,
     epoch: u64,
 }
 
@@ -50,13 +71,13 @@ impl KeyCache {
         Self { keys: LruCache::new(capacity), names: HashMap::new(), epoch: 0 }
     }
 
-    pub(crate) fn by_spki(&mut self, owner: UserId, spki: SpkiSha256) -> Option<Arc<LoadedKey>> {
-        self.keys.get(&(owner, spki)).map(Arc::clone)
+    pub(crate) fn by_spki(&mut self, user: UserId, spki: SpkiSha256) -> Option<Arc<LoadedKey>> {
+        let id = self.names.get(&(user, spki))?;
+        self.keys.get(id).map(Arc::clone)
     }
 
-    pub(crate) fn by_id(&mut self, owner: UserId, id: KeyId) -> Option<Arc<LoadedKey>> {
-        let name = self.names.get(&id).filter(|(of, _)| *of == owner)?;
-        self.keys.get(name).map(Arc::clone)
+    pub(crate) fn by_id(&mut self, user: UserId, id: KeyId) -> Option<Arc<LoadedKey>> {
+        self.keys.get(&id).filter(|key| key.is_usable_by(user)).map(Arc::clone)
     }
 
     /// Counts evictions. Whoever loads a key asks before it reads the store.
@@ -70,19 +91,20 @@ impl KeyCache {
         if epoch != self.epoch {
             return false;
         }
-        let (id, name) = (key.info.id, (key.info.owner, key.info.spki_sha256));
-        if let Some((_, pushed_out)) = self.keys.push(name, key) {
-            self.names.remove(&pushed_out.info.id);
+        let id = key.info.id;
+        let names: Vec<_> = key.names().collect();
+        if let Some((_, pushed_out)) = self.keys.push(id, key) {
+            self.forget_names(&pushed_out);
         }
-        self.names.insert(id, name);
+        self.names.extend(names.into_iter().map(|name| (name, id)));
         true
     }
 
     /// Forgets a key that changed or was deleted.
     pub(crate) fn evict(&mut self, id: KeyId) {
         self.epoch += 1;
-        if let Some(name) = self.names.remove(&id) {
-            self.keys.pop(&name);
+        if let Some(key) = self.keys.pop(&id) {
+            self.forget_names(&key);
         }
     }
 
@@ -91,5 +113,13 @@ impl KeyCache {
         self.epoch += 1;
         self.keys.clear();
         self.names.clear();
+    }
+
+    fn forget_names(&mut self, key: &LoadedKey) {
+        for name in key.names() {
+            if self.names.get(&name) == Some(&key.info.id) {
+                self.names.remove(&name);
+            }
+        }
     }
 }

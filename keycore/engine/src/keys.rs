@@ -3,27 +3,29 @@
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
-use keycore_store::{IndexTag, RecordId};
+use keycore_store::{IndexTag, RecordId, Revision};
 use keycore_wire::{
-    GenerateKey, IdempotencyKey, ImportKey, KeyAlgorithm, KeyId, KeyInfo, KeyLabel, KeyPage, KeySelector,
-    KeyUsage, ListKeys, MAX_PAGE, MAX_PKCS8, PublicKeyReply, RefusalCode, Secret, SpkiSha256, UserId,
+    Attribute, Attributes, GenerateKey, IdempotencyKey, ImportKey, KeyAlgorithm, KeyId, KeyInfo, KeyLabel,
+    KeyPage, KeySelector, KeyTemplate, ListKeys, MAX_PAGE, PublicKeyReply, RefusalCode, SpkiSha256, UserId,
 };
 
+use crate::attributes::{self, Origin};
 use crate::denial::Denial;
 use crate::engine::{Engine, locked};
 use crate::key_cache::LoadedKey;
 use crate::ledger::{Opened, Transaction};
+use crate::material::Material;
 use crate::options::Now;
 use crate::policy::Permission;
-use crate::private_key::{PrivateKey, spki_sha256};
-use crate::records::{Content, PrivateKeyPart, PublicKeyPart};
+use crate::private_key::spki_sha256;
+use crate::records::{Content, PublicKeyPart, SecretKeyPart};
 use crate::seal::{SealingKeys, TagOf};
 use crate::users;
 
 /// How often a key is read again because something was evicted from the cache meanwhile.
 const LOAD_ATTEMPTS: usize = 4;
 
-/// Makes a key pair.
+/// Makes a key or a key pair.
 pub(crate) fn generate(
     engine: &Engine,
     permission: &Permission,
@@ -31,56 +33,42 @@ pub(crate) fn generate(
     now: Now,
 ) -> Result<KeyInfo, Denial> {
     let owner = permission.actor()?;
-    let same = |made: &KeyInfo| {
-        made.local
-            && (made.algorithm, made.usage, &made.label) == (request.algorithm, request.usage, &request.label)
+    let new = NewKey {
+        owner,
+        made_by: request.idempotency_key,
+        attributes: attributes::of_new(Origin::Generated, request.algorithm, &request.template)?,
+        template: &request.template,
     };
     // Making an RSA key takes seconds: what can be refused, is before.
     let earlier = engine.transact(|records| {
         let made = find_made(records, owner, request.idempotency_key)?;
         if made.is_none() {
-            check_free(records, engine, owner, &request.label)?;
+            check_free(records, engine, owner, &request.template.label)?;
         }
         Ok(made)
     })?;
     if let Some(made) = earlier {
-        return repeated(made, same);
+        return repeated(made, &new, request.algorithm, None);
     }
     engine.self_tests.generator_is_healthy()?;
-    let private = PrivateKey::generate(request.algorithm)?;
-    let new = NewKey {
-        owner,
-        made_by: request.idempotency_key,
-        usage: request.usage,
-        label: &request.label,
-        local: true,
-    };
-    keep(engine, &new, private, now, same)
+    keep(engine, &new, Material::generate(request.algorithm)?, now)
 }
 
-/// Takes in a key pair.
+/// Takes in a key or a key pair.
 pub(crate) fn import(
     engine: &Engine,
     permission: &Permission,
     request: &ImportKey,
     now: Now,
 ) -> Result<KeyInfo, Denial> {
-    if request.pkcs8.expose().len() > MAX_PKCS8 {
-        return Err(Denial::malformed(format!("a private key has at most {MAX_PKCS8} bytes")));
-    }
-    let private = PrivateKey::import(request.pkcs8.expose())?;
-    let spki = spki_sha256(&private.spki()?);
-    let same = |made: &KeyInfo| {
-        !made.local && (made.spki_sha256, made.usage, &made.label) == (spki, request.usage, &request.label)
-    };
+    let material = Material::import(&request.key)?;
     let new = NewKey {
         owner: permission.actor()?,
         made_by: request.idempotency_key,
-        usage: request.usage,
-        label: &request.label,
-        local: false,
+        attributes: attributes::of_new(Origin::Imported, material.algorithm(), &request.template)?,
+        template: &request.template,
     };
-    keep(engine, &new, private, now, same)
+    keep(engine, &new, material, now)
 }
 
 /// A page of keys.
@@ -114,7 +102,7 @@ pub(crate) fn delete(engine: &Engine, permission: &Permission, key: KeyId) -> Re
         let public = find(records, owner, &KeySelector::Id(key))?;
         records.delete::<PublicKeyPart>(public.id, public.version);
         // Written in the same commit, so at the same version; the store refuses if not.
-        records.delete::<PrivateKeyPart>(public.id, public.version);
+        records.delete::<SecretKeyPart>(public.id, public.version);
         Ok(public.content.info)
     })
 }
@@ -129,17 +117,17 @@ pub(crate) fn load(
     let mut attempt = 0;
     loop {
         let epoch = locked(&engine.keys).epoch();
-        let (public, private) = engine.transact(|records| {
+        let (public, secret) = engine.transact(|records| {
             let public = find(records, owner, selector)?;
-            let private = records.load::<PrivateKeyPart>(public.id)?;
-            Ok((public, private.ok_or_else(|| Denial::no_key("deleted while it was looked up"))?))
+            let secret = records.load::<SecretKeyPart>(public.id)?;
+            Ok((public, secret.ok_or_else(|| Denial::no_key("deleted while it was looked up"))?))
         })?;
-        if public.version != private.version {
+        if public.version != secret.version {
             return Err(Denial::internal("the halves of a stored key were not written together"));
         }
         let PublicKeyPart { info, spki, .. } = public.content;
-        let pair = PrivateKey::load(info.algorithm, private.content.pkcs8.expose())?;
-        let key = Arc::new(LoadedKey::new(info, spki, pair));
+        let material = Material::load(info.algorithm, secret.content.secret)?;
+        let key = Arc::new(LoadedKey::new(info, spki, material));
         attempt += 1;
         if locked(&engine.keys).insert(epoch, Arc::clone(&key)) || attempt == LOAD_ATTEMPTS {
             return Ok(key);
@@ -148,70 +136,104 @@ pub(crate) fn load(
 }
 
 /// What is told of a key that is to be kept, besides the key.
-struct NewKey<'a> {
-    owner: UserId,
-    made_by: IdempotencyKey,
-    usage: KeyUsage,
-    label: &'a KeyLabel,
-    local: bool,
+pub(crate) struct NewKey<'a> {
+    pub(crate) owner: UserId,
+    pub(crate) made_by: IdempotencyKey,
+    /// Those of the template and those that the engine adds.
+    pub(crate) attributes: Attributes,
+    pub(crate) template: &'a KeyTemplate,
 }
 
 /// Writes both halves, unless the same request did before.
-fn keep(
+pub(crate) fn keep(
     engine: &Engine,
     new: &NewKey<'_>,
-    private: PrivateKey,
+    material: Material,
     now: Now,
-    same: impl Fn(&KeyInfo) -> bool,
 ) -> Result<KeyInfo, Denial> {
-    let algorithm: KeyAlgorithm = private.algorithm();
-    let spki = private.spki()?;
+    let algorithm: KeyAlgorithm = material.algorithm();
+    let spki = material.spki()?;
     let mut id = [0; 16];
     rand::fill(&mut id)?;
     let info = KeyInfo {
         id: KeyId(id),
         owner: new.owner,
-        label: new.label.clone(),
+        label: new.template.label.clone(),
         algorithm,
-        usage: new.usage,
-        local: new.local,
-        spki_sha256: spki_sha256(&spki),
+        attributes: new.attributes,
+        spki_sha256: spki.as_deref().map(spki_sha256),
+        check_value: material.check_value()?,
+        quorum_management: new.template.quorum_management,
+        quorum_usage: new.template.quorum_usage,
+        wrap_template: new.template.wrap_template,
+        unwrap_template: new.template.unwrap_template,
+        predecessor: None,
+        retired_until: None,
         created_at: now.wall,
     };
-    let secret = PrivateKeyPart { pkcs8: Secret::from(private.to_pkcs8()?) };
-    let public = PublicKeyPart { info, spki, made_by: new.made_by };
-    drop(private);
+    let check_value = info.check_value;
+    let secret = SecretKeyPart { secret: material.to_stored()? };
+    let public = PublicKeyPart { info, spki: spki.unwrap_or_default(), made_by: new.made_by };
+    drop(material);
 
     let earlier = engine.transact(|records| {
         if let Some(made) = find_made(records, new.owner, new.made_by)? {
             return Ok(Some(made));
         }
         users::acting(records, new.owner)?;
-        check_free(records, engine, new.owner, new.label)?;
-        let by_spki = spki_tag(records.keys(), new.owner, &public.info.spki_sha256);
-        if records.is_taken(PublicKeyPart::KIND, &by_spki)? {
-            return Err(Denial::new(RefusalCode::AlreadyExists, "the user has this key already"));
+        check_free(records, engine, new.owner, &new.template.label)?;
+        if let Some(spki) = &public.info.spki_sha256 {
+            let by_spki = spki_tag(records.keys(), new.owner, spki);
+            if records.is_taken(PublicKeyPart::KIND, &by_spki)? {
+                return Err(Denial::new(RefusalCode::AlreadyExists, "the user has this key already"));
+            }
         }
-        let index = vec![
-            label_tag(records.keys(), new.owner, new.label),
-            by_spki,
-            request_tag(records.keys(), new.owner, new.made_by),
-        ];
-        let group = records.keys().group_tag(TagOf::KeyOwner, &new.owner.0);
-        let record = RecordId(id);
-        records.put(record, None, &public, index, Some(group))?;
-        records.put(record, None, &secret, Vec::new(), None)?;
+        put(records, None, &public, &secret)?;
         Ok(None)
     })?;
     match earlier {
-        Some(made) => repeated(made, same),
+        Some(made) => repeated(made, new, algorithm, Some(check_value)),
         None => Ok(public.info),
     }
 }
 
-fn repeated(made: Opened<PublicKeyPart>, same: impl Fn(&KeyInfo) -> bool) -> Result<KeyInfo, Denial> {
+/// Will write both halves with all their tags, new or in place of those that were read at `expect`.
+pub(crate) fn put(
+    records: &mut Transaction<'_>,
+    expect: Option<Revision>,
+    public: &PublicKeyPart,
+    secret: &SecretKeyPart,
+) -> Result<(), Denial> {
+    let PublicKeyPart { info, made_by, .. } = public;
+    let keys = records.keys();
+    let mut index = vec![label_tag(keys, info.owner, &info.label), request_tag(keys, info.owner, *made_by)];
+    index.extend(info.spki_sha256.iter().map(|spki| spki_tag(keys, info.owner, spki)));
+    let group = keys.group_tag(TagOf::KeyOwner, &info.owner.0);
+    let record = key_record(info.id);
+    records.put(record, expect, public, index, Some(group))?;
+    records.put(record, expect, secret, Vec::new(), None)
+}
+
+/// The request was carried out before: the same again, or another one under its name. An imported key is the same if
+/// it has the same check value.
+fn repeated(
+    made: Opened<PublicKeyPart>,
+    new: &NewKey<'_>,
+    algorithm: KeyAlgorithm,
+    imported: Option<[u8; 3]>,
+) -> Result<KeyInfo, Denial> {
     let info = made.content.info;
-    if same(&info) {
+    let template = KeyTemplate {
+        label: info.label.clone(),
+        attributes: new.template.attributes,
+        quorum_management: info.quorum_management,
+        quorum_usage: info.quorum_usage,
+        wrap_template: info.wrap_template,
+        unwrap_template: info.unwrap_template,
+    };
+    let is_same = (info.attributes, info.algorithm, &template) == (new.attributes, algorithm, new.template)
+        && (info.attributes.has(Attribute::Local) || imported.is_none_or(|value| value == info.check_value));
+    if is_same {
         Ok(info)
     } else {
         Err(Denial::new(RefusalCode::AlreadyExists, "this idempotency key made another key"))
@@ -247,7 +269,7 @@ fn find(
         }
         KeySelector::SpkiSha256(spki) => {
             let tag = spki_tag(records.keys(), owner, spki);
-            records.find(&tag, |key: &PublicKeyPart| key.info.spki_sha256 == *spki)?
+            records.find(&tag, |key: &PublicKeyPart| key.info.spki_sha256 == Some(*spki))?
         }
     };
     match found {

@@ -34,6 +34,7 @@
 //! checked. An admin unlocks it by setting a new password. Sessions go on, so whoever reaches the socket can't stop a
 //! proxy that is logged in by guessing at its password. The only admin can lock itself out: have two.
 
+mod attributes;
 mod certification_request;
 mod cluster;
 mod connection;
@@ -48,6 +49,7 @@ mod key_cache;
 mod keys;
 mod ledger;
 mod lifecycle;
+mod material;
 mod options;
 mod password;
 mod pipeline;

@@ -145,14 +145,18 @@ fn execute(
         }
 
         Request::GenerateKey(generate) => {
-            keys::generate(engine, permission, generate, now).map(Reply::KeyInfo)
+            keys::generate(engine, permission, generate, now).map(|made| Reply::KeyInfo(Box::new(made)))
         }
-        Request::ImportKey(import) => keys::import(engine, permission, import, now).map(Reply::KeyInfo),
+        Request::ImportKey(import) => {
+            keys::import(engine, permission, import, now).map(|made| Reply::KeyInfo(Box::new(made)))
+        }
         Request::ListKeys(list) => keys::list(engine, permission, *list).map(Reply::KeyPage),
         Request::FindKey(find) => {
-            keys::public(engine, permission, &find.key).map(|found| Reply::KeyInfo(found.info))
+            keys::public(engine, permission, &find.key).map(|found| Reply::KeyInfo(Box::new(found.info)))
         }
-        Request::PublicKey(public) => keys::public(engine, permission, &public.key).map(Reply::PublicKey),
+        Request::PublicKey(public) => {
+            keys::public(engine, permission, &public.key).map(|found| Reply::PublicKey(Box::new(found)))
+        }
         Request::DeleteKey(delete) => keys::delete(engine, permission, delete.key).map(|deleted| {
             facts.label = Some(deleted.label.into());
             Reply::Done(Done)

@@ -4,8 +4,8 @@ use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RsaEncoding, RsaKeyPair,
-    UnparsedPublicKey, VerificationAlgorithm,
+    self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, PqdsaKeyPair, PqdsaSigningAlgorithm,
+    RsaEncoding, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
 };
 use aws_lc_rs::{digest, error::Unspecified};
 use keycore_wire::{KeyAlgorithm, RefusalCode, SignatureScheme, SpkiSha256};
@@ -22,6 +22,12 @@ const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const SECP256R1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const SECP384R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 const SECP521R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
+/// 1.3.132.0.10 (SEC 2).
+const SECP256K1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x0a];
+/// 2.16.840.1.101.3.4.3.17 to 19, id-ml-dsa-44, -65, -87 (RFC 9881).
+const ML_DSA_44: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x11];
+const ML_DSA_65: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x12];
+const ML_DSA_87: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x13];
 /// 1.3.101.112, id-Ed25519 (RFC 8410).
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
@@ -38,6 +44,7 @@ enum Pair {
     Rsa(RsaKeyPair),
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
+    MlDsa(PqdsaKeyPair),
 }
 
 impl PrivateKey {
@@ -47,10 +54,17 @@ impl PrivateKey {
             KeyAlgorithm::Rsa2048 => Pair::Rsa(RsaKeyPair::generate(KeySize::Rsa2048)?),
             KeyAlgorithm::Rsa3072 => Pair::Rsa(RsaKeyPair::generate(KeySize::Rsa3072)?),
             KeyAlgorithm::Rsa4096 => Pair::Rsa(RsaKeyPair::generate(KeySize::Rsa4096)?),
-            KeyAlgorithm::P256 => Pair::Ecdsa(EcdsaKeyPair::generate(ecdsa_signing(algorithm)?)?),
-            KeyAlgorithm::P384 => Pair::Ecdsa(EcdsaKeyPair::generate(ecdsa_signing(algorithm)?)?),
-            KeyAlgorithm::P521 => Pair::Ecdsa(EcdsaKeyPair::generate(ecdsa_signing(algorithm)?)?),
+            KeyAlgorithm::P256 | KeyAlgorithm::P384 | KeyAlgorithm::P521 | KeyAlgorithm::Secp256k1 => {
+                Pair::Ecdsa(EcdsaKeyPair::generate(ecdsa_signing(algorithm)?)?)
+            }
             KeyAlgorithm::Ed25519 => Pair::Ed25519(Ed25519KeyPair::generate()?),
+            KeyAlgorithm::MlDsa44 | KeyAlgorithm::MlDsa65 | KeyAlgorithm::MlDsa87 => {
+                Pair::MlDsa(PqdsaKeyPair::generate(ml_dsa_signing(algorithm)?)?)
+            }
+            KeyAlgorithm::Aes128
+            | KeyAlgorithm::Aes192
+            | KeyAlgorithm::Aes256
+            | KeyAlgorithm::GenericSecret(_) => return Err(not_a_pair()),
         };
         let key = Self { algorithm, pair };
         let consistent = key.prove_consistency().is_ok() && !self_test::is_broken(PAIRWISE_CONSISTENCY);
@@ -81,10 +95,17 @@ impl PrivateKey {
                 }
                 Pair::Rsa(pair)
             }
-            KeyAlgorithm::P256 | KeyAlgorithm::P384 | KeyAlgorithm::P521 => {
+            KeyAlgorithm::P256 | KeyAlgorithm::P384 | KeyAlgorithm::P521 | KeyAlgorithm::Secp256k1 => {
                 Pair::Ecdsa(EcdsaKeyPair::from_pkcs8(ecdsa_signing(algorithm)?, pkcs8).map_err(rejected)?)
             }
             KeyAlgorithm::Ed25519 => Pair::Ed25519(Ed25519KeyPair::from_pkcs8(pkcs8).map_err(rejected)?),
+            KeyAlgorithm::MlDsa44 | KeyAlgorithm::MlDsa65 | KeyAlgorithm::MlDsa87 => {
+                Pair::MlDsa(PqdsaKeyPair::from_pkcs8(ml_dsa_signing(algorithm)?, pkcs8).map_err(rejected)?)
+            }
+            KeyAlgorithm::Aes128
+            | KeyAlgorithm::Aes192
+            | KeyAlgorithm::Aes256
+            | KeyAlgorithm::GenericSecret(_) => return Err(not_a_pair()),
         };
         Ok(Self { algorithm, pair })
     }
@@ -95,8 +116,9 @@ impl PrivateKey {
 
     /// Whether a signature takes so long that nothing should wait behind it.
     pub(crate) fn is_slow(&self) -> bool {
-        // P-521 takes as long as RSA-2048, a third of a millisecond.
-        matches!(self.pair, Pair::Rsa(_)) || self.algorithm == KeyAlgorithm::P521
+        // P-521 takes as long as RSA-2048, a third of a millisecond; secp256k1 and ML-DSA nearly so.
+        matches!(self.pair, Pair::Rsa(_) | Pair::MlDsa(_))
+            || matches!(self.algorithm, KeyAlgorithm::P521 | KeyAlgorithm::Secp256k1)
     }
 
     /// DER PKCS#8, written anew: nothing else that an imported file held is kept.
@@ -105,6 +127,7 @@ impl PrivateKey {
             Pair::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(pair)?.as_ref().to_vec(),
             Pair::Ecdsa(pair) => pair.to_pkcs8v1()?.as_ref().to_vec(),
             Pair::Ed25519(pair) => pair.to_pkcs8v1()?.as_ref().to_vec(),
+            Pair::MlDsa(pair) => pair.to_pkcs8v1()?.as_ref().to_vec(),
         }))
     }
 
@@ -114,6 +137,7 @@ impl PrivateKey {
             Pair::Rsa(pair) => pair.public_key().as_der()?,
             Pair::Ecdsa(pair) => pair.public_key().as_der()?,
             Pair::Ed25519(pair) => pair.public_key().as_der()?,
+            Pair::MlDsa(pair) => pair.public_key().as_der()?,
         };
         Ok(der.as_ref().to_vec())
     }
@@ -130,6 +154,12 @@ impl PrivateKey {
             }
             Pair::Ecdsa(pair) => Ok(pair.sign(&random, message)?.as_ref().to_vec()),
             Pair::Ed25519(pair) => Ok(pair.try_sign(message)?.as_ref().to_vec()),
+            Pair::MlDsa(pair) => {
+                let mut signature = vec![0; pair.algorithm().signature_len()];
+                let length = pair.sign(message, &mut signature)?;
+                signature.truncate(length);
+                Ok(signature)
+            }
         }
     }
 
@@ -138,12 +168,18 @@ impl PrivateKey {
         const MESSAGE: &[u8] = b"keycore pairwise consistency test";
         let scheme = *self.algorithm.schemes().first().ok_or(Unspecified)?;
         let signature = self.sign(scheme, MESSAGE)?;
-        let public = match &self.pair {
+        let verification = verification(self.algorithm).ok_or(Unspecified)?;
+        UnparsedPublicKey::new(verification, self.public()).verify(MESSAGE, &signature)
+    }
+
+    /// What a SubjectPublicKeyInfo has as its bit string.
+    pub(crate) fn public(&self) -> &[u8] {
+        match &self.pair {
             Pair::Rsa(pair) => pair.public_key().as_ref(),
             Pair::Ecdsa(pair) => pair.public_key().as_ref(),
             Pair::Ed25519(pair) => pair.public_key().as_ref(),
-        };
-        UnparsedPublicKey::new(verification(self.algorithm), public).verify(MESSAGE, &signature)
+            Pair::MlDsa(pair) => pair.public_key().as_ref(),
+        }
     }
 }
 
@@ -170,8 +206,12 @@ fn algorithm_of(pkcs8: &[u8]) -> Result<KeyAlgorithm, Denial> {
         (EC_PUBLIC_KEY, Some(SECP256R1)) => Ok(KeyAlgorithm::P256),
         (EC_PUBLIC_KEY, Some(SECP384R1)) => Ok(KeyAlgorithm::P384),
         (EC_PUBLIC_KEY, Some(SECP521R1)) => Ok(KeyAlgorithm::P521),
+        (EC_PUBLIC_KEY, Some(SECP256K1)) => Ok(KeyAlgorithm::Secp256k1),
         (ED25519, None) => Ok(KeyAlgorithm::Ed25519),
-        _ => Err(invalid("its algorithm is not one of RSA, P-256, P-384, P-521, Ed25519")),
+        (ML_DSA_44, None) => Ok(KeyAlgorithm::MlDsa44),
+        (ML_DSA_65, None) => Ok(KeyAlgorithm::MlDsa65),
+        (ML_DSA_87, None) => Ok(KeyAlgorithm::MlDsa87),
+        _ => Err(invalid("its algorithm is not one of RSA, P-256, P-384, P-521, secp256k1, Ed25519, ML-DSA")),
     }
 }
 
@@ -220,7 +260,17 @@ fn ecdsa_signing(algorithm: KeyAlgorithm) -> Result<&'static EcdsaSigningAlgorit
         KeyAlgorithm::P256 => Ok(&signature::ECDSA_P256_SHA256_ASN1_SIGNING),
         KeyAlgorithm::P384 => Ok(&signature::ECDSA_P384_SHA384_ASN1_SIGNING),
         KeyAlgorithm::P521 => Ok(&signature::ECDSA_P521_SHA512_ASN1_SIGNING),
+        KeyAlgorithm::Secp256k1 => Ok(&signature::ECDSA_P256K1_SHA256_ASN1_SIGNING),
         _ => Err(Denial::internal("not an ECDSA algorithm")),
+    }
+}
+
+fn ml_dsa_signing(algorithm: KeyAlgorithm) -> Result<&'static PqdsaSigningAlgorithm, Denial> {
+    match algorithm {
+        KeyAlgorithm::MlDsa44 => Ok(&signature::ML_DSA_44_SIGNING),
+        KeyAlgorithm::MlDsa65 => Ok(&signature::ML_DSA_65_SIGNING),
+        KeyAlgorithm::MlDsa87 => Ok(&signature::ML_DSA_87_SIGNING),
+        _ => Err(Denial::internal("not an ML-DSA algorithm")),
     }
 }
 
@@ -237,16 +287,28 @@ fn rsa_encoding(scheme: SignatureScheme) -> Option<&'static dyn RsaEncoding> {
 }
 
 /// How a signature of the algorithm's first scheme is verified.
-fn verification(algorithm: KeyAlgorithm) -> &'static dyn VerificationAlgorithm {
-    match algorithm {
+fn verification(algorithm: KeyAlgorithm) -> Option<&'static dyn VerificationAlgorithm> {
+    Some(match algorithm {
         KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
             &signature::RSA_PSS_2048_8192_SHA256
         }
         KeyAlgorithm::P256 => &signature::ECDSA_P256_SHA256_ASN1,
         KeyAlgorithm::P384 => &signature::ECDSA_P384_SHA384_ASN1,
         KeyAlgorithm::P521 => &signature::ECDSA_P521_SHA512_ASN1,
+        KeyAlgorithm::Secp256k1 => &signature::ECDSA_P256K1_SHA256_ASN1,
         KeyAlgorithm::Ed25519 => &signature::ED25519,
-    }
+        KeyAlgorithm::MlDsa44 => &signature::ML_DSA_44,
+        KeyAlgorithm::MlDsa65 => &signature::ML_DSA_65,
+        KeyAlgorithm::MlDsa87 => &signature::ML_DSA_87,
+        KeyAlgorithm::Aes128
+        | KeyAlgorithm::Aes192
+        | KeyAlgorithm::Aes256
+        | KeyAlgorithm::GenericSecret(_) => return None,
+    })
+}
+
+fn not_a_pair() -> Denial {
+    Denial::internal("a secret key was taken for a key pair")
 }
 
 fn invalid(what: &str) -> Denial {

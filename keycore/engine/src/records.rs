@@ -60,7 +60,7 @@ impl Content for Revocation {
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct PublicKeyPart {
     pub(crate) info: KeyInfo,
-    /// DER SubjectPublicKeyInfo.
+    /// DER SubjectPublicKeyInfo; empty for a secret key.
     #[serde(with = "serde_bytes")]
     pub(crate) spki: Vec<u8>,
     /// The request that made it.
@@ -71,14 +71,14 @@ impl Content for PublicKeyPart {
     const KIND: Kind = Kind(4);
 }
 
-/// The private half, of the same id and always written in the same commit; a list never unseals it.
+/// The secret half, of the same id and always written in the same commit; a list never unseals it.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct PrivateKeyPart {
-    /// DER PKCS#8.
-    pub(crate) pkcs8: Secret,
+pub(crate) struct SecretKeyPart {
+    /// DER PKCS#8 of a private key, or the bytes of a secret key.
+    pub(crate) secret: Secret,
 }
 
-impl Content for PrivateKeyPart {
+impl Content for SecretKeyPart {
     const KIND: Kind = Kind(5);
 }
 
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn nothing_secret_can_be_printed() {
-        <PrivateKeyPart as HasNoDebug<_>>::check();
+        <SecretKeyPart as HasNoDebug<_>>::check();
         <PasswordHash as HasNoDebug<_>>::check();
         <User as HasNoDebug<_>>::check();
         <crate::UnsealSecret as HasNoDebug<_>>::check();
@@ -116,6 +116,7 @@ mod tests {
         <crate::Answer as HasNoDebug<_>>::check();
         <crate::seal::SealingKeys as HasNoDebug<_>>::check();
         <crate::private_key::PrivateKey as HasNoDebug<_>>::check();
+        <crate::material::Material as HasNoDebug<_>>::check();
         <crate::key_cache::LoadedKey as HasNoDebug<_>>::check();
     }
 }

@@ -1,7 +1,8 @@
 //! What a key may sign, as a value that can be made here only.
 
-use keycore_wire::{KeyUsage, RefusalCode, SignatureScheme};
+use keycore_wire::{Attribute, RefusalCode, SignatureScheme};
 
+use crate::attributes;
 use crate::certification_request;
 use crate::denial::Denial;
 use crate::key_cache::LoadedKey;
@@ -20,28 +21,27 @@ impl<'a> Signable<'a> {
         scheme: SignatureScheme,
         message: &'a [u8],
     ) -> Result<Self, Denial> {
-        if key.info.usage != KeyUsage::TlsServer {
-            return Err(not_suitable("the key's usage is not tls-server"));
-        }
+        attributes::require(&key.info, Attribute::TlsServer)?;
         TlsMessage::parse(message, scheme)
             .map_err(|error| Denial::new(RefusalCode::NotATlsHandshake, format!("refused: {error}")))?;
         Self::with_scheme_of(key, scheme, message)
     }
 
-    /// Anything for a key of usage `Sign`; for a TLS-bound key its own certification request.
+    /// Anything for a key that may `sign`; for a TLS-bound key its own certification request.
     pub(crate) fn message(
         key: &LoadedKey,
         scheme: SignatureScheme,
         message: &'a [u8],
     ) -> Result<Self, Denial> {
-        match key.info.usage {
-            KeyUsage::Sign => {}
-            KeyUsage::TlsServer => certification_request::check(message, &key.spki).map_err(|_| {
+        if key.info.attributes.has(Attribute::TlsServer) {
+            certification_request::check(message, &key.spki).map_err(|_| {
                 Denial::new(
                     RefusalCode::NotATlsHandshake,
                     "a tls-server key signs handshakes and the certification request of its own public key only",
                 )
-            })?,
+            })?;
+        } else {
+            attributes::require(&key.info, Attribute::Sign)?;
         }
         Self::with_scheme_of(key, scheme, message)
     }

@@ -1,7 +1,6 @@
-//! Key algorithms, key usages and signature schemes.
+//! Key algorithms and signature schemes.
 
 use core::fmt;
-use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +12,10 @@ pub struct UnknownCode {
     code: u16,
 }
 
-/// Type and size of a key pair.
+/// Longest generic secret, in bytes.
+pub const MAX_GENERIC_SECRET: u16 = 512;
+
+/// Type and size of a key. Not offered: P-224, which aws-lc-rs has not, and 3DES, which NIST withdrew (SP 800-131A).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum KeyAlgorithm {
     /// RSA with a modulus of 2048 bits and public exponent 65537.
@@ -30,14 +32,57 @@ pub enum KeyAlgorithm {
     P521,
     /// Ed25519 (RFC 8032).
     Ed25519,
+    /// secp256k1 (SEC 2).
+    Secp256k1,
+    /// ML-DSA-44 (FIPS 204).
+    MlDsa44,
+    /// ML-DSA-65 (FIPS 204).
+    MlDsa65,
+    /// ML-DSA-87 (FIPS 204).
+    MlDsa87,
+    /// AES with 128 bits.
+    Aes128,
+    /// AES with 192 bits.
+    Aes192,
+    /// AES with 256 bits.
+    Aes256,
+    /// A secret of so many bytes, 1 to [`MAX_GENERIC_SECRET`], for HMAC and key derivation.
+    GenericSecret(u16),
+}
+
+/// PKCS#11's object class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyClass {
+    /// A private key, with its public half.
+    KeyPair,
+    /// A secret key.
+    SecretKey,
 }
 
 impl KeyAlgorithm {
-    /// All of them, in the order of the enumeration.
-    pub const ALL: [Self; 7] =
+    /// All that have a private and a public half, in the order of the enumeration.
+    pub const PAIRS: [Self; 11] = [
+        Self::Rsa2048,
+        Self::Rsa3072,
+        Self::Rsa4096,
+        Self::P256,
+        Self::P384,
+        Self::P521,
+        Self::Ed25519,
+        Self::Secp256k1,
+        Self::MlDsa44,
+        Self::MlDsa65,
+        Self::MlDsa87,
+    ];
+
+    /// Those whose signatures TLS servers make today.
+    pub const TLS: [Self; 7] =
         [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::P256, Self::P384, Self::P521, Self::Ed25519];
 
-    /// The name that the command line and the configuration use.
+    /// The AES keys.
+    pub const AES: [Self; 3] = [Self::Aes128, Self::Aes192, Self::Aes256];
+
+    /// The name that the command line and the configuration use; a generic secret's length is told apart from it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rsa2048 => "rsa-2048",
@@ -47,14 +92,49 @@ impl KeyAlgorithm {
             Self::P384 => "p384",
             Self::P521 => "p521",
             Self::Ed25519 => "ed25519",
+            Self::Secp256k1 => "secp256k1",
+            Self::MlDsa44 => "ml-dsa-44",
+            Self::MlDsa65 => "ml-dsa-65",
+            Self::MlDsa87 => "ml-dsa-87",
+            Self::Aes128 => "aes-128",
+            Self::Aes192 => "aes-192",
+            Self::Aes256 => "aes-256",
+            Self::GenericSecret(_) => "generic-secret",
         }
     }
 
-    /// The schemes that a key of this algorithm can sign with, best first.
+    /// Key pair or secret key.
+    pub fn class(self) -> KeyClass {
+        if self.secret_len().is_some() { KeyClass::SecretKey } else { KeyClass::KeyPair }
+    }
+
+    /// Length of a secret key in bytes; none for a key pair.
+    pub fn secret_len(self) -> Option<usize> {
+        match self {
+            Self::Aes128 => Some(16),
+            Self::Aes192 => Some(24),
+            Self::Aes256 => Some(32),
+            Self::GenericSecret(length) => Some(length.into()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is RSA.
+    pub fn is_rsa(self) -> bool {
+        matches!(self, Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096)
+    }
+
+    /// Whether it is AES.
+    pub fn is_aes(self) -> bool {
+        Self::AES.contains(&self)
+    }
+
+    /// The schemes that a key of this algorithm can sign with, best first; none for a secret key.
     pub fn schemes(self) -> &'static [SignatureScheme] {
         use SignatureScheme::{
-            EcdsaP256Sha256, EcdsaP384Sha384, EcdsaP521Sha512, Ed25519, RsaPkcs1Sha256, RsaPkcs1Sha384,
-            RsaPkcs1Sha512, RsaPssSha256, RsaPssSha384, RsaPssSha512,
+            EcdsaP256Sha256, EcdsaP384Sha384, EcdsaP521Sha512, EcdsaSecp256k1Sha256, Ed25519, MlDsa44,
+            MlDsa65, MlDsa87, RsaPkcs1Sha256, RsaPkcs1Sha384, RsaPkcs1Sha512, RsaPssSha256, RsaPssSha384,
+            RsaPssSha512,
         };
         match self {
             Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => {
@@ -64,64 +144,21 @@ impl KeyAlgorithm {
             Self::P384 => &[EcdsaP384Sha384],
             Self::P521 => &[EcdsaP521Sha512],
             Self::Ed25519 => &[Ed25519],
+            Self::Secp256k1 => &[EcdsaSecp256k1Sha256],
+            Self::MlDsa44 => &[MlDsa44],
+            Self::MlDsa65 => &[MlDsa65],
+            Self::MlDsa87 => &[MlDsa87],
+            Self::Aes128 | Self::Aes192 | Self::Aes256 | Self::GenericSecret(_) => &[],
         }
     }
 }
 
 impl fmt::Display for KeyAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for KeyAlgorithm {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name() == text).ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.map(Self::name).into();
-            format!("no such key algorithm; one of {}", names.join(", "))
-        })
-    }
-}
-
-/// What a key may be used for; fixed at its creation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum KeyUsage {
-    /// Signs whatever its owner asks.
-    Sign,
-    /// Signs TLS server handshakes (RFC 8446, section 4.4.3; RFC 8422, section 5.4) and its own certification
-    /// request (RFC 2986), and nothing else.
-    TlsServer,
-}
-
-impl KeyUsage {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Sign, Self::TlsServer];
-
-    /// The name that the command line uses.
-    pub fn name(self) -> &'static str {
         match self {
-            Self::Sign => "sign",
-            Self::TlsServer => "tls-server",
+            Self::GenericSecret(length) => write!(f, "generic-secret ({length} bytes)"),
+            other => f.write_str(other.name()),
         }
-    }
-}
-
-impl fmt::Display for KeyUsage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for KeyUsage {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|usage| usage.name() == text).ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.map(Self::name).into();
-            format!("no such key usage; one of {}", names.join(", "))
-        })
     }
 }
 
@@ -152,11 +189,19 @@ pub enum SignatureScheme {
     RsaPssSha512 = 0x0806,
     /// ed25519
     Ed25519 = 0x0807,
+    /// mldsa44 (draft-ietf-tls-mldsa)
+    MlDsa44 = 0x0904,
+    /// mldsa65
+    MlDsa65 = 0x0905,
+    /// mldsa87
+    MlDsa87 = 0x0906,
+    /// ECDSA on secp256k1 with SHA-256: not in TLS, so the code is from its range for private use.
+    EcdsaSecp256k1Sha256 = 0xfe01,
 }
 
 impl SignatureScheme {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::RsaPkcs1Sha256,
         Self::RsaPkcs1Sha384,
         Self::RsaPkcs1Sha512,
@@ -167,6 +212,10 @@ impl SignatureScheme {
         Self::RsaPssSha384,
         Self::RsaPssSha512,
         Self::Ed25519,
+        Self::MlDsa44,
+        Self::MlDsa65,
+        Self::MlDsa87,
+        Self::EcdsaSecp256k1Sha256,
     ];
 
     /// The code on the wire, the same as in TLS.
@@ -202,13 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_codes_go_both_ways() {
-        for algorithm in KeyAlgorithm::ALL {
-            assert_eq!(algorithm.name().parse(), Ok(algorithm));
-        }
-        for usage in KeyUsage::ALL {
-            assert_eq!(usage.name().parse(), Ok(usage));
-        }
+    fn codes_go_both_ways() {
         for scheme in SignatureScheme::ALL {
             assert_eq!(SignatureScheme::try_from(scheme.code()), Ok(scheme));
         }
@@ -218,7 +261,7 @@ mod tests {
     #[test]
     fn every_scheme_belongs_to_an_algorithm() {
         for scheme in SignatureScheme::ALL {
-            assert!(KeyAlgorithm::ALL.into_iter().any(|algorithm| algorithm.schemes().contains(&scheme)));
+            assert!(KeyAlgorithm::PAIRS.into_iter().any(|algorithm| algorithm.schemes().contains(&scheme)));
         }
     }
 }

@@ -9,6 +9,7 @@
 //! * [`Refusal`]: why an engine did not do what it was asked, and who is to blame
 
 mod algorithm;
+mod attribute;
 pub mod frame;
 mod ids;
 mod names;
@@ -18,15 +19,16 @@ mod request;
 mod secret;
 mod session;
 
-pub use algorithm::{KeyAlgorithm, KeyUsage, SignatureScheme, UnknownCode};
+pub use algorithm::{KeyAlgorithm, KeyClass, MAX_GENERIC_SECRET, SignatureScheme, UnknownCode};
+pub use attribute::{Attribute, AttributeTemplate, Attributes, UnknownAttribute};
 pub use ids::{ClusterId, IdempotencyKey, KeyId, SpkiSha256, UserId};
 pub use names::{InvalidName, KeyLabel, UserName};
 pub use ops::cluster::{ActivateCluster, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster};
 pub use ops::delete_key::DeleteKey;
 pub use ops::find_key::{FindKey, KeySelector};
-pub use ops::generate_key::{GenerateKey, KeyInfo};
+pub use ops::generate_key::{GenerateKey, KeyInfo, KeyTemplate};
 pub use ops::hello::{Hello, HelloReply, Limits, MAGIC, VERSION};
-pub use ops::import_key::{ImportKey, MAX_PKCS8};
+pub use ops::import_key::{ImportKey, MAX_PKCS8, PlainKey};
 pub use ops::list_keys::{KeyPage, ListKeys, MAX_PAGE};
 pub use ops::login::{Login, Logout, MAX_SESSION_TOKEN, Resume, SessionGrant, SessionToken};
 pub use ops::ping::Ping;

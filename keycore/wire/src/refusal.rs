@@ -121,6 +121,10 @@ codes! {
     LastAdmin = 72, Content, false;
     /// The user still owns keys.
     OwnsKeys = 73, Content, false;
+    /// The attributes don't go together, or not with the key's algorithm or origin.
+    InvalidAttributes = 74, Content, false;
+    /// The key's attributes don't let it be changed, or not in this way.
+    AttributeFixed = 75, Content, false;
 
     /// The engine's queues are full.
     Overloaded = 96, Engine, true;

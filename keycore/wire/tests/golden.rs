@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
 use keycore_wire::{
-    ActivateCluster, Blame, ClusterId, ClusterInfo, ClusterState, ClusterStatus, DeleteKey, Done, FindKey,
-    GenerateKey, Hello, HelloReply, IdempotencyKey, ImportKey, InitializeCluster, KeyAlgorithm, KeyId,
-    KeyInfo, KeyPage, KeySelector, KeyUsage, Limits, ListKeys, Login, Logout, Ping, PublicKey,
-    PublicKeyReply, Random, RandomBytes, Refusal, RefusalCode, Reply, Request, Resume, Role, Secret,
-    SelfTest, SelfTestOutcome, SelfTestReport, SessionGrant, SessionToken, Sign, Signature, SignatureScheme,
-    SpkiSha256, TlsSign, UnixMillis, UserChangePassword, UserCreate, UserDelete, UserId, UserInfo, UserList,
-    UserPage, decode_reply, encode_request, frame,
+    ActivateCluster, Attribute, Attributes, Blame, ClusterId, ClusterInfo, ClusterState, ClusterStatus,
+    DeleteKey, Done, FindKey, GenerateKey, Hello, HelloReply, IdempotencyKey, ImportKey, InitializeCluster,
+    KeyAlgorithm, KeyId, KeyInfo, KeyPage, KeySelector, KeyTemplate, Limits, ListKeys, Login, Logout, Ping,
+    PlainKey, PublicKey, PublicKeyReply, Random, RandomBytes, Refusal, RefusalCode, Reply, Request, Resume,
+    Role, Secret, SelfTest, SelfTestOutcome, SelfTestReport, SessionGrant, SessionToken, Sign, Signature,
+    SignatureScheme, SpkiSha256, TlsSign, UnixMillis, UserChangePassword, UserCreate, UserDelete, UserId,
+    UserInfo, UserList, UserPage, decode_reply, encode_request, frame,
 };
 
 const DOCUMENT: &str = include_str!("../../../docs/wire-protocol.md");
@@ -83,7 +83,7 @@ macro_rules! operations {
         /// Decodes a reply to the operation and encodes it again.
         fn reply_again(operation: &str, bytes: &[u8]) -> Vec<u8> {
             let result = match operation {
-                $(stringify!($name) => decode_reply::<$name>(body(bytes)).map(Reply::$reply),)*
+                $(stringify!($name) => decode_reply::<$name>(body(bytes)).map(|reply| Reply::$reply(reply.into())),)*
                 other => panic!("no operation {other}"),
             };
             framed(|out| Reply::encode(&Ok(result.unwrap()), out))
@@ -104,11 +104,11 @@ operations! {
     UserList (UserList { after: None, limit: 256 }) => UserPage (UserPage { users: vec![user()], more: false });
     UserDelete (UserDelete { name: "web".parse().unwrap() }) => Done (Done);
     UserChangePassword (UserChangePassword { name: None, current: Some(secret()), new: Secret::new(b"new password".to_vec()) }) => Done (Done);
-    GenerateKey (GenerateKey { idempotency_key: IdempotencyKey([0xdd; 16]), algorithm: KeyAlgorithm::P256, usage: KeyUsage::TlsServer, label: "tls/www".parse().unwrap() }) => KeyInfo (key());
-    ImportKey (ImportKey { idempotency_key: IdempotencyKey([0xdd; 16]), usage: KeyUsage::Sign, label: "old".parse().unwrap(), pkcs8: Secret::new(vec![0x30, 0x00]) }) => KeyInfo (key());
+    GenerateKey (GenerateKey { idempotency_key: IdempotencyKey([0xdd; 16]), algorithm: KeyAlgorithm::P256, template: template() }) => KeyInfo (key().into());
+    ImportKey (ImportKey { idempotency_key: IdempotencyKey([0xdd; 16]), template: template(), key: PlainKey::Pkcs8(Secret::new(vec![0x30, 0x00])) }) => KeyInfo (key().into());
     ListKeys (ListKeys { after: Some(KeyId([0xaa; 16])), limit: 10 }) => KeyPage (KeyPage { keys: vec![key()], more: true });
-    FindKey (FindKey { key: KeySelector::Label("tls/www".parse().unwrap()) }) => KeyInfo (key());
-    PublicKey (PublicKey { key: KeySelector::SpkiSha256(SpkiSha256([0xee; 32])) }) => PublicKey (PublicKeyReply { info: key(), spki: vec![0x30, 0x00] });
+    FindKey (FindKey { key: KeySelector::Label("tls/www".parse().unwrap()) }) => KeyInfo (key().into());
+    PublicKey (PublicKey { key: KeySelector::SpkiSha256(SpkiSha256([0xee; 32])) }) => PublicKey (PublicKeyReply { info: key(), spki: vec![0x30, 0x00] }.into());
     DeleteKey (DeleteKey { key: KeyId([0xaa; 16]) }) => Done (Done);
     TlsSign (TlsSign { key: SpkiSha256([0xee; 32]), scheme: SignatureScheme::EcdsaP256Sha256, site: "www.example.org", message: &certificate_verify() }) => Signature (Signature { bytes: vec![0x30, 0x00] });
     Sign (Sign { key: KeyId([0xaa; 16]), scheme: SignatureScheme::Ed25519, message: b"message" }) => Signature (Signature { bytes: vec![0x30, 0x00] });
@@ -187,15 +187,25 @@ fn user() -> UserInfo {
     }
 }
 
+fn template() -> KeyTemplate {
+    KeyTemplate::new("tls/www".parse().unwrap(), Attributes::TLS_SERVER)
+}
+
 fn key() -> KeyInfo {
     KeyInfo {
         id: KeyId([0xaa; 16]),
         owner: UserId([0xbb; 16]),
         label: "tls/www".parse().unwrap(),
         algorithm: KeyAlgorithm::P256,
-        usage: KeyUsage::TlsServer,
-        local: true,
-        spki_sha256: SpkiSha256([0xee; 32]),
+        attributes: Attributes::DEFAULT.with(Attributes::TLS_SERVER).set(Attribute::Local, true),
+        spki_sha256: Some(SpkiSha256([0xee; 32])),
+        check_value: [1, 2, 3],
+        quorum_management: 0,
+        quorum_usage: 0,
+        wrap_template: None,
+        unwrap_template: None,
+        predecessor: None,
+        retired_until: None,
         created_at: UnixMillis(1_700_000_000_000),
     }
 }

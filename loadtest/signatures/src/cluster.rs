@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Identity};
 use keycore_wire::{
-    ActivateCluster, GenerateKey, IdempotencyKey, InitializeCluster, KeyAlgorithm, KeyUsage, Role, Secret,
-    SessionToken, UserCreate,
+    ActivateCluster, Attributes, GenerateKey, IdempotencyKey, InitializeCluster, KeyAlgorithm, KeyTemplate,
+    Role, Secret, SessionToken, UserCreate,
 };
 
 use crate::pipeline::Pipeline;
@@ -93,8 +93,8 @@ fn numbered(number: u64) -> String {
 }
 
 fn generate(client: &mut Client, algorithm: KeyAlgorithm, label: &str) -> Outcome<()> {
-    let (idempotency_key, usage, label) = (fresh()?, KeyUsage::TlsServer, label.parse()?);
-    client.call(&GenerateKey { idempotency_key, algorithm, usage, label })?;
+    let (idempotency_key, template) = (fresh()?, KeyTemplate::new(label.parse()?, Attributes::TLS_SERVER));
+    client.call(&GenerateKey { idempotency_key, algorithm, template })?;
     Ok(())
 }
 

@@ -34,7 +34,10 @@ impl Pipeline {
 
     /// Signs with the key of this label from now on, and does so once.
     pub(crate) fn select(&mut self, label: &str, algorithm: Algorithm) -> Outcome<()> {
-        let key = self.ask(&FindKey { key: KeySelector::Label(label.parse()?) })?.spki_sha256;
+        let key = self
+            .ask(&FindKey { key: KeySelector::Label(label.parse()?) })?
+            .spki_sha256
+            .ok_or("not a key pair")?;
         let scheme = match algorithm {
             Algorithm::P256 => SignatureScheme::EcdsaP256Sha256,
             Algorithm::Rsa2048 => SignatureScheme::RsaPssSha256,

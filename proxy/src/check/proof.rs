@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use keycore_wire::{KeyAlgorithm, RefusalCode, SignatureScheme};
+use keycore_wire::{RefusalCode, SignatureScheme};
 use rustls::crypto::aws_lc_rs;
 
 use crate::chain::Chain;
@@ -34,7 +34,7 @@ impl From<keycore_client::Error> for ProofError {
 /// Lets an engine sign what it would sign in a TLS 1.3 handshake, and verifies it with the certificate. Returns how
 /// long the signature took.
 pub(super) fn prove(key: &EngineSigningKey, chain: &Chain, site: &str) -> Result<Duration, ProofError> {
-    let scheme = proof_scheme(key.algorithm());
+    let &scheme = key.algorithm().schemes().first().ok_or(ProofError::NoKey)?;
     let message = certificate_verify()?;
     let start = Instant::now();
     let signature = key.sign_blocking(scheme, site, &message)?;
@@ -52,18 +52,6 @@ fn certificate_verify() -> Result<Vec<u8>, ProofError> {
     message.extend_from_slice(b"TLS 1.3, server CertificateVerify\0");
     message.extend_from_slice(&transcript_hash);
     Ok(message)
-}
-
-fn proof_scheme(algorithm: KeyAlgorithm) -> SignatureScheme {
-    match algorithm {
-        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
-            SignatureScheme::RsaPssSha256
-        }
-        KeyAlgorithm::P256 => SignatureScheme::EcdsaP256Sha256,
-        KeyAlgorithm::P384 => SignatureScheme::EcdsaP384Sha384,
-        KeyAlgorithm::P521 => SignatureScheme::EcdsaP521Sha512,
-        KeyAlgorithm::Ed25519 => SignatureScheme::Ed25519,
-    }
 }
 
 pub(super) fn verify(

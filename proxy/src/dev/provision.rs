@@ -8,8 +8,9 @@ use hsm_certs::{CaProfile, Days, Issuer, RemoteKey, ServerNames, ServerProfile, 
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error, Identity};
 use keycore_wire::{
-    ActivateCluster, ClusterState, FindKey, GenerateKey, IdempotencyKey, InitializeCluster, KeyAlgorithm,
-    KeyInfo, KeyLabel, KeySelector, KeyUsage, RefusalCode, Role, Secret, UserCreate, UserName,
+    ActivateCluster, Attributes, ClusterState, FindKey, GenerateKey, IdempotencyKey, InitializeCluster,
+    KeyAlgorithm, KeyInfo, KeyLabel, KeySelector, KeyTemplate, RefusalCode, Role, Secret, UserCreate,
+    UserName,
 };
 use time::OffsetDateTime;
 
@@ -45,8 +46,8 @@ pub(super) fn provision(state: &StateDir, engines: &Engines) -> Result<Provision
     let endpoints: Vec<Endpoint> =
         engines.sockets().iter().map(|socket| Endpoint::Unix(socket.clone())).collect();
     let is_new = make_cluster(state, &endpoints)?;
-    let ca_key = make_key(&log_in(state, &endpoints, CA_USER)?, CA_LABEL, KeyUsage::Sign)?;
-    let site_key = make_key(&log_in(state, &endpoints, WEB_USER)?, SITE_LABEL, KeyUsage::TlsServer)?;
+    let ca_key = make_key(&log_in(state, &endpoints, CA_USER)?, CA_LABEL, Attributes::SIGN)?;
+    let site_key = make_key(&log_in(state, &endpoints, WEB_USER)?, SITE_LABEL, Attributes::TLS_SERVER)?;
     certify(state, &endpoints, &ca_key, &site_key)?;
     Ok(Provisioned { is_new, key: site_key })
 }
@@ -82,7 +83,7 @@ fn make_cluster(state: &StateDir, endpoints: &[Endpoint]) -> Result<bool, DevErr
     Ok(is_new)
 }
 
-fn make_key(client: &RefCell<Client>, label: &str, usage: KeyUsage) -> Result<KeyInfo, DevError> {
+fn make_key(client: &RefCell<Client>, label: &str, usage: Attributes) -> Result<KeyInfo, DevError> {
     let label: KeyLabel = label.parse().map_err(DevError::proxy)?;
     let mut client = client.borrow_mut();
     match client.call(&FindKey { key: KeySelector::Label(label.clone()) }) {
@@ -93,8 +94,7 @@ fn make_key(client: &RefCell<Client>, label: &str, usage: KeyUsage) -> Result<Ke
     let generate = GenerateKey {
         idempotency_key: IdempotencyKey(random()?),
         algorithm: KeyAlgorithm::P256,
-        usage,
-        label,
+        template: KeyTemplate::new(label, usage),
     };
     client.call(&generate).map_err(DevError::engine("generating the key"))
 }
@@ -133,7 +133,7 @@ fn certify(
 /// Whether the first certificate of a file is of this key and lasts a while.
 fn is_good(path: &Path, key: &KeyInfo, now: OffsetDateTime) -> bool {
     let Ok(certificate) = crate::chain::Chain::load(path) else { return false };
-    certificate.spki_sha256() == key.spki_sha256 && certificate.not_after() > now + RENEW_BEFORE
+    Some(certificate.spki_sha256()) == key.spki_sha256 && certificate.not_after() > now + RENEW_BEFORE
 }
 
 fn connect(endpoints: &[Endpoint]) -> Result<Client, DevError> {

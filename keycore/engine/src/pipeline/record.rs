@@ -141,8 +141,8 @@ fn subject_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Subject<'a> {
             let own = facts.name.as_deref();
             change.name.as_ref().or(own).map_or(Subject::None, |name| Subject::User(name.as_str()))
         }
-        Request::GenerateKey(generate) => key(generate.label.as_str()),
-        Request::ImportKey(import) => key(import.label.as_str()),
+        Request::GenerateKey(generate) => key(generate.template.label.as_str()),
+        Request::ImportKey(import) => key(import.template.label.as_str()),
         Request::FindKey(find) => selected(&find.key, facts),
         Request::PublicKey(public) => selected(&public.key, facts),
         Request::DeleteKey(delete) => {

@@ -8,9 +8,9 @@ use keycore_audit::{Chain, Log, Peer, Sink};
 use keycore_secmem::SecretBytes;
 use keycore_store::SqliteStore;
 use keycore_wire::{
-    ActivateCluster, ClusterInfo, ClusterState, GenerateKey, Hello, IdempotencyKey, InitializeCluster,
-    KeyAlgorithm, KeyUsage, Login, Operation, Ping, Random, Refusal, RefusalCode, Reply, ReplyError, Role,
-    Secret, SelfTest, SelfTestReport, UserCreate, decode_reply, encode_request,
+    ActivateCluster, Attributes, ClusterInfo, ClusterState, GenerateKey, Hello, IdempotencyKey,
+    InitializeCluster, KeyAlgorithm, KeyTemplate, Login, Operation, Ping, Random, Refusal, RefusalCode,
+    Reply, ReplyError, Role, Secret, SelfTest, SelfTestReport, UserCreate, decode_reply, encode_request,
 };
 
 use super::known_answer::{ACCEPTED, REFUSED, break_test};
@@ -97,10 +97,11 @@ impl Bench {
     }
 
     fn generate(&mut self) -> Result<(), Refusal> {
-        let (algorithm, usage) = (KeyAlgorithm::P256, KeyUsage::Sign);
+        let algorithm = KeyAlgorithm::P256;
         let label = format!("key-{}", self.seconds).parse().unwrap();
+        let template = KeyTemplate::new(label, Attributes::SIGN);
         let idempotency_key = IdempotencyKey(u128::from(self.seconds).to_be_bytes());
-        self.call(&GenerateKey { idempotency_key, algorithm, usage, label }).map(|_| ())
+        self.call(&GenerateKey { idempotency_key, algorithm, template }).map(|_| ())
     }
 
     /// The state that a failure of `test` must lead to.

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use keycore_audit::{Outcome, Subject};
 use keycore_wire::{
-    ClusterInfo, InitializeCluster, KeyAlgorithm, KeyUsage, ListKeys, Logout, Ping, Random, RefusalCode,
+    Attributes, ClusterInfo, InitializeCluster, KeyAlgorithm, ListKeys, Logout, Ping, Random, RefusalCode,
     Resume, SessionToken, SignatureScheme, TlsSign,
 };
 
@@ -13,16 +13,17 @@ use crate::harness::{PASSWORD, PEER, World, generate, handshake};
 fn a_signature_is_recorded_with_site_user_key_and_hash() {
     let (_world, replica) = World::active();
     let mut web = replica.client_of("web");
-    let info = web.generate(KeyAlgorithm::P256, KeyUsage::TlsServer, "tls");
+    let info = web.generate(KeyAlgorithm::P256, Attributes::TLS_SERVER, "tls");
     let message = handshake();
     let scheme = SignatureScheme::EcdsaP256Sha256;
-    web.call(&TlsSign { key: info.spki_sha256, scheme, site: "www.example.org", message: &message }).unwrap();
+    web.call(&TlsSign { key: info.spki_sha256.unwrap(), scheme, site: "www.example.org", message: &message })
+        .unwrap();
     let mut hash = [0; 32];
     hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &message).as_ref());
     let last = replica.audit.map(&replica.engine, |entry| {
         let expected = Subject::Signature {
             key: Some(info.id),
-            spki: Some(info.spki_sha256),
+            spki: info.spki_sha256,
             site: "www.example.org",
             scheme: Some(scheme),
             message_sha256: hash,
@@ -43,7 +44,7 @@ fn every_operation_leaves_its_record() {
     let _refused = client.login("web", "wrong one");
     let _refused = client.login("nobody", "wrong one");
     client.login("web", PASSWORD).unwrap();
-    client.generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
+    client.generate(KeyAlgorithm::P256, Attributes::SIGN, "k");
     client.call(&ListKeys { after: None, limit: 1 }).unwrap();
     client.call(&Random { length: 1 }).unwrap();
     client.call(&Ping).unwrap();
@@ -80,12 +81,13 @@ fn management_is_synced_before_its_answer_and_signatures_are_not() {
     let (_world, replica) = World::active();
     let mut web = replica.client_of("web");
     let before = replica.audit.syncs();
-    let info = web.generate(KeyAlgorithm::P256, KeyUsage::TlsServer, "tls");
+    let info = web.generate(KeyAlgorithm::P256, Attributes::TLS_SERVER, "tls");
     assert_eq!(replica.audit.syncs(), before + 1);
     let message = handshake();
     let scheme = SignatureScheme::EcdsaP256Sha256;
     for _ in 0..3 {
-        web.call(&TlsSign { key: info.spki_sha256, scheme, site: "www", message: &message }).unwrap();
+        web.call(&TlsSign { key: info.spki_sha256.unwrap(), scheme, site: "www", message: &message })
+            .unwrap();
     }
     assert_eq!(replica.audit.syncs(), before + 1);
 }
@@ -94,17 +96,17 @@ fn management_is_synced_before_its_answer_and_signatures_are_not() {
 fn nothing_is_done_while_the_log_cannot_be_written() {
     let (_world, replica) = World::active();
     let mut web = replica.client_of("web");
-    let info = web.generate(KeyAlgorithm::P256, KeyUsage::TlsServer, "tls");
+    let info = web.generate(KeyAlgorithm::P256, Attributes::TLS_SERVER, "tls");
     let message = handshake();
     let scheme = SignatureScheme::EcdsaP256Sha256;
-    let sign = TlsSign { key: info.spki_sha256, scheme, site: "www", message: &message };
+    let sign = TlsSign { key: info.spki_sha256.unwrap(), scheme, site: "www", message: &message };
     web.call(&sign).unwrap();
 
     replica.audit.broken.store(true, Ordering::SeqCst);
     assert!(replica.engine.flush_audit().is_err());
     assert_eq!(web.refused(&sign), RefusalCode::AuditUnavailable);
     assert_eq!(replica.client().login("web", PASSWORD).unwrap_err().code, RefusalCode::AuditUnavailable);
-    let request = generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
+    let request = generate(KeyAlgorithm::P256, Attributes::SIGN, "k");
     assert_eq!(web.refused(&request), RefusalCode::AuditUnavailable);
 
     // Nobody's request tries the disk again; the daemon does, by the clock.

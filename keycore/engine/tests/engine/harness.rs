@@ -13,9 +13,9 @@ use keycore_engine::{
 use keycore_secmem::SecretBytes;
 use keycore_store::{SqliteStore, Store};
 use keycore_wire::{
-    ActivateCluster, GenerateKey, Hello, IdempotencyKey, InitializeCluster, KeyAlgorithm, KeyInfo, KeyUsage,
-    Login, Operation, Refusal, RefusalCode, Reply, ReplyError, Role, Secret, SessionGrant, UnixMillis,
-    UserCreate, UserName, decode_reply, encode_request,
+    ActivateCluster, Attributes, GenerateKey, Hello, IdempotencyKey, InitializeCluster, KeyAlgorithm,
+    KeyInfo, KeyTemplate, Login, Operation, Refusal, RefusalCode, Reply, ReplyError, Role, Secret,
+    SessionGrant, UnixMillis, UserCreate, UserName, decode_reply, encode_request,
 };
 use serde::Deserialize;
 
@@ -194,13 +194,14 @@ impl Client {
         self.call(&create).map(|_| ())
     }
 
-    pub(crate) fn generate(&mut self, algorithm: KeyAlgorithm, usage: KeyUsage, label: &str) -> KeyInfo {
+    pub(crate) fn generate(&mut self, algorithm: KeyAlgorithm, usage: Attributes, label: &str) -> KeyInfo {
         self.call(&generate(algorithm, usage, label)).unwrap()
     }
 }
 
-pub(crate) fn generate(algorithm: KeyAlgorithm, usage: KeyUsage, label: &str) -> GenerateKey {
-    GenerateKey { idempotency_key: random_key(), algorithm, usage, label: label.parse().unwrap() }
+pub(crate) fn generate(algorithm: KeyAlgorithm, usage: Attributes, label: &str) -> GenerateKey {
+    let template = KeyTemplate::new(label.parse().unwrap(), usage);
+    GenerateKey { idempotency_key: random_key(), algorithm, template }
 }
 
 pub(crate) fn random_key() -> IdempotencyKey {

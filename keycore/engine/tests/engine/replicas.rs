@@ -1,7 +1,7 @@
 //! Two engines on one store.
 
 use keycore_wire::{
-    DeleteKey, KeyAlgorithm, KeyUsage, RefusalCode, SignatureScheme, TlsSign, UserChangePassword,
+    Attributes, DeleteKey, KeyAlgorithm, RefusalCode, SignatureScheme, TlsSign, UserChangePassword,
 };
 
 use crate::harness::{PASSWORD, World, generate, handshake, name, secret};
@@ -11,10 +11,10 @@ fn a_key_made_here_signs_there_and_a_deleted_one_no_more() {
     let (world, first) = World::active();
     let second = world.replica(1);
     let (mut here, mut there) = (first.client_of("web"), second.client_of("web"));
-    let info = here.generate(KeyAlgorithm::P256, KeyUsage::TlsServer, "tls");
+    let info = here.generate(KeyAlgorithm::P256, Attributes::TLS_SERVER, "tls");
     let message = handshake();
     let scheme = SignatureScheme::EcdsaP256Sha256;
-    let sign = TlsSign { key: info.spki_sha256, scheme, site: "www", message: &message };
+    let sign = TlsSign { key: info.spki_sha256.unwrap(), scheme, site: "www", message: &message };
     there.call(&sign).unwrap();
     let (signed, inline) = there.call_where(&sign);
     assert_eq!((signed.is_ok(), inline), (true, true));
@@ -34,7 +34,7 @@ fn a_password_changed_here_ends_sessions_there() {
         UserChangePassword { name: Some(name("web")), current: None, new: secret("another password") };
     first.client_of("root").call(&change).unwrap();
     second.follow();
-    let key = generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
+    let key = generate(KeyAlgorithm::P256, Attributes::SIGN, "k");
     assert_eq!(there.refused(&key), RefusalCode::SessionEnded);
     assert_eq!(second.client().login("web", PASSWORD).unwrap_err().code, RefusalCode::BadCredentials);
 }
@@ -48,7 +48,7 @@ fn changes_on_both_sides_at_once_all_happen() {
             scope.spawn(move || {
                 let mut web = replica.client_of("web");
                 for number in 0..10 {
-                    web.generate(KeyAlgorithm::Ed25519, KeyUsage::Sign, &format!("{prefix}{number}"));
+                    web.generate(KeyAlgorithm::Ed25519, Attributes::SIGN, &format!("{prefix}{number}"));
                     replica.follow();
                 }
             });
@@ -67,7 +67,8 @@ fn one_label_goes_to_one_of_two_rivals() {
             scope.spawn(move || {
                 let mut web = replica.client_of("web");
                 let results = (0..5).map(|number| {
-                    web.call(&generate(KeyAlgorithm::Ed25519, KeyUsage::Sign, &format!("k{number}"))).is_ok()
+                    web.call(&generate(KeyAlgorithm::Ed25519, Attributes::SIGN, &format!("k{number}")))
+                        .is_ok()
                 });
                 results.filter(|made| *made).count()
             })

@@ -1,8 +1,11 @@
 //! Every algorithm and scheme, verified by other implementations.
 
-use aws_lc_rs::signature::{ECDSA_P521_SHA512_ASN1, ED25519, UnparsedPublicKey};
+use aws_lc_rs::signature::{
+    ECDSA_P256K1_SHA256_ASN1, ECDSA_P521_SHA512_ASN1, ED25519, ML_DSA_44, ML_DSA_65, ML_DSA_87,
+    UnparsedPublicKey,
+};
 use keycore_wire::SignatureScheme as Scheme;
-use keycore_wire::{KeyAlgorithm, KeySelector, KeyUsage, PublicKey, RefusalCode, Sign, TlsSign};
+use keycore_wire::{Attributes, KeyAlgorithm, KeySelector, PublicKey, RefusalCode, Sign, TlsSign};
 use p256::ecdsa::signature::Verifier;
 use p256::pkcs8::DecodePublicKey;
 use rsa::{RsaPublicKey, pkcs1v15, pss};
@@ -14,7 +17,7 @@ fn verify(scheme: Scheme, spki: &[u8], message: &[u8], signature: &[u8]) {
     let rsa = || RsaPublicKey::from_public_key_der(spki).unwrap();
     let v15 = || pkcs1v15::Signature::try_from(signature).unwrap();
     let pss = || pss::Signature::try_from(signature).unwrap();
-    // An Ed25519 and a P-521 public key end their SubjectPublicKeyInfo.
+    // Other public keys than those of RSA, P-256 and P-384 end their SubjectPublicKeyInfo.
     let tail = |length: usize| spki[spki.len() - length..].to_vec();
     match scheme {
         Scheme::RsaPkcs1Sha256 => {
@@ -47,6 +50,12 @@ fn verify(scheme: Scheme, spki: &[u8], message: &[u8], signature: &[u8]) {
             UnparsedPublicKey::new(&ECDSA_P521_SHA512_ASN1, tail(133)).verify(message, signature).unwrap();
         }
         Scheme::Ed25519 => UnparsedPublicKey::new(&ED25519, tail(32)).verify(message, signature).unwrap(),
+        Scheme::EcdsaSecp256k1Sha256 => {
+            UnparsedPublicKey::new(&ECDSA_P256K1_SHA256_ASN1, tail(65)).verify(message, signature).unwrap();
+        }
+        Scheme::MlDsa44 => UnparsedPublicKey::new(&ML_DSA_44, tail(1312)).verify(message, signature).unwrap(),
+        Scheme::MlDsa65 => UnparsedPublicKey::new(&ML_DSA_65, tail(1952)).verify(message, signature).unwrap(),
+        Scheme::MlDsa87 => UnparsedPublicKey::new(&ML_DSA_87, tail(2592)).verify(message, signature).unwrap(),
     }
 }
 
@@ -54,21 +63,27 @@ fn verify(scheme: Scheme, spki: &[u8], message: &[u8], signature: &[u8]) {
 fn every_scheme_of_every_algorithm_verifies() {
     let (_world, replica) = World::active();
     let mut web = replica.client_of("web");
-    for algorithm in KeyAlgorithm::ALL {
-        let sign = web.generate(algorithm, KeyUsage::Sign, &format!("{algorithm}"));
-        let tls = web.generate(algorithm, KeyUsage::TlsServer, &format!("tls-{algorithm}"));
+    let spki = |web: &mut crate::harness::Client, id| {
+        web.call(&PublicKey { key: KeySelector::Id(id) }).unwrap().spki
+    };
+    for algorithm in KeyAlgorithm::PAIRS {
+        let sign = web.generate(algorithm, Attributes::SIGN, algorithm.name());
         assert_eq!(sign.algorithm, algorithm);
-        let spki = |web: &mut crate::harness::Client, id| {
-            web.call(&PublicKey { key: KeySelector::Id(id) }).unwrap().spki
-        };
-        let (sign_spki, tls_spki) = (spki(&mut web, sign.id), spki(&mut web, tls.id));
+        let sign_spki = spki(&mut web, sign.id);
         for &scheme in algorithm.schemes() {
             let message = b"anything at all";
             let signature = web.call(&Sign { key: sign.id, scheme, message }).unwrap();
             verify(scheme, &sign_spki, message, &signature.bytes);
+        }
+    }
+    for algorithm in KeyAlgorithm::TLS {
+        let tls = web.generate(algorithm, Attributes::TLS_SERVER, &format!("tls-{algorithm}"));
+        let tls_spki = spki(&mut web, tls.id);
+        for &scheme in algorithm.schemes() {
             if !scheme.is_pkcs1() {
                 let message = handshake();
-                let request = TlsSign { key: tls.spki_sha256, scheme, site: "www", message: &message };
+                let request =
+                    TlsSign { key: tls.spki_sha256.unwrap(), scheme, site: "www", message: &message };
                 let signature = web.call(&request).unwrap();
                 verify(scheme, &tls_spki, &message, &signature.bytes);
             }
@@ -87,7 +102,7 @@ fn cheap_signatures_need_no_worker_once_the_key_is_cached() {
         (KeyAlgorithm::P521, false),
         (KeyAlgorithm::Rsa2048, false),
     ] {
-        let key = web.generate(algorithm, KeyUsage::TlsServer, algorithm.name()).spki_sha256;
+        let key = web.generate(algorithm, Attributes::TLS_SERVER, algorithm.name()).spki_sha256.unwrap();
         let request = TlsSign { key, scheme: algorithm.schemes()[0], site: "www", message: &message };
         let (first, inline) = web.call_where(&request);
         assert_eq!((first.is_ok(), inline), (true, false));
@@ -100,7 +115,7 @@ fn cheap_signatures_need_no_worker_once_the_key_is_cached() {
 fn long_messages_are_hashed_by_a_worker() {
     let (_world, replica) = World::active();
     let mut web = replica.client_of("web");
-    let key = web.generate(KeyAlgorithm::P256, KeyUsage::Sign, "k").id;
+    let key = web.generate(KeyAlgorithm::P256, Attributes::SIGN, "k").id;
     let message = vec![1; 4097];
     let mut signs = |message| {
         let (signed, inline) = web.call_where(&Sign { key, scheme: Scheme::EcdsaP256Sha256, message });
@@ -115,7 +130,7 @@ fn long_messages_are_hashed_by_a_worker() {
 fn a_scheme_of_another_algorithm_is_refused() {
     let (_world, replica) = World::active();
     let mut web = replica.client_of("web");
-    let p256 = web.generate(KeyAlgorithm::P256, KeyUsage::Sign, "p256").id;
+    let p256 = web.generate(KeyAlgorithm::P256, Attributes::SIGN, "p256").id;
     for scheme in Scheme::ALL.into_iter().filter(|scheme| *scheme != Scheme::EcdsaP256Sha256) {
         assert_eq!(web.refused(&Sign { key: p256, scheme, message: b"m" }), RefusalCode::KeyNotSuitable);
     }
@@ -125,13 +140,14 @@ fn a_scheme_of_another_algorithm_is_refused() {
 fn messages_are_bounded() {
     let (_world, replica) = World::active();
     let mut web = replica.client_of("web");
-    let key = web.generate(KeyAlgorithm::Ed25519, KeyUsage::Sign, "k");
+    let key = web.generate(KeyAlgorithm::Ed25519, Attributes::SIGN, "k");
     let message = vec![1; 64 * 1024 + 1];
     let sign = |message| Sign { key: key.id, scheme: Scheme::Ed25519, message };
     web.call(&sign(&message[1..])).unwrap();
     assert_eq!(web.refused(&sign(&message)), RefusalCode::Malformed);
     let site = "w".repeat(254);
-    let tls = |site, message| TlsSign { key: key.spki_sha256, scheme: Scheme::Ed25519, site, message };
+    let tls =
+        |site, message| TlsSign { key: key.spki_sha256.unwrap(), scheme: Scheme::Ed25519, site, message };
     assert_eq!(web.refused(&tls("www", &message[..513])), RefusalCode::Malformed);
     assert_eq!(web.refused(&tls(&site, &handshake())), RefusalCode::Malformed);
 }

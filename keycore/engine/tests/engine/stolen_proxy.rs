@@ -2,7 +2,7 @@
 
 use keycore_audit::{Outcome, Subject};
 use keycore_wire::{
-    KeyAlgorithm, KeySelector, KeyUsage, PublicKey, RefusalCode, Sign, SignatureScheme, TlsSign,
+    Attributes, KeyAlgorithm, KeySelector, PublicKey, RefusalCode, Sign, SignatureScheme, TlsSign,
 };
 
 use crate::harness::{World, handshake};
@@ -43,8 +43,8 @@ fn tbs_certificate(spki: &[u8]) -> Vec<u8> {
 fn a_tls_key_signs_handshakes_and_its_own_request_only() {
     let (_world, replica) = World::active();
     let mut thief = replica.client_of("web");
-    let info = thief.generate(KeyAlgorithm::P256, KeyUsage::TlsServer, "tls/www");
-    let other = thief.generate(KeyAlgorithm::P256, KeyUsage::TlsServer, "tls/other");
+    let info = thief.generate(KeyAlgorithm::P256, Attributes::TLS_SERVER, "tls/www");
+    let other = thief.generate(KeyAlgorithm::P256, Attributes::TLS_SERVER, "tls/other");
     let mut spki = |id| thief.call(&PublicKey { key: KeySelector::Id(id) }).unwrap().spki;
     let (spki, other_spki) = (spki(info.id), spki(other.id));
     let scheme = SignatureScheme::EcdsaP256Sha256;
@@ -62,7 +62,7 @@ fn a_tls_key_signs_handshakes_and_its_own_request_only() {
         ("nothing", Vec::new()),
     ];
     for (what, message) in &forbidden {
-        let tls = TlsSign { key: info.spki_sha256, scheme, site: "www", message };
+        let tls = TlsSign { key: info.spki_sha256.unwrap(), scheme, site: "www", message };
         assert_eq!(thief.refused(&tls), RefusalCode::NotATlsHandshake, "{what}");
         let sign = Sign { key: info.id, scheme, message };
         assert_eq!(thief.refused(&sign), RefusalCode::NotATlsHandshake, "{what}");
@@ -73,7 +73,7 @@ fn a_tls_key_signs_handshakes_and_its_own_request_only() {
         thief.refused(&Sign { key: info.id, scheme, message: &message }),
         RefusalCode::NotATlsHandshake
     );
-    let tls = TlsSign { key: info.spki_sha256, scheme, site: "www", message: &own_request };
+    let tls = TlsSign { key: info.spki_sha256.unwrap(), scheme, site: "www", message: &own_request };
     assert_eq!(thief.refused(&tls), RefusalCode::NotATlsHandshake);
 
     thief.call(&TlsSign { message: &message, ..tls }).unwrap();
@@ -90,7 +90,7 @@ fn a_tls_key_signs_handshakes_and_its_own_request_only() {
 fn a_key_for_signing_makes_no_handshakes() {
     let (_world, replica) = World::active();
     let mut web = replica.client_of("web");
-    let key = web.generate(KeyAlgorithm::P256, KeyUsage::Sign, "k").spki_sha256;
+    let key = web.generate(KeyAlgorithm::P256, Attributes::SIGN, "k").spki_sha256.unwrap();
     let message = handshake();
     let scheme = SignatureScheme::EcdsaP256Sha256;
     assert_eq!(
@@ -103,7 +103,7 @@ fn a_key_for_signing_makes_no_handshakes() {
 fn tls13_handshakes_are_not_signed_with_pkcs1() {
     let (_world, replica) = World::active();
     let mut web = replica.client_of("web");
-    let key = web.generate(KeyAlgorithm::Rsa2048, KeyUsage::TlsServer, "k").spki_sha256;
+    let key = web.generate(KeyAlgorithm::Rsa2048, Attributes::TLS_SERVER, "k").spki_sha256.unwrap();
     let message = handshake();
     let sign = |scheme| TlsSign { key, scheme, site: "www", message: &message };
     assert_eq!(web.refused(&sign(SignatureScheme::RsaPkcs1Sha256)), RefusalCode::NotATlsHandshake);

@@ -9,7 +9,7 @@ use keycore_store::{
     Change, Changes, CommitError, GroupTag, IndexTag, Kind, Record, RecordId, Revision, Store, StoreError,
 };
 use keycore_wire::{
-    ActivateCluster, FindKey, KeyAlgorithm, KeySelector, KeyUsage, ListKeys, RefusalCode, Sign,
+    ActivateCluster, Attributes, FindKey, KeyAlgorithm, KeySelector, ListKeys, RefusalCode, Sign,
     SignatureScheme,
 };
 
@@ -92,8 +92,8 @@ impl Store for Liar {
 fn records_that_were_swapped_changed_or_put_back_do_not_open() {
     let (world, honest) = World::active();
     let mut web = honest.client_of("web");
-    let one = web.generate(KeyAlgorithm::P256, KeyUsage::Sign, "one");
-    let two = web.generate(KeyAlgorithm::P256, KeyUsage::Sign, "two");
+    let one = web.generate(KeyAlgorithm::P256, Attributes::SIGN, "one");
+    let two = web.generate(KeyAlgorithm::P256, Attributes::SIGN, "two");
     let (mine, others) = (RecordId(one.id.0), RecordId(two.id.0));
     let mut store = world.store();
     let mut load = |kind, id| store.load(kind, id).unwrap().unwrap();
@@ -166,7 +166,7 @@ fn a_user_record_that_was_put_back_stops_the_engine() {
 #[test]
 fn nobody_becomes_admin_again_because_the_store_hides_its_users() {
     let (world, honest) = World::active();
-    honest.client_of("web").generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
+    honest.client_of("web").generate(KeyAlgorithm::P256, Attributes::SIGN, "k");
     let hiding = |hidden| {
         Box::new(Liar {
             honest: world.store(),
@@ -193,7 +193,7 @@ fn a_store_put_back_whole_is_noticed_by_a_running_engine() {
     let cost = PasswordCost::insecure_for_tests();
     let replica = world.open_with(Box::new(store()), Box::new(store()), 1, 7, cost).unwrap();
     let mut web = replica.client_of("web");
-    web.generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
+    web.generate(KeyAlgorithm::P256, Attributes::SIGN, "k");
     replica.follow();
 
     forgets.store(1, Ordering::SeqCst);

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use keycore_engine::PasswordCost;
 use keycore_wire::{
-    KeyAlgorithm, KeyUsage, Login, RefusalCode, Role, UserChangePassword, UserCreate, UserDelete, UserList,
+    Attributes, KeyAlgorithm, Login, RefusalCode, Role, UserChangePassword, UserCreate, UserDelete, UserList,
 };
 
 use crate::harness::{PASSWORD, World, generate, name, random_key, secret};
@@ -18,7 +18,7 @@ fn only_admins_manage_users_and_only_crypto_users_keys() {
     assert_eq!(web.create_user("eve", Role::Admin).unwrap_err().code, RefusalCode::PermissionDenied);
     assert_eq!(web.refused(&UserDelete { name: name("root") }), RefusalCode::PermissionDenied);
     assert_eq!(web.refused(&change(Some("root"), None, "new password")), RefusalCode::PermissionDenied);
-    let key = generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
+    let key = generate(KeyAlgorithm::P256, Attributes::SIGN, "k");
     assert_eq!(admin.refused(&key), RefusalCode::PermissionDenied);
     assert_eq!(web.call(&UserList { after: None, limit: 10 }).unwrap().users.len(), 2);
 }
@@ -61,7 +61,7 @@ fn the_last_admin_and_owners_of_keys_stay() {
     let mut admin = replica.client_of("root");
     assert_eq!(admin.refused(&UserDelete { name: name("root") }), RefusalCode::LastAdmin);
     assert_eq!(admin.refused(&UserDelete { name: name("nobody") }), RefusalCode::NotFound);
-    replica.client_of("web").generate(KeyAlgorithm::P256, KeyUsage::Sign, "k");
+    replica.client_of("web").generate(KeyAlgorithm::P256, Attributes::SIGN, "k");
     assert_eq!(admin.refused(&UserDelete { name: name("web") }), RefusalCode::OwnsKeys);
 
     admin.create_user("root2", Role::Admin).unwrap();

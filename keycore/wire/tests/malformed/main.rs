@@ -11,9 +11,9 @@ use core::cell::Cell;
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use keycore_wire::{
-    GenerateKey, Hello, IdempotencyKey, ImportKey, KeyAlgorithm, KeySelector, KeyUsage, Login, PublicKey,
-    Request, Role, Secret, Sign, SignatureScheme, SpkiSha256, TlsSign, UserChangePassword, UserCreate,
-    encode_request, frame,
+    AttributeTemplate, Attributes, GenerateKey, Hello, IdempotencyKey, ImportKey, KeyAlgorithm, KeySelector,
+    KeyTemplate, Login, PlainKey, PublicKey, Request, Role, Secret, Sign, SignatureScheme, SpkiSha256,
+    TlsSign, UserChangePassword, UserCreate, encode_request, frame,
 };
 
 /// The system's allocator; remembers the largest request of each thread.
@@ -89,13 +89,16 @@ fn well_formed() -> Vec<Vec<u8>> {
             encode_request(&Login { user: "web".parse().unwrap(), password: secret() }, out).unwrap();
         }),
         body(&|out| {
-            let (algorithm, usage) = (KeyAlgorithm::P256, KeyUsage::TlsServer);
-            let label = "tls/www".parse().unwrap();
-            encode_request(&GenerateKey { idempotency_key, algorithm, usage, label }, out).unwrap();
+            let algorithm = KeyAlgorithm::GenericSecret(20);
+            let mut template = KeyTemplate::new("tls/www".parse().unwrap(), Attributes::WRAP);
+            let (on, off) = (Attributes::SIGN, Attributes::WRAP);
+            template.wrap_template = Some(AttributeTemplate { on, off });
+            encode_request(&GenerateKey { idempotency_key, algorithm, template }, out).unwrap();
         }),
         body(&|out| {
-            let (usage, label) = (KeyUsage::Sign, "old".parse().unwrap());
-            encode_request(&ImportKey { idempotency_key, usage, label, pkcs8: secret() }, out).unwrap();
+            let template = KeyTemplate::new("old".parse().unwrap(), Attributes::SIGN);
+            let key = PlainKey::Pkcs8(secret());
+            encode_request(&ImportKey { idempotency_key, template, key }, out).unwrap();
         }),
         body(&|out| {
             let (name, role) = ("web".parse().unwrap(), Role::CryptoUser);

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use keycore_wire::{
-    ActivateCluster, DeleteKey, FindKey, InitializeCluster, KeyAlgorithm, KeySelector, KeyUsage, Logout,
+    ActivateCluster, Attributes, DeleteKey, FindKey, InitializeCluster, KeyAlgorithm, KeySelector, Logout,
     Operation, Role, UserChangePassword, UserCreate, UserDelete,
 };
 
@@ -207,7 +207,7 @@ fn take(step: Step, replica: &Replica, known: &Known) {
         Step::Visit { user } => drop(client_of(replica, known, user).call(&Logout).unwrap()),
         Step::Guess { user } => drop(replica.client().login(user, "not this one").unwrap_err()),
         Step::MakeKey { user, number } => {
-            let request = generate(KeyAlgorithm::P256, KeyUsage::Sign, &label(number));
+            let request = generate(KeyAlgorithm::P256, Attributes::SIGN, &label(number));
             client_of(replica, known, user).call(&request).unwrap();
         }
         Step::DeleteKey { user, number } => {
