@@ -67,7 +67,7 @@ pub struct HsmSettings {
     pub engines: Vec<PathBuf>,
     /// The crypto user that owns the sites' keys.
     pub user: UserName,
-    /// Its password; `$CREDENTIALS_DIRECTORY/hsm-password` if absent.
+    /// Its password; `$CREDENTIALS_DIRECTORY/hsm-password` if absent. Without either the proxy logs in by its uid.
     pub password_file: Option<PathBuf>,
 }
 

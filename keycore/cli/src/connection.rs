@@ -37,6 +37,10 @@ pub(crate) struct Connection {
     #[arg(long, global = true, value_name = "N")]
     password_fd: Option<u32>,
 
+    /// Log in without a password, by the uid of this process
+    #[arg(long, global = true, conflicts_with_all = ["password_file", "password_fd"])]
+    peer: bool,
+
     /// Longest wait for an answer
     #[arg(long, global = true, value_name = "SECONDS", default_value = "30",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -51,6 +55,8 @@ pub(crate) struct LoggedIn {
     pub(crate) user: UserName,
     /// What the login took, if it was not a kept session.
     password: Option<Secret>,
+    /// Whether the session is this command's alone.
+    ends: bool,
 }
 
 impl LoggedIn {
@@ -96,12 +102,16 @@ impl Connection {
     /// was made for this command alone is ended behind it.
     pub(crate) fn as_user<T>(&self, run: impl FnOnce(&LoggedIn) -> Result<T, Failure>) -> Result<T, Failure> {
         let mut client = self.connect()?;
-        let password = self.given_password()?;
-        let session = if password.is_none() { self.session(&client)? } else { None };
+        let password = if self.peer { None } else { self.given_password()? };
+        let session = if password.is_none() && !self.peer { self.session(&client)? } else { None };
         let (user, identity, password) = match &session {
             Some(Session { user, token, .. }) => {
                 let token = SessionToken(token.0.duplicate());
                 (user.clone(), Identity::with_token(token), None)
+            }
+            None if self.peer => {
+                let user = self.require_user()?;
+                (user.clone(), Identity::of_this_process(user), None)
             }
             None => {
                 let user = self.require_user()?;
@@ -119,14 +129,20 @@ impl Connection {
             }
             return Err(error.into());
         }
-        let logged_in = LoggedIn { client: RefCell::new(client), user, password };
+        let ends = session.is_none();
+        let logged_in = LoggedIn { client: RefCell::new(client), user, password, ends };
         let outcome = run(&logged_in);
         let lost = outcome.as_ref().is_err_and(Failure::is_lost_connection);
-        if logged_in.password.is_some() && !lost {
+        if logged_in.ends && !lost {
             // The session ends by itself as well; the command's own outcome counts.
             let _ = logged_in.call(&Logout);
         }
         outcome
+    }
+
+    /// Whether the uid of this process is what logs in.
+    pub(crate) fn by_peer(&self) -> bool {
+        self.peer
     }
 
     /// The password of `--user` from wherever it is to come, the terminal last.

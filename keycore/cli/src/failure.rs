@@ -202,7 +202,8 @@ fn engine_advice(error: &ClientError) -> Option<&'static str> {
     Some(match refusal.code {
         RefusalCode::BadCredentials => "check user name and password; too many wrong ones lock the account",
         RefusalCode::AccountLocked => {
-            "an admin unlocks it with a new password: hsm user change-password NAME"
+            "an admin unlocks it with a new password: hsm user change-password NAME; \
+             an admin's own opens for one more attempt after a pause"
         }
         RefusalCode::NotLoggedIn | RefusalCode::SessionEnded => "log in again: hsm login --user NAME",
         RefusalCode::PermissionDenied => {

@@ -1,5 +1,5 @@
 use keycore_client::Identity;
-use keycore_wire::{ClusterState, Login, Logout};
+use keycore_wire::{ClusterState, Login, Logout, PeerLogin};
 use serde_json::json;
 
 use crate::connection::Connection;
@@ -21,8 +21,11 @@ pub(crate) fn log_in(connection: &Connection) -> Result<Answer, Failure> {
         Failure::Usage("there is no place for a session: set XDG_RUNTIME_DIR or HOME".to_owned())
     })?;
     let user = connection.require_user()?;
-    let password = connection.password(&user)?;
-    let grant = client.call(&Login { user: user.clone(), password })?;
+    let grant = if connection.by_peer() {
+        client.call(&PeerLogin { user: user.clone() })?
+    } else {
+        client.call(&Login { user: user.clone(), password: connection.password(&user)? })?
+    };
     sessions.keep(cluster, &user, &grant)?;
     let ends = timestamp(grant.expires_at);
     Ok(Answer::new(

@@ -28,6 +28,11 @@ pub(crate) struct NewPassword {
 }
 
 impl NewPassword {
+    /// Whether the options name one.
+    pub(crate) fn is_given(&self) -> bool {
+        self.new_password_file.is_some() || self.new_password_fd.is_some()
+    }
+
     /// Reads it, or asks for it twice.
     pub(crate) fn read(&self, whose: &str) -> Result<Secret, Failure> {
         let password = match given(self.new_password_file.as_deref(), self.new_password_fd)? {

@@ -1,6 +1,7 @@
 use clap::Subcommand;
 use keycore_wire::{
-    MAX_PAGE, Role, UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserName,
+    MAX_PAGE, Role, UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout, UserName,
+    UserSetPeerUid,
 };
 use serde_json::{Value, json};
 
@@ -19,6 +20,9 @@ pub(crate) enum UserCommand {
         /// admin manages users; crypto-user owns and uses keys; appliance-user sees how the cluster is
         #[arg(long)]
         role: Role,
+        /// Processes of this uid log in without a password; then there is no password unless one is given
+        #[arg(long, value_name = "UID")]
+        peer_uid: Option<u32>,
         #[command(flatten)]
         password: NewPassword,
     },
@@ -36,28 +40,66 @@ pub(crate) enum UserCommand {
         #[command(flatten)]
         password: NewPassword,
     },
+    /// Let the processes of a uid log in as a user without a password, or none (admins only)
+    SetPeerUid {
+        /// Who
+        name: UserName,
+        /// The uid
+        #[arg(long, value_name = "UID", required_unless_present = "none")]
+        peer_uid: Option<u32>,
+        /// Take it away
+        #[arg(long, conflicts_with = "peer_uid")]
+        none: bool,
+    },
+    /// End all sessions of a user on all replicas (admins only)
+    Logout {
+        /// Who
+        name: UserName,
+    },
 }
 
 impl UserCommand {
     pub(crate) fn run(&self, connection: &Connection) -> Result<Answer, Failure> {
         connection.as_user(|engine| match self {
-            Self::Create { name, role, password } => create(engine, name, *role, password),
+            Self::Create { name, role, peer_uid, password } => {
+                create(engine, name, *role, *peer_uid, password)
+            }
             Self::List => list(engine),
             Self::Delete { name } => {
                 engine.call(&UserDelete { name: name.clone() })?;
                 Ok(Answer::new(format!("deleted user {name}"), json!({ "name": name })))
+            }
+            Self::SetPeerUid { name, peer_uid, none: _ } => {
+                let user = engine.call(&UserSetPeerUid { name: name.clone(), peer_uid: *peer_uid })?;
+                let said = peer_uid.map_or("no uid".to_owned(), |uid| format!("uid {uid}"));
+                Ok(Answer::new(format!("{said} logs in as {name}; older sessions are ended"), view(&user)))
+            }
+            Self::Logout { name } => {
+                engine.call(&UserLogout { name: name.clone() })?;
+                Ok(Answer::new(format!("ended all sessions of {name}"), json!({ "name": name })))
             }
             Self::ChangePassword { name, password } => change_password(engine, name.as_ref(), password),
         })
     }
 }
 
-fn create(engine: &LoggedIn, name: &UserName, role: Role, password: &NewPassword) -> Result<Answer, Failure> {
+fn create(
+    engine: &LoggedIn,
+    name: &UserName,
+    role: Role,
+    peer_uid: Option<u32>,
+    password: &NewPassword,
+) -> Result<Answer, Failure> {
+    let password = match peer_uid {
+        Some(_) if !password.is_given() => None,
+        _ => Some(password.read(name.as_str())?),
+    };
     let user = engine.call(&UserCreate {
         idempotency_key: idempotency_key()?,
         name: name.clone(),
         role,
-        password: password.read(name.as_str())?,
+        password,
+        peer_uid,
     })?;
     Ok(Answer::new(format!("made user {name} ({role})"), view(&user)))
 }
@@ -81,13 +123,17 @@ fn list(engine: &LoggedIn) -> Result<Answer, Failure> {
                 user.name.to_string(),
                 user.role.to_string(),
                 if user.locked { "locked" } else { "" }.to_owned(),
+                user.peer_uid.map(|uid| uid.to_string()).unwrap_or_default(),
                 timestamp(user.created_at),
                 user.id.to_string(),
             ]
         })
         .collect();
     let views: Vec<_> = users.iter().map(view).collect();
-    Ok(Answer::new(table(["NAME", "ROLE", "LOCKED", "CREATED", "ID"], &rows), json!({ "users": views })))
+    Ok(Answer::new(
+        table(["NAME", "ROLE", "LOCKED", "PEER UID", "CREATED", "ID"], &rows),
+        json!({ "users": views }),
+    ))
 }
 
 fn change_password(
@@ -109,6 +155,10 @@ fn view(user: &UserInfo) -> Value {
         "name": user.name,
         "role": user.role.name(),
         "locked": user.locked,
+        "password": user.password,
+        "peer_uid": user.peer_uid,
+        "second_factor": user.second_factor.map(|key| key.to_string()),
+        "approval_key": user.approval_key.map(|key| key.to_string()),
         "created_at": timestamp(user.created_at),
     })
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use keycore_wire::{Login, Refusal, RefusalCode, Resume, Secret, SessionGrant, SessionToken, UserName};
+use keycore_wire::{
+    Login, PeerLogin, Refusal, RefusalCode, Resume, Secret, SessionGrant, SessionToken, UserName,
+};
 
 mod password_file;
 #[cfg(test)]
@@ -34,6 +36,7 @@ pub struct Identity {
 
 struct State {
     password: Option<Secret>,
+    by_peer: bool,
     stamp: Option<Stamp>,
     token: Option<Token>,
     next_serial: u64,
@@ -59,14 +62,21 @@ struct Refused {
 pub(crate) enum Credential {
     /// Use this token.
     Resume { resume: Resume, serial: u64 },
-    /// Use the password, and keep the permit until it is answered.
-    Login { login: Login, permit: LoginPermit },
+    /// Log in anew, and keep the permit until it is answered.
+    Login { login: FirstLogin, permit: LoginPermit },
     /// Another connection uses the password: ask again in some milliseconds.
     Wait,
     /// The engines refused it; ask again in a second, in case the password file changed.
     Refused(Refusal),
     /// The password can't be read.
     Unavailable(IdentityError),
+}
+
+/// A login that needs no token.
+pub(crate) enum FirstLogin {
+    Password(Login),
+    /// By the uid of this process, which the kernel tells the engine.
+    Peer(PeerLogin),
 }
 
 /// The right to have the password hashed; given back when dropped.
@@ -98,6 +108,12 @@ impl Identity {
         let (password, stamp) = password_file::read(path)?;
         let state = State { password: Some(password), stamp: Some(stamp), ..State::new() };
         Ok(Self::new(Some(user), Some(path.to_owned()), state))
+    }
+
+    /// Logs in by the uid of this process, without a password: over Unix sockets, as a user that was made with
+    /// `hsm user create --peer-uid`.
+    pub fn of_this_process(user: UserName) -> Arc<Self> {
+        Self::new(Some(user), None, State { by_peer: true, ..State::new() })
     }
 
     /// Logs in with a token of an earlier login, and no other way.
@@ -139,13 +155,19 @@ impl Identity {
             return fallback.unwrap_or(Credential::Unavailable(error));
         }
         if let Some(refused) = &state.refused
-            && (now < refused.until || state.password.is_none())
+            && (now < refused.until || !state.can_log_in())
         {
             return fallback.unwrap_or(Credential::Refused(refused.refusal.clone()));
         }
         match (&self.user, &state.password) {
             (Some(user), Some(password)) => {
                 let login = Login { user: user.clone(), password: password.duplicate() };
+                state.permit_out = true;
+                let login = FirstLogin::Password(login);
+                Credential::Login { login, permit: LoginPermit(Arc::clone(self)) }
+            }
+            (Some(user), None) if state.by_peer => {
+                let login = FirstLogin::Peer(PeerLogin { user: user.clone() });
                 state.permit_out = true;
                 Credential::Login { login, permit: LoginPermit(Arc::clone(self)) }
             }
@@ -182,7 +204,7 @@ impl Identity {
         let mut state = self.state();
         if state.token.as_ref().is_some_and(|token| token.serial == serial) {
             state.token = None;
-            if state.password.is_none() {
+            if !state.can_log_in() {
                 state.refused = Some(Refused { refusal: refusal.clone(), until: now, pause: PAUSE });
             }
         }
@@ -231,8 +253,21 @@ impl fmt::Debug for Identity {
 }
 
 impl State {
+    /// Whether a token that is lost can be had again.
+    fn can_log_in(&self) -> bool {
+        self.password.is_some() || self.by_peer
+    }
+
     fn new() -> Self {
-        Self { password: None, stamp: None, token: None, next_serial: 1, permit_out: false, refused: None }
+        Self {
+            password: None,
+            by_peer: false,
+            stamp: None,
+            token: None,
+            next_serial: 1,
+            permit_out: false,
+            refused: None,
+        }
     }
 }
 
@@ -244,5 +279,5 @@ impl Drop for LoginPermit {
 
 /// Whether a refused login means that the password itself is no good.
 pub(crate) fn blames_the_password(code: RefusalCode) -> bool {
-    matches!(code, RefusalCode::BadCredentials | RefusalCode::AccountLocked)
+    matches!(code, RefusalCode::BadCredentials | RefusalCode::AccountLocked | RefusalCode::LoginThrottled)
 }

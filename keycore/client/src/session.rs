@@ -12,6 +12,8 @@ use keycore_wire::{
 use slab::Slab;
 use zeroize::Zeroizing;
 
+use crate::identity::FirstLogin;
+
 mod buffer;
 #[cfg(test)]
 mod tests;
@@ -112,9 +114,12 @@ impl<T> Session<T> {
         Ok(())
     }
 
-    /// Logs in with a password.
-    pub(crate) fn login(&mut self, login: &Login) -> Result<(), NotSent> {
-        self.send_login(login)
+    /// Logs in with a password, or without one.
+    pub(crate) fn login(&mut self, login: &FirstLogin) -> Result<(), NotSent> {
+        match login {
+            FirstLogin::Password(login) => self.send_login(login),
+            FirstLogin::Peer(login) => self.send_login(login),
+        }
     }
 
     /// Logs in with a token.

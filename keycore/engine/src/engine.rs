@@ -15,6 +15,7 @@ use crate::job::{Answer, Finished, Job, Step};
 use crate::journal::{self, Journal, Throttle};
 use crate::key_cache::{KeyCache, LoadedKey};
 use crate::ledger::{Transaction, transact};
+use crate::login::GuessLimit;
 use crate::options::{Now, Options};
 use crate::pipeline::{self, Place, Served};
 use crate::seal::SealingKeys;
@@ -46,6 +47,9 @@ pub struct Engine {
     pub(crate) self_tests: SelfTests,
     /// One user's passwords are checked one after the other, so that right ones in flight don't count as wrong.
     logins: [Mutex<()>; LOGIN_LOCKS],
+    pub(crate) guesses: GuessLimit,
+    /// Passwords compared with a user's.
+    pub(crate) password_checks: AtomicU64,
     connections: AtomicU64,
 }
 
@@ -80,6 +84,8 @@ impl Engine {
             journal: Journal::new(log),
             self_tests: SelfTests::default(),
             logins: [const { Mutex::new(()) }; LOGIN_LOCKS],
+            guesses: GuessLimit::default(),
+            password_checks: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             options,
         };
@@ -98,6 +104,11 @@ impl Engine {
     /// The self-test that failed and stopped this engine, for as long as the process lives; none is the good case.
     pub fn failed_self_test(&self) -> Option<&str> {
         self.self_tests.failed()
+    }
+
+    /// How many passwords were compared with a user's, since the engine was opened. Lockout bounds the wrong ones.
+    pub fn password_checks(&self) -> u64 {
+        self.password_checks.load(Ordering::Relaxed)
     }
 
     /// A new connection.

@@ -157,6 +157,7 @@ impl Throttle {
                 | RefusalCode::TooManyInFlight
                 | RefusalCode::NotLoggedIn
                 | RefusalCode::SessionEnded
+                | RefusalCode::LoginThrottled
                 | RefusalCode::WrongClusterState
                 | RefusalCode::Overloaded
                 | RefusalCode::ShuttingDown

@@ -32,7 +32,8 @@
 //!
 //! **Lockout.** Six wrong passwords in a row lock an account on all replicas; each attempt is counted in the store before it is
 //! checked. An admin unlocks it by setting a new password. Sessions go on, so whoever reaches the socket can't stop a
-//! proxy that is logged in by guessing at its password. The only admin can lock itself out: have two.
+//! proxy that is logged in by guessing at its password. An admin's own account takes one more attempt after a pause that
+//! doubles, from a quarter of an hour to a day, so that guessing locks no cluster for good.
 
 mod attributes;
 mod certification_request;
@@ -49,6 +50,7 @@ mod key_cache;
 mod keys;
 mod ledger;
 mod lifecycle;
+mod login;
 mod material;
 mod options;
 mod password;

@@ -89,15 +89,7 @@ pub(crate) fn activate(
             Some(hash) => hash,
             None => password::hash(request.password.expose(), engine.options.password_cost)?,
         };
-        let admin = User {
-            name: request.admin.clone(),
-            role: Role::Admin,
-            password: hash,
-            credential: 1,
-            attempts: 0,
-            created_at: now.wall,
-            made_by: None,
-        };
+        let admin = User { password: Some(hash), ..User::new(request.admin.clone(), Role::Admin, now) };
         users::put(records, id, None, &admin)
     })?;
     status(engine, permission)

@@ -17,7 +17,7 @@ use crate::pipeline::record::Facts;
 pub(crate) use crate::pipeline::record::throttled_detail;
 use crate::policy::{self, Action, Asker, Permission};
 use crate::session::{Caller, Session, SessionChange};
-use crate::{keys, lifecycle, self_test, users};
+use crate::{keys, lifecycle, login, self_test, users};
 
 /// Where a request is carried out.
 pub(crate) enum Place<'a> {
@@ -109,7 +109,10 @@ fn execute(
     request: &Request<'_>,
     facts: &mut Facts,
 ) -> Result<Executed, Denial> {
-    let &Context { engine, now, place, .. } = context;
+    let &Context { engine, caller, now, place } = context;
+    if matches!(action, Action::Login | Action::PeerLogin) {
+        engine.guesses.admit(caller.peer, now)?;
+    }
     if let (Place::Loop(_), Some(cost)) = (place, always_deferred(action)) {
         return Ok(Executed::Deferred(cost));
     }
@@ -123,13 +126,17 @@ fn execute(
         }
 
         Request::Login(login) => {
-            let session = users::login(engine, permission, login, now)?;
+            let session = login::log_in(engine, permission, login, caller.peer, now)?;
+            return begin_session(context, session, facts);
+        }
+        Request::PeerLogin(request) => {
+            let session = login::log_in_peer(engine, permission, request, caller.peer, now)?;
             return begin_session(context, session, facts);
         }
         Request::Resume(resume) => return resume_session(context, resume, facts),
         Request::Logout(_) => {
             let session = context.session()?;
-            users::logout(engine, permission, session, now)?;
+            login::log_out(engine, permission, session, now)?;
             return Ok(Executed::Replied(Reply::Done(Done), SessionChange::End(session.id)));
         }
 
@@ -137,12 +144,15 @@ fn execute(
         Request::UserList(list) => users::list(engine, permission, *list).map(Reply::UserPage),
         Request::UserDelete(delete) => users::delete(engine, permission, delete).map(|()| Reply::Done(Done)),
         Request::UserChangePassword(change) if action == Action::ChangeOwnPassword => {
-            let session = users::change_own_password(engine, permission, change, context.session()?)?;
+            let session = users::change_own_password(engine, permission, change, context.session()?, now)?;
             return Ok(Executed::Replied(Reply::Done(Done), SessionChange::Renew(session)));
         }
         Request::UserChangePassword(change) => {
             users::change_others_password(engine, permission, change).map(|()| Reply::Done(Done))
         }
+
+        Request::UserSetPeerUid(set) => users::set_peer_uid(engine, permission, set).map(Reply::UserInfo),
+        Request::UserLogout(logout) => users::log_out(engine, permission, logout).map(|()| Reply::Done(Done)),
 
         Request::GenerateKey(generate) => {
             keys::generate(engine, permission, generate, now).map(|made| Reply::KeyInfo(Box::new(made)))
@@ -179,9 +189,13 @@ fn always_deferred(action: Action) -> Option<Cost> {
         Action::ClusterInfo | Action::UserList | Action::ListKeys | Action::FindKey | Action::PublicKey => {
             Some(Cost::Lookup)
         }
-        Action::InitializeCluster | Action::Logout | Action::UserDelete | Action::DeleteKey => {
-            Some(Cost::Change)
-        }
+        Action::InitializeCluster
+        | Action::PeerLogin
+        | Action::Logout
+        | Action::UserSetPeerUid
+        | Action::UserLogout
+        | Action::UserDelete
+        | Action::DeleteKey => Some(Cost::Change),
         Action::ActivateCluster
         | Action::Login
         | Action::UserCreate

@@ -19,11 +19,14 @@ pub(crate) enum Action {
     Login,
     Resume,
     Logout,
+    PeerLogin,
     UserCreate,
     UserList,
     UserDelete,
     ChangeOwnPassword,
     ChangeOthersPassword,
+    UserSetPeerUid,
+    UserLogout,
     GenerateKey,
     ImportKey,
     ListKeys,
@@ -88,6 +91,7 @@ rules! {
 
     Login                  yes     yes          yes    yes          yes             NotRequired;
     Resume                 yes     yes          yes    yes          yes             NotRequired;
+    PeerLogin              yes     yes          yes    yes          yes             NotRequired;
     Logout                 no      no           yes    yes          yes             NotRequired;
 
     UserCreate             no      no           yes    no           no              NotRequired;
@@ -95,6 +99,8 @@ rules! {
     UserDelete             no      no           yes    no           no              NotRequired;
     ChangeOwnPassword      no      no           yes    yes          yes             NotRequired;
     ChangeOthersPassword   no      no           yes    no           no              NotRequired;
+    UserSetPeerUid         no      no           yes    no           no              NotRequired;
+    UserLogout             no      no           yes    no           no              NotRequired;
 
     GenerateKey            no      no           no     yes          no              NotRequired;
     ImportKey              no      no           no     yes          no              NotRequired;
@@ -119,6 +125,9 @@ impl Action {
             Request::Login(_) => Self::Login,
             Request::Resume(_) => Self::Resume,
             Request::Logout(_) => Self::Logout,
+            Request::PeerLogin(_) => Self::PeerLogin,
+            Request::UserSetPeerUid(_) => Self::UserSetPeerUid,
+            Request::UserLogout(_) => Self::UserLogout,
             Request::UserCreate(_) => Self::UserCreate,
             Request::UserList(_) => Self::UserList,
             Request::UserDelete(_) => Self::UserDelete,

@@ -5,6 +5,8 @@ use keycore_wire::{IdempotencyKey, KeyInfo, Role, Secret, UnixMillis, UserId, Us
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::options::Now;
+
 /// The wrapped cluster key; see `cluster.rs`. Not sealed like the others: it is what their seal comes from.
 pub(crate) const CLUSTER: Kind = Kind(1);
 
@@ -22,19 +24,49 @@ pub(crate) trait Content: Serialize + DeserializeOwned {
 pub(crate) struct User {
     pub(crate) name: UserName,
     pub(crate) role: Role,
-    pub(crate) password: PasswordHash,
+    pub(crate) password: Option<PasswordHash>,
+    /// The uid whose processes log in without a password.
+    pub(crate) peer_uid: Option<u32>,
+    /// What signs login challenges, and what signs approvals.
+    pub(crate) second_factor: Option<VerifyingKey>,
+    pub(crate) approval_key: Option<VerifyingKey>,
     /// Counts the passwords that were set: sessions of an earlier one have ended.
     pub(crate) credential: u64,
     /// Passwords tried since the last right one, counted before each is checked.
     pub(crate) attempts: u8,
+    /// When the last of them was.
+    pub(crate) last_attempt: UnixMillis,
     pub(crate) created_at: UnixMillis,
     /// The request that made it, and whose that was.
     pub(crate) made_by: Option<(UserId, IdempotencyKey)>,
 }
 
+impl User {
+    /// A user without credentials.
+    pub(crate) fn new(name: UserName, role: Role, now: Now) -> Self {
+        Self {
+            name,
+            role,
+            password: None,
+            peer_uid: None,
+            second_factor: None,
+            approval_key: None,
+            credential: 1,
+            attempts: 0,
+            last_attempt: UnixMillis(0),
+            created_at: now.wall,
+            made_by: None,
+        }
+    }
+}
+
 impl Content for User {
     const KIND: Kind = Kind(2);
 }
+
+/// A public key that a user proved to have the private half of; DER SubjectPublicKeyInfo.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VerifyingKey(#[serde(with = "serde_bytes")] pub(crate) Vec<u8>);
 
 /// An Argon2id hash (RFC 9106) and what it was made with.
 #[derive(Serialize, Deserialize)]

@@ -43,6 +43,7 @@ pub(crate) enum TagOf {
     KeySpki = 4,
     KeyRequest = 5,
     KeyOwner = 6,
+    UserPeerUid = 24,
 }
 
 /// The keys that a cluster's records, tags and tokens are protected with; all derived from the cluster key.

@@ -128,7 +128,7 @@ impl Session {
             return Err(Denial::session_ended("the user was deleted"));
         };
         if user.credential != self.credential {
-            return Err(Denial::session_ended("the password was changed"));
+            return Err(Denial::session_ended("the credentials were changed, or an admin ended it"));
         }
         if snapshot.revoked.contains_key(&self.id) {
             return Err(Denial::session_ended("logged out"));

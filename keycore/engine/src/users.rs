@@ -1,82 +1,32 @@
 //! Users and their passwords.
 
 use aws_lc_rs::rand;
-use keycore_store::{RecordId, Revision};
+use keycore_store::Revision;
 use keycore_wire::{
-    Login, MAX_PAGE, RefusalCode, Role, UserChangePassword, UserCreate, UserDelete, UserId, UserInfo,
-    UserList, UserName, UserPage,
+    MAX_PAGE, RefusalCode, Role, Secret, UserChangePassword, UserCreate, UserDelete, UserId, UserInfo,
+    UserList, UserLogout, UserName, UserPage, UserSetPeerUid,
 };
 
 use crate::denial::Denial;
 use crate::engine::Engine;
 use crate::ledger::{Opened, Transaction};
+use crate::login;
 use crate::options::Now;
 use crate::password;
 use crate::policy::Permission;
-use crate::records::{Content, ONLY, PasswordHash, PublicKeyPart, Revocation, StrayLogins, User};
+use crate::records::{Content, PasswordHash, PublicKeyPart, User};
 use crate::seal::{SealingKeys, TagOf};
 use crate::session::Session;
 use crate::snapshot::{KnownUser, user_record};
 
-/// Wrong passwords in a row that lock an account: CloudHSM's "more than five".
-pub(crate) const MAX_ATTEMPTS: u8 = 6;
-
 /// Scope of tags that are unique in the cluster.
 const CLUSTER_WIDE: [u8; 16] = [0; 16];
-
-/// Logged-out sessions that one logout cleans up, once their tokens are expired for [`REVOCATION_GRACE`].
-const PRUNED_AT_ONCE: usize = 64;
-
-/// Milliseconds that a revocation outlives its token, for replicas whose clocks are behind.
-const REVOCATION_GRACE: u64 = 3_600_000;
 
 /// A new user's id.
 pub(crate) fn new_id() -> Result<UserId, Denial> {
     let mut id = [0; 16];
     rand::fill(&mut id)?;
     Ok(UserId(id))
-}
-
-/// Checks a password and opens a session.
-pub(crate) fn login(
-    engine: &Engine,
-    _permission: &Permission,
-    request: &Login,
-    now: Now,
-) -> Result<Session, Denial> {
-    let _turn = engine.login_turn(request.user.as_str());
-    let (id, credential) = check_password(engine, &request.user, request.password.expose())?;
-    Ok(Session::open(id, credential, now, engine.options.session_lifetime)?)
-}
-
-/// Ends a session on every replica, and forgets those that ended by themselves.
-pub(crate) fn logout(
-    engine: &Engine,
-    _permission: &Permission,
-    session: &Session,
-    now: Now,
-) -> Result<(), Denial> {
-    let needless: Vec<_> = engine
-        .snapshot()
-        .revoked
-        .iter()
-        .filter(|(_, revoked)| revoked.expires_at.0.saturating_add(REVOCATION_GRACE) < now.wall.0)
-        .map(|(id, revoked)| (RecordId(*id), revoked.version))
-        .take(PRUNED_AT_ONCE)
-        .collect();
-    let id = RecordId(session.id);
-    engine.transact(|records| {
-        for &(old, version) in &needless {
-            // A sibling may have been faster.
-            if records.load::<Revocation>(old)?.is_some_and(|found| found.version == version) {
-                records.delete::<Revocation>(old, version);
-            }
-        }
-        if records.load::<Revocation>(id)?.is_none() {
-            records.put(id, None, &Revocation { expires_at: session.expires_at }, Vec::new(), None)?;
-        }
-        Ok(())
-    })
 }
 
 /// Makes a user.
@@ -91,15 +41,14 @@ pub(crate) fn create(
     if let Some(made) = engine.transact(|records| find_made(records, made_by))? {
         return repeat_create(request, &made);
     }
+    let password = request.password.as_ref().map(Secret::expose);
     let new = User {
-        name: request.name.clone(),
-        role: request.role,
-        password: password::hash(request.password.expose(), engine.options.password_cost)?,
-        credential: 1,
-        attempts: 0,
-        created_at: now.wall,
+        password: password.map(|new| password::hash(new, engine.options.password_cost)).transpose()?,
+        peer_uid: request.peer_uid,
         made_by: Some(made_by),
+        ..User::new(request.name.clone(), request.role, now)
     };
+    check_credential(&new)?;
     let id = new_id()?;
     let earlier = engine.transact(|records| {
         if let Some(made) = find_made(records, made_by)? {
@@ -110,6 +59,7 @@ pub(crate) fn create(
         if records.is_taken(User::KIND, &tag)? {
             return Err(Denial::new(RefusalCode::AlreadyExists, "a user has this name already"));
         }
+        check_peer_uid(records, new.peer_uid)?;
         if records.count::<User>(None)? >= engine.options.max_users {
             return Err(Denial::new(
                 RefusalCode::LimitReached,
@@ -160,6 +110,7 @@ pub(crate) fn change_own_password(
     permission: &Permission,
     request: &UserChangePassword,
     session: &Session,
+    now: Now,
 ) -> Result<Session, Denial> {
     let actor = permission.actor()?;
     let Some(current) = &request.current else {
@@ -172,7 +123,7 @@ pub(crate) fn change_own_password(
     };
     let new = password::hash(request.new.expose(), engine.options.password_cost)?;
     let _turn = engine.login_turn(name.as_str());
-    let (id, credential) = check_password(engine, &name, current.expose())?;
+    let (id, credential) = login::check_password(engine, &name, current.expose(), now)?;
     if id != actor {
         return Err(Denial::session_ended("the user was deleted"));
     }
@@ -203,6 +154,38 @@ pub(crate) fn change_others_password(
     })
 }
 
+/// Sets or takes away the uid whose processes are this user. Sessions end: they may be of the uid that was.
+pub(crate) fn set_peer_uid(
+    engine: &Engine,
+    permission: &Permission,
+    request: &UserSetPeerUid,
+) -> Result<UserInfo, Denial> {
+    let actor = permission.actor()?;
+    engine.transact(|records| {
+        acting(records, actor)?;
+        let mut user = find(records, &request.name)?.ok_or_else(Denial::no_user)?;
+        if request.peer_uid != user.content.peer_uid {
+            check_peer_uid(records, request.peer_uid)?;
+        }
+        user.content.peer_uid = request.peer_uid;
+        user.content.credential += 1;
+        check_credential(&user.content)?;
+        put(records, UserId(user.id.0), Some(user.version), &user.content)?;
+        Ok(KnownUser::from(&user.content).info(UserId(user.id.0)))
+    })
+}
+
+/// Ends all sessions of a user, on every replica.
+pub(crate) fn log_out(engine: &Engine, permission: &Permission, request: &UserLogout) -> Result<(), Denial> {
+    let actor = permission.actor()?;
+    engine.transact(|records| {
+        acting(records, actor)?;
+        let mut user = find(records, &request.name)?.ok_or_else(Denial::no_user)?;
+        user.content.credential += 1;
+        put(records, UserId(user.id.0), Some(user.version), &user.content)
+    })
+}
+
 /// Will write a user with all its tags.
 pub(crate) fn put(
     records: &mut Transaction<'_>,
@@ -211,6 +194,7 @@ pub(crate) fn put(
     user: &User,
 ) -> Result<(), Denial> {
     let mut index = vec![name_tag(records.keys(), &user.name)];
+    index.extend(user.peer_uid.map(|uid| peer_uid_tag(records.keys(), uid)));
     if let Some((creator, request)) = user.made_by {
         index.push(records.keys().index_tag(TagOf::UserRequest, &creator.0, &request.0));
     }
@@ -225,51 +209,6 @@ pub(crate) fn acting(records: &mut Transaction<'_>, actor: UserId) -> Result<(),
     }
 }
 
-/// Counts the attempt in the store, then checks the password, then forgets the attempts if it was right. Whatever the
-/// number of replicas and of guesses at the same time, no more than [`MAX_ATTEMPTS`] wrong ones are ever checked.
-///
-/// A name that nobody has costs as much: a write and a hash. A locked account costs the hash, too, so that asking for it
-/// fills no disk with audit records.
-fn check_password(engine: &Engine, name: &UserName, password: &[u8]) -> Result<(UserId, u64), Denial> {
-    let counted = engine.transact(|records| {
-        let Some(mut user) = find(records, name)? else {
-            let stray = records.load::<StrayLogins>(ONLY)?;
-            let count = stray.as_ref().map_or(0, |stray| stray.content.count) + 1;
-            records.put(ONLY, stray.map(|stray| stray.version), &StrayLogins { count }, Vec::new(), None)?;
-            return Ok(None);
-        };
-        if user.content.attempts >= MAX_ATTEMPTS {
-            return Err(Denial::new(
-                RefusalCode::AccountLocked,
-                "too many wrong passwords; an admin unlocks the account by setting a new password",
-            ));
-        }
-        user.content.attempts += 1;
-        put(records, UserId(user.id.0), Some(user.version), &user.content)?;
-        Ok(Some(user))
-    });
-    if !matches!(counted, Ok(Some(_))) {
-        password::spend(engine.options.password_cost, password)?;
-    }
-    let Some(user) = counted? else { return Err(Denial::bad_credentials("no such user")) };
-    if !password::is_right(&user.content.password, password)? {
-        return Err(Denial::bad_credentials(match user.content.attempts {
-            MAX_ATTEMPTS.. => "wrong password; the account is locked now",
-            _ => "wrong password",
-        }));
-    }
-    let credential = user.content.credential;
-    engine.transact(|records| {
-        let now = records.load::<User>(user.id)?;
-        let Some(mut now) = now.filter(|now| now.content.credential == credential) else {
-            return Err(Denial::bad_credentials("the user was deleted or the password changed meanwhile"));
-        };
-        now.content.attempts = 0;
-        put(records, UserId(now.id.0), Some(now.version), &now.content)
-    })?;
-    Ok((UserId(user.id.0), credential))
-}
-
 /// Will set a password; returns the number that sessions under it carry.
 fn set_password(
     records: &mut Transaction<'_>,
@@ -278,10 +217,10 @@ fn set_password(
     engine: &Engine,
     new: &[u8],
 ) -> Result<u64, Denial> {
-    user.content.password = match prepared.take() {
+    user.content.password = Some(match prepared.take() {
         Some(hash) => hash,
         None => password::hash(new, engine.options.password_cost)?,
-    };
+    });
     user.content.credential += 1;
     user.content.attempts = 0;
     put(records, UserId(user.id.0), Some(user.version), &user.content)?;
@@ -296,7 +235,29 @@ fn find_made(
     records.find(&tag, |user: &User| user.made_by == Some((creator, request)))
 }
 
-fn find(records: &mut Transaction<'_>, name: &UserName) -> Result<Option<Opened<User>>, Denial> {
+/// There has to be a way in.
+fn check_credential(user: &User) -> Result<(), Denial> {
+    if user.password.is_none() && user.peer_uid.is_none() {
+        return Err(Denial::new(RefusalCode::NoCredential, "a user needs a password or a peer uid"));
+    }
+    Ok(())
+}
+
+/// A process is one user at most.
+fn check_peer_uid(records: &mut Transaction<'_>, uid: Option<u32>) -> Result<(), Denial> {
+    let Some(uid) = uid else { return Ok(()) };
+    let tag = peer_uid_tag(records.keys(), uid);
+    if records.is_taken(User::KIND, &tag)? {
+        return Err(Denial::new(RefusalCode::AlreadyExists, "another user has this peer uid"));
+    }
+    Ok(())
+}
+
+fn peer_uid_tag(keys: &SealingKeys, uid: u32) -> keycore_store::IndexTag {
+    keys.index_tag(TagOf::UserPeerUid, &CLUSTER_WIDE, &uid.to_be_bytes())
+}
+
+pub(crate) fn find(records: &mut Transaction<'_>, name: &UserName) -> Result<Option<Opened<User>>, Denial> {
     let tag = name_tag(records.keys(), name);
     records.find(&tag, |user: &User| user.name == *name)
 }
@@ -304,9 +265,13 @@ fn find(records: &mut Transaction<'_>, name: &UserName) -> Result<Option<Opened<
 /// The request was carried out before: the same again, or another one under its name.
 fn repeat_create(request: &UserCreate, made: &Opened<User>) -> Result<UserInfo, Denial> {
     let user = &made.content;
-    if user.name == request.name
-        && user.role == request.role
-        && password::is_right(&user.password, request.password.expose())?
+    let same_password = match (&user.password, &request.password) {
+        (Some(stored), Some(password)) => password::is_right(stored, password.expose())?,
+        (None, None) => true,
+        _ => false,
+    };
+    if same_password
+        && (&user.name, user.role, user.peer_uid) == (&request.name, request.role, request.peer_uid)
     {
         Ok(KnownUser::from(user).info(UserId(made.id.0)))
     } else {

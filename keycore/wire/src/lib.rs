@@ -30,7 +30,7 @@ pub use ops::generate_key::{GenerateKey, KeyInfo, KeyTemplate};
 pub use ops::hello::{Hello, HelloReply, Limits, MAGIC, VERSION};
 pub use ops::import_key::{ImportKey, MAX_PKCS8, PlainKey};
 pub use ops::list_keys::{KeyPage, ListKeys, MAX_PAGE};
-pub use ops::login::{Login, Logout, MAX_SESSION_TOKEN, Resume, SessionGrant, SessionToken};
+pub use ops::login::{Login, Logout, MAX_SESSION_TOKEN, PeerLogin, Resume, SessionGrant, SessionToken};
 pub use ops::ping::Ping;
 pub use ops::public_key::{PublicKey, PublicKeyReply};
 pub use ops::random::{MAX_RANDOM, Random, RandomBytes};
@@ -38,7 +38,8 @@ pub use ops::self_test::{SELF_TEST_PAUSE_SECS, SelfTest, SelfTestOutcome, SelfTe
 pub use ops::sign::{MAX_SIGN_MESSAGE, Sign, Signature};
 pub use ops::tls_sign::{MAX_SITE, MAX_TLS_MESSAGE, TlsSign};
 pub use ops::user::{
-    MAX_PASSWORD, MIN_PASSWORD, UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserPage,
+    MAX_PASSWORD, MIN_PASSWORD, UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout,
+    UserPage, UserSetPeerUid,
 };
 pub use refusal::{Blame, Refusal, RefusalCode};
 pub use request::{Done, Operation, Repeat, Reply, ReplyError, Request, decode_reply, encode_request};

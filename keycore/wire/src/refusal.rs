@@ -92,7 +92,7 @@ codes! {
     NotLoggedIn = 32, Credentials, true;
     /// Wrong user name or password; which of the two is not said.
     BadCredentials = 33, Credentials, false;
-    /// Too many wrong passwords in a row; an admin has to set a new one.
+    /// Too many wrong passwords in a row; an admin has to set a new one. An admin's account takes one more after a pause.
     AccountLocked = 34, Credentials, false;
     /// The session ended: expired, logged out, user deleted or password changed. Log in again.
     SessionEnded = 35, Credentials, true;
@@ -100,6 +100,10 @@ codes! {
     PermissionDenied = 36, Credentials, false;
     /// The operation needs the approval of other users.
     QuorumRequired = 37, Credentials, false;
+    /// Too many failed logins came from this peer; wait some seconds.
+    LoginThrottled = 38, Credentials, false;
+    /// The user would have neither password nor peer uid.
+    NoCredential = 39, Content, false;
 
     /// No such key or user, or none that this user may know of.
     NotFound = 64, Content, false;

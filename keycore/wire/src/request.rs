@@ -10,14 +10,16 @@ use crate::ops::generate_key::{GenerateKey, KeyInfo};
 use crate::ops::hello::{Hello, HelloReply};
 use crate::ops::import_key::ImportKey;
 use crate::ops::list_keys::{KeyPage, ListKeys};
-use crate::ops::login::{Login, Logout, Resume, SessionGrant};
+use crate::ops::login::{Login, Logout, PeerLogin, Resume, SessionGrant};
 use crate::ops::ping::Ping;
 use crate::ops::public_key::{PublicKey, PublicKeyReply};
 use crate::ops::random::{Random, RandomBytes};
 use crate::ops::self_test::{SelfTest, SelfTestReport};
 use crate::ops::sign::{Sign, Signature};
 use crate::ops::tls_sign::TlsSign;
-use crate::ops::user::{UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserPage};
+use crate::ops::user::{
+    UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout, UserPage, UserSetPeerUid,
+};
 use crate::refusal::{Refusal, RefusalCode};
 
 /// Whether a request may be sent again when its answer was lost.
@@ -104,11 +106,14 @@ operations! {
     0x10 Safe   Login => SessionGrant;
     0x11 Safe   Resume => SessionGrant;
     0x12 Safe   Logout => Done;
+    0x13 Safe   PeerLogin => SessionGrant;
 
     0x20 Safe   UserCreate => UserInfo;
     0x21 Safe   UserList => UserPage;
     0x22 Unsafe UserDelete => Done;
     0x23 Unsafe UserChangePassword => Done;
+    0x24 Unsafe UserSetPeerUid => UserInfo;
+    0x25 Safe   UserLogout => Done;
 
     0x30 Safe   GenerateKey => KeyInfo;
     0x31 Safe   ImportKey => KeyInfo;

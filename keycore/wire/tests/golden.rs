@@ -7,15 +7,7 @@
 use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
-use keycore_wire::{
-    ActivateCluster, Attribute, Attributes, Blame, ClusterId, ClusterInfo, ClusterState, ClusterStatus,
-    DeleteKey, Done, FindKey, GenerateKey, Hello, HelloReply, IdempotencyKey, ImportKey, InitializeCluster,
-    KeyAlgorithm, KeyId, KeyInfo, KeyPage, KeySelector, KeyTemplate, Limits, ListKeys, Login, Logout, Ping,
-    PlainKey, PublicKey, PublicKeyReply, Random, RandomBytes, Refusal, RefusalCode, Reply, Request, Resume,
-    Role, Secret, SelfTest, SelfTestOutcome, SelfTestReport, SessionGrant, SessionToken, Sign, Signature,
-    SignatureScheme, SpkiSha256, TlsSign, UnixMillis, UserChangePassword, UserCreate, UserDelete, UserId,
-    UserInfo, UserList, UserPage, decode_reply, encode_request, frame,
-};
+use keycore_wire::*;
 
 const DOCUMENT: &str = include_str!("../../../docs/wire-protocol.md");
 
@@ -100,7 +92,10 @@ operations! {
     Login (Login { user: "web".parse().unwrap(), password: secret() }) => SessionGrant (grant());
     Resume (Resume { token: token() }) => SessionGrant (grant());
     Logout (Logout) => Done (Done);
-    UserCreate (UserCreate { idempotency_key: IdempotencyKey([0xdd; 16]), name: "web".parse().unwrap(), role: Role::CryptoUser, password: secret() }) => UserInfo (user());
+    UserCreate (UserCreate { idempotency_key: IdempotencyKey([0xdd; 16]), name: "web".parse().unwrap(), role: Role::CryptoUser, password: Some(secret()), peer_uid: Some(990) }) => UserInfo (user());
+    PeerLogin (PeerLogin { user: "web".parse().unwrap() }) => SessionGrant (grant());
+    UserSetPeerUid (UserSetPeerUid { name: "web".parse().unwrap(), peer_uid: None }) => UserInfo (user());
+    UserLogout (UserLogout { name: "web".parse().unwrap() }) => Done (Done);
     UserList (UserList { after: None, limit: 256 }) => UserPage (UserPage { users: vec![user()], more: false });
     UserDelete (UserDelete { name: "web".parse().unwrap() }) => Done (Done);
     UserChangePassword (UserChangePassword { name: None, current: Some(secret()), new: Secret::new(b"new password".to_vec()) }) => Done (Done);
@@ -183,6 +178,10 @@ fn user() -> UserInfo {
         name: "web".parse().unwrap(),
         role: Role::CryptoUser,
         locked: false,
+        password: true,
+        peer_uid: Some(990),
+        second_factor: None,
+        approval_key: Some(SpkiSha256([0xee; 32])),
         created_at: UnixMillis(1_700_000_000_000),
     }
 }
@@ -232,7 +231,7 @@ fn every_documented_frame_decodes_and_encodes_to_the_same_bytes() {
             "reply" => assert_eq!(reply_again(operation, &bytes), bytes, "{name}"),
             "refusal" => {
                 let error = decode_reply::<DeleteKey>(body(&bytes)).unwrap_err();
-                assert_eq!(error, keycore_wire::ReplyError::Refused(refusal()));
+                assert_eq!(error, ReplyError::Refused(refusal()));
             }
             other => panic!("a frame is a request, a reply or a refusal, not a {other}"),
         }

@@ -32,7 +32,13 @@ pub(crate) fn provision(engine: &Engine) -> Outcome<()> {
     client.login(&identity(ADMIN)?)?;
     let name = USER.parse()?;
     let idempotency_key = fresh()?;
-    client.call(&UserCreate { idempotency_key, name, role: Role::CryptoUser, password: password() })?;
+    client.call(&UserCreate {
+        idempotency_key,
+        name,
+        role: Role::CryptoUser,
+        password: Some(password()),
+        peer_uid: None,
+    })?;
     client.login(&identity(USER)?)?;
     generate(&mut client, KeyAlgorithm::P256, label(Algorithm::P256))?;
     generate(&mut client, KeyAlgorithm::Rsa2048, label(Algorithm::Rsa2048))

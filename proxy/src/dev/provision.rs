@@ -72,7 +72,8 @@ fn make_cluster(state: &StateDir, endpoints: &[Endpoint]) -> Result<bool, DevErr
             idempotency_key: IdempotencyKey(random()?),
             name: user_name(user)?,
             role: Role::CryptoUser,
-            password: password(state, user)?,
+            password: Some(password(state, user)?),
+            peer_uid: None,
         };
         match admin.call(&create) {
             Ok(_) => {}

@@ -13,13 +13,10 @@ use crate::keys::SignerStatus;
 /// Where engines are if the configuration does not say it.
 const DEFAULT_ENGINES: &str = "/run/hsm-engine";
 
-/// The configuration does not say how to log in.
+/// The proxy can't log in as the configuration says.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
-    /// There is no password.
-    #[error("set hsm.password-file, or pass the credential hsm-password by systemd's LoadCredential=")]
-    NoPassword,
     /// The password can't be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -27,14 +24,16 @@ pub enum SettingsError {
 
 impl EngineKeys {
     /// The keys that `[hsm]` means; a signature may take `timeout`. Reads the password's file, connects to nothing yet.
+    /// Without a password the engine is told by the kernel who logs in: the user's peer uid must be this process's.
     ///
     /// # Errors
     ///
-    /// [`SettingsError`] if no password is to be found. Engines may come later.
+    /// [`SettingsError`] if the password can't be read. Engines may come later.
     pub fn from_settings(settings: &HsmSettings, timeout: Duration) -> Result<Self, SettingsError> {
-        let password_file =
-            settings.password_file.clone().or_else(credential).ok_or(SettingsError::NoPassword)?;
-        let identity = Identity::from_file(settings.user.clone(), &password_file)?;
+        let identity = match settings.password_file.clone().or_else(credential) {
+            Some(file) => Identity::from_file(settings.user.clone(), &file)?,
+            None => Identity::of_this_process(settings.user.clone()),
+        };
         let place = if settings.engines.is_empty() {
             Place::In(DEFAULT_ENGINES.into())
         } else {
@@ -105,9 +104,10 @@ mod tests {
     }
 
     #[test]
-    fn settings_without_a_password_say_what_to_do() {
-        let settings = HsmSettings { engines: vec!["/run/x.sock".into()], ..HsmSettings::default() };
+    fn a_password_file_that_is_named_has_to_be_there() {
+        let missing = Some("/nonexistent/password".into());
+        let settings = HsmSettings { password_file: missing, ..HsmSettings::default() };
         let error = EngineKeys::from_settings(&settings, Duration::from_secs(1)).err().unwrap();
-        assert!(error.to_string().contains("hsm.password-file"), "{error}");
+        assert!(error.to_string().contains("/nonexistent/password"), "{error}");
     }
 }

@@ -1,3 +1,4 @@
+use crate::identity::FirstLogin;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -34,13 +35,33 @@ fn grant(token: &[u8], lifetime_secs: u32) -> SessionGrant {
 }
 
 fn password(credential: &Credential) -> &[u8] {
-    let Credential::Login { login, .. } = credential else { panic!("no password is offered") };
+    let Credential::Login { login: FirstLogin::Password(login), .. } = credential else {
+        panic!("no password is offered")
+    };
     login.password.expose()
 }
 
 fn token(credential: &Credential) -> &[u8] {
     let Credential::Resume { resume, .. } = credential else { panic!("no token is offered") };
     resume.token.0.expose()
+}
+
+#[test]
+fn a_process_logs_in_as_itself_whenever_its_token_is_lost() {
+    let identity = Identity::of_this_process("web".parse().unwrap());
+    let now = Instant::now();
+    for token in [&b"first"[..], b"second"] {
+        let credential = identity.credential(now);
+        let Credential::Login { login: FirstLogin::Peer(login), permit } = credential else {
+            panic!("no login by uid is offered")
+        };
+        assert_eq!(login.user.as_str(), "web");
+        assert!(matches!(identity.credential(now), Credential::Wait));
+        let serial = identity.granted(grant(token, 3600), now).serial;
+        drop(permit);
+        assert!(matches!(identity.credential(now), Credential::Resume { .. }));
+        identity.token_refused(serial, &Refusal::new(RefusalCode::SessionEnded, ""), now);
+    }
 }
 
 #[test]

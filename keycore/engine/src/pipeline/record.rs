@@ -111,7 +111,10 @@ fn is_management(request: &Request<'_>) -> bool {
         Request::InitializeCluster(_)
             | Request::ActivateCluster(_)
             | Request::Login(_)
+            | Request::PeerLogin(_)
             | Request::Logout(_)
+            | Request::UserSetPeerUid(_)
+            | Request::UserLogout(_)
             | Request::UserCreate(_)
             | Request::UserDelete(_)
             | Request::UserChangePassword(_)
@@ -124,6 +127,7 @@ fn is_management(request: &Request<'_>) -> bool {
 fn user_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Option<User<'a>> {
     match (request, &facts.name) {
         (Request::Login(login), _) => Some(User { id: facts.user, name: login.user.as_str() }),
+        (Request::PeerLogin(login), _) => Some(User { id: facts.user, name: login.user.as_str() }),
         (_, Some(name)) => Some(User { id: facts.user, name: name.as_str() }),
         // The user of a session that ended may have no name any more.
         (_, None) => facts.user.map(|id| User { id: Some(id), name: "" }),
@@ -135,6 +139,9 @@ fn subject_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Subject<'a> {
     match request {
         Request::ActivateCluster(activate) => Subject::User(activate.admin.as_str()),
         Request::Login(login) => Subject::User(login.user.as_str()),
+        Request::PeerLogin(login) => Subject::User(login.user.as_str()),
+        Request::UserSetPeerUid(set) => Subject::User(set.name.as_str()),
+        Request::UserLogout(logout) => Subject::User(logout.name.as_str()),
         Request::UserCreate(create) => Subject::User(create.name.as_str()),
         Request::UserDelete(delete) => Subject::User(delete.name.as_str()),
         Request::UserChangePassword(change) => {

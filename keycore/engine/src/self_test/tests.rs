@@ -70,7 +70,8 @@ impl Bench {
             idempotency_key: IdempotencyKey([1; 16]),
             name: web.clone(),
             role: Role::CryptoUser,
-            password: password(),
+            password: Some(password()),
+            peer_uid: None,
         };
         bench.call(&create).unwrap();
         bench.call(&Login { user: web, password: password() }).unwrap();

@@ -189,8 +189,9 @@ impl Client {
     }
 
     pub(crate) fn create_user(&mut self, user: &str, role: Role) -> Result<(), Refusal> {
+        let password = Some(secret(PASSWORD));
         let create =
-            UserCreate { idempotency_key: random_key(), name: name(user), role, password: secret(PASSWORD) };
+            UserCreate { idempotency_key: random_key(), name: name(user), role, password, peer_uid: None };
         self.call(&create).map(|_| ())
     }
 

@@ -7,6 +7,7 @@ mod cluster;
 mod crash;
 mod harness;
 mod keys;
+mod logins;
 mod permissions;
 mod replicas;
 mod sessions;

@@ -31,14 +31,15 @@ fn users_are_created_once_and_listed_in_pages() {
         idempotency_key: key,
         name: name(user),
         role: Role::CryptoUser,
-        password: secret(PASSWORD),
+        password: Some(secret(PASSWORD)),
+        peer_uid: None,
     };
     let key = random_key();
     let made = admin.call(&create("alice", key)).unwrap();
     assert_eq!(admin.call(&create("alice", key)).unwrap(), made);
     assert_eq!(admin.refused(&create("bob", key)), RefusalCode::AlreadyExists);
     assert_eq!(admin.refused(&create("alice", random_key())), RefusalCode::AlreadyExists);
-    let short = UserCreate { password: secret("1234567"), ..create("carol", random_key()) };
+    let short = UserCreate { password: Some(secret("1234567")), ..create("carol", random_key()) };
     assert_eq!(admin.refused(&short), RefusalCode::InvalidPassword);
 
     let (mut names, mut after) = (Vec::new(), None);

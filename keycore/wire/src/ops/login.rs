@@ -29,6 +29,16 @@ pub struct Resume {
     pub token: SessionToken,
 }
 
+/// Logs the connection in as the user that its process belongs to: no password, no hash.
+///
+/// Only over a Unix socket, where the kernel tells the engine the process's user id (SO_PEERCRED). Refused with
+/// `BadCredentials` unless the user was given that uid.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerLogin {
+    /// Who.
+    pub user: UserName,
+}
+
 /// Ends the session: the connection is logged out, and the token is worthless on every replica.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Logout;

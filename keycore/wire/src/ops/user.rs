@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{IdempotencyKey, UserId};
+use crate::ids::{IdempotencyKey, SpkiSha256, UserId};
 use crate::names::UserName;
 use crate::secret::Secret;
 use crate::session::{Role, UnixMillis};
@@ -11,7 +11,8 @@ pub const MIN_PASSWORD: usize = 8;
 /// Longest password, in bytes.
 pub const MAX_PASSWORD: usize = 128;
 
-/// Makes a user. Needs the role admin. Repeats as with `GenerateKey`.
+/// Makes a user, who logs in with a password, by the uid of its process, or either. Needs the role admin. Repeats as with
+/// `GenerateKey`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct UserCreate {
     /// Names this request.
@@ -21,7 +22,10 @@ pub struct UserCreate {
     /// What the user may do.
     pub role: Role,
     /// UTF-8, [`MIN_PASSWORD`] to [`MAX_PASSWORD`] bytes.
-    pub password: Secret,
+    pub password: Option<Secret>,
+    /// The uid whose processes log in with [`PeerLogin`](crate::PeerLogin); refused with `AlreadyExists` if it is another
+    /// user's.
+    pub peer_uid: Option<u32>,
 }
 
 /// Lists users in the order of their ids, a page at a time. Needs a login.
@@ -52,6 +56,23 @@ pub struct UserChangePassword {
     pub new: Secret,
 }
 
+/// Sets or takes away the uid whose processes log in without a password; ends that user's sessions. Needs the role admin.
+/// Refused with `NoCredential` if the user could not log in any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UserSetPeerUid {
+    /// Whose.
+    pub name: UserName,
+    /// The uid; none takes it away.
+    pub peer_uid: Option<u32>,
+}
+
+/// Ends all sessions of a user on all replicas. Needs the role admin; the user may log in again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UserLogout {
+    /// Who.
+    pub name: UserName,
+}
+
 /// What everybody may know of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserInfo {
@@ -63,6 +84,14 @@ pub struct UserInfo {
     pub role: Role,
     /// Whether too many wrong passwords locked the account.
     pub locked: bool,
+    /// Whether the user has a password.
+    pub password: bool,
+    /// The uid whose processes log in as this user.
+    pub peer_uid: Option<u32>,
+    /// The public key of the second factor.
+    pub second_factor: Option<SpkiSha256>,
+    /// The public key that approvals are signed with.
+    pub approval_key: Option<SpkiSha256>,
     /// When the user was made.
     pub created_at: UnixMillis,
 }

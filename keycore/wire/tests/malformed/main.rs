@@ -102,7 +102,9 @@ fn well_formed() -> Vec<Vec<u8>> {
         }),
         body(&|out| {
             let (name, role) = ("web".parse().unwrap(), Role::CryptoUser);
-            encode_request(&UserCreate { idempotency_key, name, role, password: secret() }, out).unwrap();
+            let password = Some(secret());
+            encode_request(&UserCreate { idempotency_key, name, role, password, peer_uid: Some(990) }, out)
+                .unwrap();
         }),
         body(&|out| {
             let name = Some("web".parse().unwrap());

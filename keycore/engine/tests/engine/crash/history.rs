@@ -192,7 +192,8 @@ fn take(step: Step, replica: &Replica, known: &Known) {
                 idempotency_key: random_key(),
                 name: name(user),
                 role: Role::CryptoUser,
-                password,
+                password: Some(password),
+                peer_uid: None,
             };
             client_of(replica, known, ADMIN).call(&create).unwrap();
         }
