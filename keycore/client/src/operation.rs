@@ -1,8 +1,9 @@
 //! What the drivers need to know of an operation beside its codec.
 
 use keycore_wire::{
-    ActivateCluster, ClusterInfo, FindKey, ImportKey, ListKeys, Login, Operation, Ping, PublicKey, Random,
-    RefusalCode, Repeat, Resume, Sign, TlsSign, UserChangePassword, UserCreate, UserList,
+    ActivateCluster, ClusterInfo, Decrypt, Digest, Encrypt, FindKey, ImportKey, ListKeys, Login, Operation,
+    Ping, PublicKey, Random, RefusalCode, Repeat, Resume, Sign, SignData, TlsSign, UserChangePassword,
+    UserCreate, UserList, VerifyData,
 };
 
 /// An operation without its content.
@@ -30,6 +31,11 @@ impl Traits {
                 <TlsSign<'_> as Operation>::OPCODE
                     | <Sign<'_> as Operation>::OPCODE
                     | Random::OPCODE
+                    | <SignData<'_> as Operation>::OPCODE
+                    | <VerifyData<'_> as Operation>::OPCODE
+                    | <Encrypt<'_> as Operation>::OPCODE
+                    | <Decrypt<'_> as Operation>::OPCODE
+                    | <Digest<'_> as Operation>::OPCODE
                     | FindKey::OPCODE
                     | PublicKey::OPCODE
                     | ListKeys::OPCODE
@@ -42,6 +48,8 @@ impl Traits {
                 Login::OPCODE
                     | Resume::OPCODE
                     | ImportKey::OPCODE
+                    | <Encrypt<'_> as Operation>::OPCODE
+                    | <Decrypt<'_> as Operation>::OPCODE
                     | UserCreate::OPCODE
                     | UserChangePassword::OPCODE
                     | ActivateCluster::OPCODE

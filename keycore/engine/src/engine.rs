@@ -16,6 +16,7 @@ use crate::journal::{self, Journal, Throttle};
 use crate::key_cache::{KeyCache, LoadedKey};
 use crate::ledger::{Transaction, transact};
 use crate::login::GuessLimit;
+use crate::mechanism::GcmNonces;
 use crate::options::{Now, Options};
 use crate::pipeline::{self, Place, Served};
 use crate::seal::SealingKeys;
@@ -43,6 +44,7 @@ pub struct Engine {
     pub(crate) watch: Mutex<Watch>,
     pub(crate) snapshot: RwLock<Snapshot>,
     pub(crate) keys: Mutex<KeyCache>,
+    pub(crate) nonces: Mutex<GcmNonces>,
     pub(crate) journal: Journal,
     pub(crate) self_tests: SelfTests,
     /// One user's passwords are checked one after the other, so that right ones in flight don't count as wrong.
@@ -81,6 +83,7 @@ impl Engine {
             watch: Mutex::new(Watch::new(watch)),
             snapshot: RwLock::default(),
             keys: Mutex::new(KeyCache::new(options.key_cache)),
+            nonces: Mutex::new(GcmNonces::new()),
             journal: Journal::new(log),
             self_tests: SelfTests::default(),
             logins: [const { Mutex::new(()) }; LOGIN_LOCKS],

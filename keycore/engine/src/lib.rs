@@ -52,6 +52,7 @@ mod ledger;
 mod lifecycle;
 mod login;
 mod material;
+mod mechanism;
 mod options;
 mod password;
 mod pipeline;

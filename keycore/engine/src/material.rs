@@ -113,6 +113,10 @@ impl SecretKey {
         Ok(Self { algorithm, bytes })
     }
 
+    pub(crate) fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+
     /// The bytes, for the one operation that needs them.
     pub(crate) fn expose(&self) -> &[u8] {
         self.bytes.expose()

@@ -1,5 +1,7 @@
 //! The one way of every request: session → self-tests → authorize → quorum → execute → audit.
 
+mod crypto;
+mod derived;
 mod record;
 mod signing;
 
@@ -174,6 +176,20 @@ fn execute(
 
         Request::TlsSign(sign) => return signing::tls_sign(context, permission, sign, facts),
         Request::Sign(sign) => return signing::sign_message(context, permission, sign, facts),
+        Request::SignData(sign) => return crypto::sign(context, permission, sign, facts),
+        Request::VerifyData(verify) => return crypto::verify(context, permission, verify, facts),
+        Request::Encrypt(encrypt) => return crypto::encrypt(context, permission, encrypt, facts),
+        Request::Decrypt(decrypt) => return crypto::decrypt(context, permission, decrypt, facts),
+        Request::Digest(digest) => return crypto::digest(context, digest, facts),
+
+        Request::DeriveKey(derive) => {
+            derived::derive(context, permission, derive, facts).map(Box::new).map(Reply::KeyInfo)
+        }
+        Request::WrapKey(wrap) => derived::wrap(context, permission, wrap, facts).map(Reply::WrappedKey),
+        Request::UnwrapKey(unwrap) => {
+            derived::unwrap(context, permission, unwrap, facts).map(Box::new).map(Reply::KeyInfo)
+        }
+
         Request::Random(random) => random_bytes(engine, *random).map(Reply::RandomBytes),
         Request::SelfTest(_) => {
             Ok(Reply::SelfTestReport(self_test::on_demand(engine, permission, context.caller, now)))
@@ -202,11 +218,22 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::ChangeOwnPassword
         | Action::ChangeOthersPassword
         | Action::GenerateKey
-        | Action::ImportKey
-        | Action::SelfTest => Some(Cost::Heavy),
-        Action::Hello | Action::Ping | Action::Resume | Action::TlsSign | Action::Sign | Action::Random => {
-            None
-        }
+        | Action::SelfTest
+        | Action::DeriveKey
+        | Action::WrapKey
+        | Action::UnwrapKey
+        | Action::ImportKey => Some(Cost::Heavy),
+        Action::Hello
+        | Action::Ping
+        | Action::Resume
+        | Action::TlsSign
+        | Action::Sign
+        | Action::Random
+        | Action::SignData
+        | Action::VerifyData
+        | Action::Encrypt
+        | Action::Decrypt
+        | Action::Digest => None,
     }
 }
 

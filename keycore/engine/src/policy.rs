@@ -36,6 +36,14 @@ pub(crate) enum Action {
     TlsSign,
     Sign,
     Random,
+    SignData,
+    VerifyData,
+    Encrypt,
+    Decrypt,
+    Digest,
+    DeriveKey,
+    WrapKey,
+    UnwrapKey,
     SelfTest,
 }
 
@@ -111,6 +119,14 @@ rules! {
     TlsSign                no      no           no     yes          no              NotRequired;
     Sign                   no      no           no     yes          no              NotRequired;
     Random                 no      no           yes    yes          no              NotRequired;
+    SignData               no      no           no     yes          no              NotRequired;
+    VerifyData             no      no           no     yes          no              NotRequired;
+    Encrypt                no      no           no     yes          no              NotRequired;
+    Decrypt                no      no           no     yes          no              NotRequired;
+    Digest                 no      no           no     yes          no              NotRequired;
+    DeriveKey              no      no           no     yes          no              NotRequired;
+    WrapKey                no      no           no     yes          no              NotRequired;
+    UnwrapKey              no      no           no     yes          no              NotRequired;
 }
 
 impl Action {
@@ -145,6 +161,14 @@ impl Action {
             Request::TlsSign(_) => Self::TlsSign,
             Request::Sign(_) => Self::Sign,
             Request::Random(_) => Self::Random,
+            Request::SignData(_) => Self::SignData,
+            Request::VerifyData(_) => Self::VerifyData,
+            Request::Encrypt(_) => Self::Encrypt,
+            Request::Decrypt(_) => Self::Decrypt,
+            Request::Digest(_) => Self::Digest,
+            Request::DeriveKey(_) => Self::DeriveKey,
+            Request::WrapKey(_) => Self::WrapKey,
+            Request::UnwrapKey(_) => Self::UnwrapKey,
             Request::SelfTest(_) => Self::SelfTest,
         }
     }

@@ -13,23 +13,24 @@ use zeroize::Zeroizing;
 
 use crate::denial::Denial;
 use crate::der::{INTEGER, NotDer, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE};
+use crate::mechanism::Curve;
 use crate::self_test::{self, PAIRWISE_CONSISTENCY};
 
 /// 1.2.840.113549.1.1.1, rsaEncryption (RFC 8017).
-const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+pub(crate) const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 /// 1.2.840.10045.2.1, id-ecPublicKey, and the named curves (RFC 5480).
-const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
-const SECP256R1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-const SECP384R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
-const SECP521R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
+pub(crate) const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+pub(crate) const SECP256R1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+pub(crate) const SECP384R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
+pub(crate) const SECP521R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
 /// 1.3.132.0.10 (SEC 2).
-const SECP256K1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x0a];
+pub(crate) const SECP256K1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x0a];
 /// 2.16.840.1.101.3.4.3.17 to 19, id-ml-dsa-44, -65, -87 (RFC 9881).
-const ML_DSA_44: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x11];
-const ML_DSA_65: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x12];
-const ML_DSA_87: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x13];
+pub(crate) const ML_DSA_44: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x11];
+pub(crate) const ML_DSA_65: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x12];
+pub(crate) const ML_DSA_87: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x13];
 /// 1.3.101.112, id-Ed25519 (RFC 8410).
-const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+pub(crate) const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
 /// 65537, big-endian.
 const PUBLIC_EXPONENT: &[u8] = &[1, 0, 1];
@@ -40,7 +41,8 @@ pub(crate) struct PrivateKey {
     pair: Pair,
 }
 
-enum Pair {
+/// A key pair of aws-lc's.
+pub(crate) enum Pair {
     Rsa(RsaKeyPair),
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
@@ -112,6 +114,30 @@ impl PrivateKey {
 
     pub(crate) fn algorithm(&self) -> KeyAlgorithm {
         self.algorithm
+    }
+
+    /// The pair, for the mechanism that needs it.
+    pub(crate) fn pair(&self) -> &Pair {
+        &self.pair
+    }
+
+    /// The curve of an ECDSA key.
+    pub(crate) fn curve(&self) -> Option<Curve> {
+        match self.algorithm {
+            KeyAlgorithm::P256 => Some(Curve::P256),
+            KeyAlgorithm::P384 => Some(Curve::P384),
+            KeyAlgorithm::P521 => Some(Curve::P521),
+            KeyAlgorithm::Secp256k1 => Some(Curve::Secp256k1),
+            _ => None,
+        }
+    }
+
+    /// Length of an RSA key's modulus, in bytes.
+    pub(crate) fn modulus_len(&self) -> Option<usize> {
+        match &self.pair {
+            Pair::Rsa(pair) => Some(pair.public_modulus_len()),
+            _ => None,
+        }
     }
 
     /// Whether a signature takes so long that nothing should wait behind it.

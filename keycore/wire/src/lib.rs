@@ -12,6 +12,7 @@ mod algorithm;
 mod attribute;
 pub mod frame;
 mod ids;
+mod mechanism;
 mod names;
 mod ops;
 mod refusal;
@@ -22,9 +23,15 @@ mod session;
 pub use algorithm::{KeyAlgorithm, KeyClass, MAX_GENERIC_SECRET, SignatureScheme, UnknownCode};
 pub use attribute::{Attribute, AttributeTemplate, Attributes, UnknownAttribute};
 pub use ids::{ClusterId, IdempotencyKey, KeyId, SpkiSha256, UserId};
+pub use mechanism::{CipherMechanism, DeriveMechanism, EcdsaEncoding, Hash, SignMechanism, WrapMechanism};
 pub use names::{InvalidName, KeyLabel, UserName};
 pub use ops::cluster::{ActivateCluster, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster};
+pub use ops::crypto::{
+    Ciphertext, Decrypt, Digest, DigestValue, Encrypt, MAX_CRYPTO_INPUT, Plaintext, SignData, Signer,
+    VerifyData,
+};
 pub use ops::delete_key::DeleteKey;
+pub use ops::derive_wrap::{DeriveKey, KeyForm, MAX_WRAPPED, UnwrapKey, WrapKey, WrappedKey};
 pub use ops::find_key::{FindKey, KeySelector};
 pub use ops::generate_key::{GenerateKey, KeyInfo, KeyTemplate};
 pub use ops::hello::{Hello, HelloReply, Limits, MAGIC, VERSION};

@@ -1,7 +1,9 @@
 //! One file per operation: the request's content, its reply, its limits.
 
 pub(crate) mod cluster;
+pub(crate) mod crypto;
 pub(crate) mod delete_key;
+pub(crate) mod derive_wrap;
 pub(crate) mod find_key;
 pub(crate) mod generate_key;
 pub(crate) mod hello;

@@ -130,6 +130,17 @@ codes! {
     /// The key's attributes don't let it be changed, or not in this way.
     AttributeFixed = 75, Content, false;
 
+    /// The key's algorithm has not this mechanism, or not with these parameters.
+    MechanismNotOffered = 80, Content, false;
+    /// It is not the signature, or the authentication code, of this data.
+    WrongSignature = 81, Content, false;
+    /// A ciphertext or a wrapped key is not right; what is wrong with it is not said.
+    DecryptionFailed = 82, Content, false;
+    /// The input does not fit the mechanism: its length, an initialization vector, a public key.
+    WrongInput = 83, Content, false;
+    /// The key has encrypted as often as it may; make a new one.
+    KeyExhausted = 84, Content, false;
+
     /// The engine's queues are full.
     Overloaded = 96, Engine, true;
     /// The store can't be read or written.

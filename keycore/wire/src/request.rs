@@ -4,7 +4,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::ops::cluster::{ActivateCluster, ClusterInfo, ClusterStatus, InitializeCluster};
+use crate::ops::crypto::{
+    Ciphertext, Decrypt, Digest, DigestValue, Encrypt, Plaintext, SignData, VerifyData,
+};
 use crate::ops::delete_key::DeleteKey;
+use crate::ops::derive_wrap::{DeriveKey, UnwrapKey, WrapKey, WrappedKey};
 use crate::ops::find_key::FindKey;
 use crate::ops::generate_key::{GenerateKey, KeyInfo};
 use crate::ops::hello::{Hello, HelloReply};
@@ -125,6 +129,15 @@ operations! {
     0x40 Safe   TlsSign<'a> => Signature;
     0x41 Safe   Sign<'a> => Signature;
     0x42 Safe   Random => RandomBytes;
+    0x43 Safe   SignData<'a> => Signature;
+    0x44 Safe   VerifyData<'a> => Done;
+    0x45 Safe   Encrypt<'a> => Ciphertext;
+    0x46 Safe   Decrypt<'a> => Plaintext;
+    0x47 Safe   Digest<'a> => DigestValue;
+
+    0x80 Safe   DeriveKey<'a> => KeyInfo;
+    0x81 Safe   WrapKey => WrappedKey;
+    0x82 Safe   UnwrapKey<'a> => KeyInfo;
 
     0xa0 Safe   SelfTest => SelfTestReport;
 }
@@ -154,6 +167,10 @@ pub enum Reply {
     PublicKey(Box<PublicKeyReply>),
     Signature(Signature),
     RandomBytes(RandomBytes),
+    Ciphertext(Ciphertext),
+    Plaintext(Plaintext),
+    Digest(DigestValue),
+    WrappedKey(WrappedKey),
     SelfTestReport(SelfTestReport),
 }
 
@@ -180,6 +197,10 @@ impl Reply {
                     Self::PublicKey(content) => encode_content(content, out),
                     Self::Signature(content) => encode_content(content, out),
                     Self::RandomBytes(content) => encode_content(content, out),
+                    Self::Ciphertext(content) => encode_content(content, out),
+                    Self::Plaintext(content) => encode_content(content, out),
+                    Self::Digest(content) => encode_content(content, out),
+                    Self::WrappedKey(content) => encode_content(content, out),
                     Self::SelfTestReport(content) => encode_content(content, out),
                 }
             }

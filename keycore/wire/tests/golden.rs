@@ -108,6 +108,14 @@ operations! {
     TlsSign (TlsSign { key: SpkiSha256([0xee; 32]), scheme: SignatureScheme::EcdsaP256Sha256, site: "www.example.org", message: &certificate_verify() }) => Signature (Signature { bytes: vec![0x30, 0x00] });
     Sign (Sign { key: KeyId([0xaa; 16]), scheme: SignatureScheme::Ed25519, message: b"message" }) => Signature (Signature { bytes: vec![0x30, 0x00] });
     Random (Random { length: 4 }) => RandomBytes (RandomBytes { bytes: vec![1, 2, 3, 4] });
+    SignData (SignData { key: KeyId([0xaa; 16]), mechanism: SignMechanism::Ecdsa(Hash::Sha256, EcdsaEncoding::Fixed), prehashed: true, data: &[0x55; 32] }) => Signature (Signature { bytes: vec![1, 2, 3, 4] });
+    VerifyData (VerifyData { signer: Signer::PublicKey(&[0x30, 0x00]), mechanism: SignMechanism::RsaPss(Hash::Sha384), prehashed: false, data: b"message", signature: &[1, 2, 3, 4] }) => Done (Done);
+    Encrypt (Encrypt { key: KeyId([0xaa; 16]), mechanism: CipherMechanism::AesGcm { aad: b"header" }, iv: &[], data: b"message" }) => Ciphertext (Ciphertext { iv: vec![9; 12], bytes: vec![1, 2, 3, 4] });
+    Decrypt (Decrypt { key: KeyId([0xaa; 16]), mechanism: CipherMechanism::RsaOaep { hash: Hash::Sha256, label: b"" }, iv: &[], data: &[1, 2, 3, 4] }) => Plaintext (Plaintext { bytes: secret() });
+    Digest (Digest { hash: Hash::Sha512, data: b"abc" }) => Digest (DigestValue { bytes: vec![1, 2, 3, 4] });
+    DeriveKey (DeriveKey { idempotency_key: IdempotencyKey([0xdd; 16]), key: KeyId([0xaa; 16]), mechanism: DeriveMechanism::Hkdf { hash: Hash::Sha256, salt: b"salt", info: b"info" }, algorithm: KeyAlgorithm::Aes256, template: KeyTemplate::new("derived".parse().unwrap(), Attributes::ENCRYPT) }) => KeyInfo (Box::new(key()));
+    WrapKey (WrapKey { wrapping: KeyId([0xaa; 16]), key: KeyId([0xab; 16]), mechanism: WrapMechanism::RsaAes(Hash::Sha256) }) => WrappedKey (WrappedKey { bytes: vec![1, 2, 3, 4] });
+    UnwrapKey (UnwrapKey { idempotency_key: IdempotencyKey([0xdd; 16]), unwrapping: KeyId([0xaa; 16]), mechanism: WrapMechanism::AesKwp, form: KeyForm::Pkcs8, wrapped: &[1, 2, 3, 4], template: KeyTemplate::new("unwrapped".parse().unwrap(), Attributes::SIGN) }) => KeyInfo (Box::new(key()));
     SelfTest (SelfTest) => SelfTestReport (self_test_report());
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keycore_audit::{Entry, Subject, User};
-use keycore_wire::{KeyId, KeySelector, Reply, Request, UserId, UserName};
+use keycore_wire::{KeyId, KeySelector, Reply, Request, Signer, UserId, UserName};
 
 use super::Place;
 use crate::denial::Denial;
@@ -21,6 +21,8 @@ pub(super) struct Facts {
     pub(super) name: Option<Arc<UserName>>,
     pub(super) key: Option<KeyId>,
     pub(super) label: Option<String>,
+    /// How the key was used, and with which others.
+    pub(super) mechanism: String,
 }
 
 impl Facts {
@@ -61,7 +63,7 @@ pub(super) fn audit(
     denial: Option<&Denial>,
 ) -> Result<(), Denial> {
     let refusal = denial.map(|denial| &denial.refusal);
-    let mut detail = denial.map_or("", |denial| match &*denial.reason {
+    let mut detail = denial.map_or(&*facts.mechanism, |denial| match &*denial.reason {
         "" => &denial.refusal.detail,
         reason => reason,
     });
@@ -121,6 +123,9 @@ fn is_management(request: &Request<'_>) -> bool {
             | Request::GenerateKey(_)
             | Request::ImportKey(_)
             | Request::DeleteKey(_)
+            | Request::DeriveKey(_)
+            | Request::WrapKey(_)
+            | Request::UnwrapKey(_)
     )
 }
 
@@ -169,8 +174,28 @@ fn subject_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Subject<'a> {
             scheme: Some(sign.scheme),
             message_sha256: sha256(sign.message),
         },
+        Request::SignData(sign) => Subject::Signature {
+            key: Some(sign.key),
+            spki: None,
+            site: "",
+            scheme: None,
+            message_sha256: sha256(sign.data),
+        },
+        Request::VerifyData(verify) => match verify.signer {
+            Signer::Key(id) => used(id, facts),
+            Signer::PublicKey(_) => Subject::None,
+        },
+        Request::Encrypt(encrypt) => used(encrypt.key, facts),
+        Request::Decrypt(decrypt) => used(decrypt.key, facts),
+        Request::DeriveKey(derive) => key(derive.template.label.as_str()),
+        Request::WrapKey(wrap) => used(wrap.key, facts),
+        Request::UnwrapKey(unwrap) => key(unwrap.template.label.as_str()),
         _ => Subject::None,
     }
+}
+
+fn used<'a>(id: KeyId, facts: &'a Facts) -> Subject<'a> {
+    Subject::Key { id: Some(id), label: facts.label.as_deref().unwrap_or("") }
 }
 
 fn selected<'a>(selector: &'a KeySelector, facts: &'a Facts) -> Subject<'a> {

@@ -15,7 +15,7 @@ use crate::session::SessionChange;
 use crate::signable::Signable;
 
 /// Longest message that is hashed on the event loop, in bytes; a longer one takes longer than its signature.
-const MAX_INLINE_MESSAGE: usize = 4 * 1024;
+pub(super) const MAX_INLINE_MESSAGE: usize = 4 * 1024;
 
 /// Signs a handshake with a TLS-bound key.
 pub(super) fn tls_sign(
@@ -59,7 +59,7 @@ pub(super) fn sign_message(
 
 impl Context<'_> {
     /// The key from the cache, or on a worker from the store; none if it takes a worker.
-    fn key(
+    pub(super) fn key(
         &self,
         cached: Option<Arc<LoadedKey>>,
         permission: &Permission,

@@ -11,9 +11,10 @@ use core::cell::Cell;
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use keycore_wire::{
-    AttributeTemplate, Attributes, GenerateKey, Hello, IdempotencyKey, ImportKey, KeyAlgorithm, KeySelector,
-    KeyTemplate, Login, PlainKey, PublicKey, Request, Role, Secret, Sign, SignatureScheme, SpkiSha256,
-    TlsSign, UserChangePassword, UserCreate, encode_request, frame,
+    AttributeTemplate, Attributes, CipherMechanism, DeriveKey, DeriveMechanism, Encrypt, GenerateKey, Hash,
+    Hello, IdempotencyKey, ImportKey, KeyAlgorithm, KeyId, KeySelector, KeyTemplate, Login, PlainKey,
+    PublicKey, Request, Role, Secret, Sign, SignatureScheme, SpkiSha256, TlsSign, UserChangePassword,
+    UserCreate, encode_request, frame,
 };
 
 /// The system's allocator; remembers the largest request of each thread.
@@ -121,7 +122,17 @@ fn well_formed() -> Vec<Vec<u8>> {
                 .unwrap();
         }),
         body(&|out| {
-            let key = keycore_wire::KeyId([3; 16]);
+            let (key, mechanism) = (KeyId([3; 16]), CipherMechanism::AesGcm { aad: b"header" });
+            encode_request(&Encrypt { key, mechanism, iv: &[], data: b"message" }, out).unwrap();
+        }),
+        body(&|out| {
+            let mechanism = DeriveMechanism::EcdhX963 { peer: &[4; 65], hash: Hash::Sha256, info: b"info" };
+            let template = KeyTemplate::new("derived".parse().unwrap(), Attributes::ENCRYPT);
+            let (key, algorithm) = (KeyId([3; 16]), KeyAlgorithm::GenericSecret(32));
+            encode_request(&DeriveKey { idempotency_key, key, mechanism, algorithm, template }, out).unwrap();
+        }),
+        body(&|out| {
+            let key = KeyId([3; 16]);
             let sign = Sign { key, scheme: SignatureScheme::Ed25519, message: b"message" };
             encode_request(&sign, out).unwrap();
         }),

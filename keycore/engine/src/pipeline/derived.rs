@@ -1,0 +1,141 @@
+//! Keys from keys: derivation, wrapping, unwrapping. Always on a worker.
+
+use std::sync::Arc;
+
+use keycore_wire::{
+    Attribute, Attributes, DeriveKey, KeyForm, KeyId, KeyInfo, MAX_WRAPPED, PlainKey, RefusalCode, Secret,
+    UnwrapKey, WrapKey, WrappedKey,
+};
+
+use super::Context;
+use super::record::Facts;
+use crate::attributes::{self, Origin};
+use crate::denial::Denial;
+use crate::engine::locked;
+use crate::key_cache::LoadedKey;
+use crate::keys::{self, NewKey};
+use crate::material::{Material, SecretKey};
+use crate::mechanism;
+use crate::policy::Permission;
+
+/// Shortest derived key, in bytes: 112 bits (SP 800-131A). A shorter one could be found by trying, and then, byte by
+/// byte, the secret that it is the beginning of.
+const MIN_DERIVED: usize = 14;
+
+/// Derives a key and keeps it.
+pub(super) fn derive(
+    context: &Context<'_>,
+    permission: &Permission,
+    request: &DeriveKey<'_>,
+    facts: &mut Facts,
+) -> Result<KeyInfo, Denial> {
+    facts.mechanism = format!("{} from key {}", request.mechanism, request.key);
+    let Some(length) = request.algorithm.secret_len().filter(|length| *length >= MIN_DERIVED) else {
+        let detail =
+            format!("a derived key is an AES key or a generic secret of {MIN_DERIVED} bytes or more");
+        return Err(Denial::new(RefusalCode::WrongInput, detail));
+    };
+    let base = context.loaded(permission, request.key, Attribute::Derive)?;
+    let bytes = mechanism::derive(base.material(permission)?, request.mechanism, length)?;
+    let material = Material::Secret(SecretKey::new(request.algorithm, Secret::from(bytes))?);
+    let new = NewKey {
+        owner: permission.actor()?,
+        made_by: request.idempotency_key,
+        attributes: attributes::of_new(Origin::Imported, request.algorithm, &request.template)?,
+        template: &request.template,
+    };
+    keys::keep(context.engine, &new, material, context.now)
+}
+
+/// Wraps a key.
+pub(super) fn wrap(
+    context: &Context<'_>,
+    permission: &Permission,
+    request: &WrapKey,
+    facts: &mut Facts,
+) -> Result<WrappedKey, Denial> {
+    facts.mechanism = format!("{} under key {}", request.mechanism, request.wrapping);
+    let wrapping = context.loaded(permission, request.wrapping, Attribute::Wrap)?;
+    let key = context.loaded(permission, request.key, Attribute::Extractable)?;
+    facts.label = Some(key.info.label.to_string());
+    check_wrappable(&wrapping.info, &key.info)?;
+    let plain = key.material(permission)?.to_stored()?;
+    let nonce = || locked(&context.engine.nonces).next(request.wrapping);
+    let material = wrapping.material(permission)?;
+    Ok(WrappedKey { bytes: mechanism::wrap(material, request.mechanism, plain.expose(), nonce)? })
+}
+
+/// Unwraps a key and keeps it.
+pub(super) fn unwrap(
+    context: &Context<'_>,
+    permission: &Permission,
+    request: &UnwrapKey<'_>,
+    facts: &mut Facts,
+) -> Result<KeyInfo, Denial> {
+    if request.wrapped.len() > MAX_WRAPPED {
+        return Err(Denial::malformed(format!("a wrapped key has at most {MAX_WRAPPED} bytes")));
+    }
+    facts.mechanism = format!("{} under key {}", request.mechanism, request.unwrapping);
+    let unwrapping = context.loaded(permission, request.unwrapping, Attribute::Unwrap)?;
+    check_unwrapped(&unwrapping.info, request.template.attributes)?;
+    let plain = mechanism::unwrap(unwrapping.material(permission)?, request.mechanism, request.wrapped)?;
+    let plain = match request.form {
+        KeyForm::Pkcs8 => PlainKey::Pkcs8(plain),
+        KeyForm::Aes => PlainKey::Aes(plain),
+        KeyForm::GenericSecret => PlainKey::GenericSecret(plain),
+    };
+    // What is inside tells nobody more than that it is not right.
+    let material = Material::import(&plain).map_err(|denial| {
+        Denial::new(RefusalCode::DecryptionFailed, "it does not decrypt under this key")
+            .because(denial.refusal.detail)
+    })?;
+    let new = NewKey {
+        owner: permission.actor()?,
+        made_by: request.idempotency_key,
+        attributes: attributes::of_new(Origin::Imported, material.algorithm(), &request.template)?,
+        template: &request.template,
+    };
+    keys::keep(context.engine, &new, material, context.now)
+}
+
+/// Whether the one key may leave under the other.
+fn check_wrappable(wrapping: &KeyInfo, key: &KeyInfo) -> Result<(), Denial> {
+    let refused = |detail| Err(Denial::new(RefusalCode::KeyNotSuitable, detail));
+    if key.attributes.has(Attribute::WrapWithTrusted) && !wrapping.attributes.has(Attribute::Trusted) {
+        return refused("the key leaves under keys only that an admin trusts");
+    }
+    match wrapping.wrap_template {
+        Some(template) if !template.fits(key.attributes) => {
+            refused("the key has not the attributes that the wrapping key demands")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What was unwrapped wraps, unwraps and derives nothing: it would be a second handle with more rights. And it has what
+/// the unwrapping key's template gives.
+fn check_unwrapped(unwrapping: &KeyInfo, asked: Attributes) -> Result<(), Denial> {
+    let refused = |detail| Err(Denial::new(RefusalCode::InvalidAttributes, detail));
+    if asked.has_any(Attributes::WRAP.with(Attributes::DERIVE)) {
+        return refused("an unwrapped key does not wrap, unwrap or derive");
+    }
+    match unwrapping.unwrap_template {
+        Some(template) if !template.fits(asked) => {
+            refused("the attributes are not those that the unwrapping key gives")
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Context<'_> {
+    /// The key, if it has `attribute`.
+    fn loaded(
+        &self,
+        permission: &Permission,
+        id: KeyId,
+        attribute: Attribute,
+    ) -> Result<Arc<LoadedKey>, Denial> {
+        self.use_key(permission, id, attribute, &mut Facts::default())?
+            .ok_or_else(|| Denial::internal("a key operation ran on the event loop"))
+    }
+}
