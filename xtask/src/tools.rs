@@ -15,7 +15,7 @@ pub(crate) struct Tool {
 }
 
 /// All that any test asks for.
-pub(crate) const TOOLS: [Tool; 6] = [
+pub(crate) const TOOLS: [Tool; 7] = [
     Tool {
         program: "curl",
         package: "curl",
@@ -29,6 +29,7 @@ pub(crate) const TOOLS: [Tool; 6] = [
     Tool { program: "nginx", package: "nginx", tests: "a real upstream" },
     Tool { program: "h2load", package: "nghttp2-client", tests: "HTTP/2 load by a foreign client" },
     Tool { program: "wrk", package: "wrk", tests: "HTTP/1.1 load by a foreign client" },
+    Tool { program: "systemd-analyze", package: "systemd", tests: "how exposed the units are" },
     Tool { program: "strace", package: "strace", tests: "power cuts at every write and sync" },
 ];
 

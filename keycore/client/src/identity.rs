@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use keycore_wire::{
     Login, PeerLogin, Refusal, RefusalCode, Resume, Secret, SessionGrant, SessionToken, UserName,
 };
+use subtle::ConstantTimeEq;
 
 mod password_file;
 #[cfg(test)]
@@ -186,7 +187,7 @@ impl Identity {
         state.refused = None;
         if let Some(token) = &state.token
             && token.refresh_at.is_some()
-            && token.secret.expose() == grant.token.0.expose()
+            && bool::from(token.secret.expose().ct_eq(grant.token.0.expose()))
         {
             return LoggedIn { serial: token.serial, refresh_at: token.refresh_at };
         }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::sandbox::Sandbox;
+
 mod error;
 mod value;
 
@@ -51,6 +53,8 @@ pub struct Config {
     /// How long a login lasts, from one minute to 30 days: `"90s"`, `"15m"`, `"12h"`, `"7d"`.
     #[serde(deserialize_with = "value::duration_between::<60, 2_592_000, _>")]
     pub session_lifetime: Duration,
+    /// How a replica confines itself: `"best-effort"`, `"required"` or `"off"`.
+    pub sandbox: Sandbox,
     /// What is logged: `"error"`, `"warn"`, `"info"`, `"debug"`, or a filter such as `"info,hsm_engine=debug"`.
     #[serde(deserialize_with = "value::log_filter")]
     pub log: String,
@@ -117,6 +121,7 @@ impl Default for Config {
             max_in_flight: engine.max_in_flight,
             key_cache: engine.key_cache,
             session_lifetime: engine.session_lifetime,
+            sandbox: Sandbox::BestEffort,
             log: "info".into(),
             log_format: LogFormat::Text,
         }
@@ -176,7 +181,7 @@ mod tests {
         assert_eq!(config, Config::default());
         assert_eq!(Config::parse(sample).unwrap(), Config::default());
         let keys = every_key.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 14, "a key of the configuration is missing in the sample");
+        assert_eq!(keys, 15, "a key of the configuration is missing in the sample");
     }
 
     #[test]

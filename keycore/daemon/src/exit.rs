@@ -58,6 +58,8 @@ pub(crate) enum StartError {
     Engine(#[from] keycore_engine::OpenError),
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
+    #[error("the engine can't be confined by {means}, and sandbox = \"required\": {gap}")]
+    Sandbox { means: &'static str, gap: crate::sandbox::Gap },
     #[error("no replica could start; the log says why")]
     NoReplica,
 }

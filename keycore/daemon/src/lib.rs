@@ -13,6 +13,7 @@
 //! * [`Config`], [`ConfigError`]: the configuration file
 //! * `supervisor`: starts the replicas, restarts the dead
 //! * `replica`: what one replica opens, in order
+//! * `sandbox`: what a replica gives up before it serves
 //! * `event_loop`, `connection`: the socket side; nothing in it waits for a disk or a slow key
 //! * `worker_pool`: the slow work, in turn between connections
 
@@ -27,9 +28,11 @@ mod listener;
 mod logging;
 mod peer;
 mod replica;
+mod sandbox;
 mod shutdown;
 mod supervisor;
 mod worker_pool;
 
 pub use cli::{Cli, run};
 pub use config::{Config, ConfigError, LogFormat, SocketAccess};
+pub use sandbox::Sandbox;

@@ -21,6 +21,7 @@ use crate::event_loop::{self, EventLoop, Limits};
 use crate::exit::StartError;
 use crate::listener::Listener;
 use crate::peer::PeerFilter;
+use crate::sandbox;
 use crate::shutdown::Shutdown;
 use crate::worker_pool::WorkerPool;
 
@@ -34,6 +35,9 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
         return Err(StartError::NoSuchReplica { index, replicas: config.replicas });
     }
     lock_down(index, config.max_connections.get());
+    directory::prepare(&config.state_dir, 0o700)?;
+    directory::prepare(&config.socket_dir, config.socket_access.directory_mode())?;
+    sandbox::confine_files(config)?;
     let clock = Clock::start();
     let shutdown = Shutdown::install().map_err(StartError::system("can't catch signals"))?;
     shutdown.follow_stdin().map_err(StartError::system("can't start a thread"))?;
@@ -41,8 +45,6 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::CONT))
         .map_err(|error| StartError::system("can't follow the supervisor's death")(error.into()))?;
 
-    directory::prepare(&config.state_dir, 0o700)?;
-    directory::prepare(&config.socket_dir, config.socket_access.directory_mode())?;
     let lock_path = config.socket_dir.join(format!("engine-{index}.lock"));
     let _only_one = Lock::take(&lock_path, &format!("replica {index}"))?;
     let engine = Arc::new(open_engine(config, index, clock)?);
@@ -60,6 +62,7 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
     let event_loop = EventLoop::new(poll, clock, shutdown, listener, Arc::clone(&engine), pool, limits)
         .map_err(StartError::system("can't watch the socket"))?;
     let pid_file = PidFile::write(config.pid_path(index))?;
+    sandbox::confine_system_calls(config)?;
     // Whoever started this by hand may have closed it.
     let _nobody_listens = std::io::stdout().write_all(b"ready\n").and_then(|()| std::io::stdout().flush());
 

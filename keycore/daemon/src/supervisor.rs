@@ -236,10 +236,11 @@ fn describe(status: ExitStatus) -> String {
 
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (_, Some(signal)) => match signal_hook::low_level::signal_name(signal) {
-            Some(name) => format!("signal {signal} ({name})"),
-            None => format!("signal {signal}"),
-        },
+        (_, Some(signal)) => {
+            let name = signal_hook::low_level::signal_name(signal).map(|name| format!(" ({name})"));
+            let dumped = if status.core_dumped() { ", core dumped" } else { "" };
+            format!("signal {signal}{}{dumped}", name.unwrap_or_default())
+        }
         _ => status.to_string(),
     }
 }
@@ -254,5 +255,6 @@ mod tests {
     fn deaths_are_told_in_words() {
         assert_eq!(describe(ExitStatus::from_raw(70 << 8)), "exit status 70");
         assert_eq!(describe(ExitStatus::from_raw(9)), "signal 9 (SIGKILL)");
+        assert_eq!(describe(ExitStatus::from_raw(0x80 | 11)), "signal 11 (SIGSEGV), core dumped");
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's fixture may panic like a test")]
 
 mod command_line;
+mod confinement;
 mod fixture;
 mod hostile_peers;
 mod peer;
