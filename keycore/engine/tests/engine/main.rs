@@ -8,6 +8,7 @@ mod crash;
 mod harness;
 mod keys;
 mod logins;
+mod model;
 mod operations;
 mod permissions;
 mod replicas;
