@@ -13,6 +13,7 @@ mod html;
 mod machine;
 mod measure;
 mod peers;
+mod scale;
 
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,9 @@ pub(crate) struct Bench {
     /// Handshakes (16 by default) or signatures (64) under way at a time.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: Option<u16>,
+    /// Keys of the largest store that `scale` fills.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    keys: u64,
     /// Measure the programs of this directory instead of building them for release.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -55,6 +59,8 @@ enum Work {
     Handshakes,
     /// Signatures through an engine's socket, beside raw ones of aws-lc-rs.
     Engine,
+    /// Start and memory of an engine with 10³ to 10⁶ keys. The largest store takes a quarter of an hour to fill.
+    Scale,
 }
 
 impl Work {
@@ -62,7 +68,7 @@ impl Work {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Handshakes => &["hsm-proxy", "hsm-engine", "hsm-loadtest", "hsm-bench-inprocess"],
-            Self::Engine => &["hsm-engine", "hsm-bench-signatures"],
+            Self::Engine | Self::Scale => &["hsm-engine", "hsm-bench-signatures"],
         }
     }
 }
@@ -81,6 +87,7 @@ impl Bench {
         match self.work {
             Work::Handshakes => self.handshakes(&workspace, &programs, &cores),
             Work::Engine => engine::run(self, &programs, workspace.root(), &cores),
+            Work::Scale => scale::run(self, self.keys, &programs, workspace.root(), &cores),
         }
     }
 

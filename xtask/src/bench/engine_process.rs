@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use serde_json::Value;
 
 use super::cores::Cores;
@@ -38,6 +39,12 @@ impl EnginePlace {
         Ok(Self { directory: directory.to_owned(), programs: programs.to_owned() })
     }
 
+    /// Length of the store's database.
+    pub(super) fn store_bytes(&self) -> Result<u64, Error> {
+        let path = self.directory.join("state/store.db");
+        Ok(fs::metadata(&path).map_err(Error::file(&path))?.len())
+    }
+
     fn socket(&self) -> PathBuf {
         self.directory.join("run/engine-0.sock")
     }
@@ -64,6 +71,14 @@ impl EnginePlace {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    /// Process id of the replica.
+    pub(super) fn replica(&self) -> Result<Pid, Error> {
+        let path = self.directory.join("run/engine-0.pid");
+        let text = fs::read_to_string(&path).map_err(Error::file(&path))?;
+        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+        pid.ok_or_else(|| Error::LoadReport(format!("{} holds no process id", path.display())))
     }
 
     /// Runs the client on its core, speaking to this engine.
