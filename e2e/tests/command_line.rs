@@ -258,3 +258,66 @@ fn a_changed_byte_in_the_audit_log_is_found() {
     assert_ne!(verified.code, Some(0));
     assert!(verified.stderr.contains("engine-0"), "names the file: {}", verified.stderr);
 }
+
+#[test]
+fn two_admins_approve_with_openssl_and_with_hsm_and_a_second_factor_is_asked_for() {
+    let Some(openssl) = tool::find("openssl") else { return };
+    let cluster = Cluster::start();
+    cluster.activate();
+    let openssl = |arguments: &[&str]| {
+        run(Command::new(&openssl).current_dir(cluster.directory.path()).args(arguments)).success()
+    };
+    openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "ec.pem"]);
+    openssl(&["genpkey", "-algorithm", "ED25519", "-out", "ed.pem"]);
+    openssl(&["pkey", "-in", "ed.pem", "-pubout", "-out", "ed.pub"]);
+    for user in ["bob", "carol"] {
+        write_private(&cluster.path(user), &format!("password of {user}\n"));
+        cluster
+            .as_user("alice", &["user", "create", user, "--role", "admin", "--new-password-file", user])
+            .success();
+    }
+    let register = ["user", "change-quorum", "token-sign", "register"];
+    cluster.as_user("bob", &[&register[..], &["--key", "ec.pem"]].concat()).success();
+    let text = [&register[..], &["--public-key", "ed.pub", "--print-text"]].concat();
+    std::fs::write(cluster.path("proof.txt"), cluster.as_user("carol", &text).success()).unwrap();
+    openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", "ed.pem", "-in", "proof.txt", "-out", "proof.sig"]);
+    let proof = ["--public-key", "ed.pub", "--signature", "proof.sig"];
+    cluster.as_user("carol", &[&register[..], &proof].concat()).success();
+
+    let set = ["quorum", "token-sign", "set-quorum-value", "--service", "user", "--value", "2"];
+    cluster.as_user("alice", &set).success();
+    cluster.hsm(&["login", "--user", "alice", "--password-file", "alice"]).success();
+    let delete = ["--user", "alice", "user", "delete", "web"];
+    assert_eq!(cluster.hsm(&delete).code, Some(77));
+    let generate = [
+        "--user",
+        "alice",
+        "--output",
+        "json",
+        "quorum",
+        "token-sign",
+        "generate",
+        "--out",
+        "token.txt",
+        "--",
+        "user",
+        "delete",
+        "web",
+    ];
+    let proposed: Value = serde_json::from_str(&cluster.hsm(&generate).success()).unwrap();
+    let token = proposed["data"]["token"].as_str().unwrap();
+    cluster.as_user("bob", &["quorum", "approve", token, "--key", "ec.pem"]).success();
+    openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", "ed.pem", "-in", "token.txt", "-out", "token.sig"]);
+    let carols =
+        ["--user", "alice", "quorum", "approve", token, "--approver", "carol", "--signature", "token.sig"];
+    cluster.hsm(&carols).success();
+    cluster.hsm(&delete).success();
+    assert_eq!(cluster.hsm(&["--user", "alice", "user", "delete", "ca"]).code, Some(77));
+
+    cluster.as_user("bob", &["user", "change-mfa", "register", "--key", "ec.pem"]).success();
+    assert_eq!(cluster.hsm(&["login", "--user", "bob", "--password-file", "bob"]).code, Some(77));
+    let login = ["login", "--user", "bob", "--password-file", "bob"];
+    cluster.hsm(&[&login[..], &["--mfa-key", "ec.pem"]].concat()).success();
+    cluster.hsm(&[&login[..], &["--mfa-sign-with", "openssl dgst -sha256 -sign ec.pem"]].concat()).success();
+    cluster.hsm(&["--user", "bob", "user", "list"]).success();
+}

@@ -8,7 +8,9 @@ use crate::cluster::ClusterCommand;
 use crate::connection::Connection;
 use crate::crypto::CryptoCommand;
 use crate::key::KeyCommand;
+use crate::login::LogIn;
 use crate::output::Format;
+use crate::quorum::QuorumCommand;
 use crate::user::UserCommand;
 
 /// Manages an HSM cluster: users, keys, certificates and the audit log.
@@ -34,12 +36,15 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Log in and keep the session for the next commands
-    Login,
+    Login(LogIn),
     /// End the session that `hsm login` keeps
     Logout,
     /// Manage users
     #[command(subcommand)]
     User(UserCommand),
+    /// Gather other admins' approvals, and set what needs them
+    #[command(subcommand)]
+    Quorum(QuorumCommand),
     /// Make, import, find and delete keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -96,6 +101,19 @@ mod tests {
             "hsm --user alice user set-peer-uid web --none",
             "hsm --user alice user logout web",
             "hsm --user web --peer key list",
+            "hsm login --user alice --mfa-key /x",
+            "hsm login --user alice --mfa-sign-with ./token",
+            "hsm --user alice user change-mfa register --key /x",
+            "hsm --user alice user change-mfa remove bob",
+            "hsm --user alice user change-quorum token-sign register --public-key p --signature s",
+            "hsm --user alice user change-quorum token-sign remove bob",
+            "hsm --user alice quorum token-sign generate -- user delete web",
+            "hsm --user bob quorum approve 00112233445566778899aabbccddeeff --key /x",
+            "hsm quorum token-sign list",
+            "hsm quorum token-sign list-quorum-values",
+            "hsm --user alice quorum token-sign set-quorum-value --service user --value 2",
+            "hsm --user alice quorum token-sign set-timeout --time 900",
+            "hsm --user alice quorum token-sign set-self-approval on",
             "hsm key generate-asymmetric-pair rsa --modulus-size-bits 3072 --label r",
             "hsm key generate-asymmetric-pair ec --curve p256 --label www --usage tls-server",
             "hsm key generate-asymmetric-pair ed25519 --label e",

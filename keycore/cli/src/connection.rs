@@ -1,13 +1,17 @@
 //! The way to the engines: which, and as whom.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error, Identity};
-use keycore_wire::{Logout, Operation, Secret, SessionToken, UserName};
+use keycore_wire::{
+    FindKey, ListKeys, Logout, Operation, QuorumList, QuorumPropose, Secret, SessionToken, UserList,
+    UserName, encode_request,
+};
+use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::password;
@@ -41,6 +45,10 @@ pub(crate) struct Connection {
     #[arg(long, global = true, conflicts_with_all = ["password_file", "password_fd"])]
     peer: bool,
 
+    /// Whether what the command would change is proposed instead.
+    #[arg(skip)]
+    proposes: Cell<bool>,
+
     /// Longest wait for an answer
     #[arg(long, global = true, value_name = "SECONDS", default_value = "30",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -57,11 +65,21 @@ pub(crate) struct LoggedIn {
     password: Option<Secret>,
     /// Whether the session is this command's alone.
     ends: bool,
+    proposes: bool,
 }
 
 impl LoggedIn {
     /// Asks the engine.
+    ///
+    /// In `hsm quorum token-sign generate` what would change something is proposed: then [`Failure::Proposed`] has the token.
     pub(crate) fn call<T: Operation>(&self, operation: &T) -> Result<T::Reply, Failure> {
+        const READS: [u8; 4] = [UserList::OPCODE, QuorumList::OPCODE, FindKey::OPCODE, ListKeys::OPCODE];
+        if self.proposes && !READS.contains(&T::OPCODE) {
+            let mut body = Zeroizing::new(Vec::with_capacity(4096));
+            encode_request(operation, &mut body).map_err(|error| Failure::Usage(error.to_string()))?;
+            let token = self.client.borrow_mut().call(&QuorumPropose { operation: Secret::from(body) })?;
+            return Err(Failure::Proposed(Box::new(token)));
+        }
         Ok(self.client.borrow_mut().call(operation)?)
     }
 
@@ -122,6 +140,12 @@ impl Connection {
                 (user.clone(), Identity::with_password(user, password.duplicate()), Some(password))
             }
         };
+        if session.is_none() && self.proposes.get() {
+            return Err(Failure::NotLoggedIn {
+                what: "a proposal ends with its session, and this command's own would end at once".to_owned(),
+                advice: "log in first, and give no password here: hsm login --user NAME".to_owned(),
+            });
+        }
         if let Err(error) = client.login(&identity) {
             // A session that the engines ended is of no more use: the next command asks for the password.
             if let (Some(session), Error::Login(_)) = (&session, &error) {
@@ -130,7 +154,8 @@ impl Connection {
             return Err(error.into());
         }
         let ends = session.is_none();
-        let logged_in = LoggedIn { client: RefCell::new(client), user, password, ends };
+        let logged_in =
+            LoggedIn { client: RefCell::new(client), user, password, ends, proposes: self.proposes.get() };
         let outcome = run(&logged_in);
         let lost = outcome.as_ref().is_err_and(Failure::is_lost_connection);
         if logged_in.ends && !lost {
@@ -138,6 +163,11 @@ impl Connection {
             let _ = logged_in.call(&Logout);
         }
         outcome
+    }
+
+    /// From now on the command's change is proposed, not made.
+    pub(crate) fn propose_only(&self) {
+        self.proposes.set(true);
     }
 
     /// Whether the uid of this process is what logs in.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use keycore_client::Error as ClientError;
-use keycore_wire::{Blame, Refusal, RefusalCode};
+use keycore_wire::{Blame, QuorumToken, Refusal, RefusalCode};
 use serde_json::{Value, json};
 
 /// Why a command failed.
@@ -49,6 +49,9 @@ pub(crate) enum Failure {
     /// Engines stopped because a self-test failed.
     #[error("a self-test failed: {}", .0.join("; "))]
     SelfTest(Vec<String>),
+    /// Not done but proposed: others have to approve it.
+    #[error("proposed as token {}", .0.id)]
+    Proposed(Box<QuorumToken>),
     /// The system's random generator failed.
     #[error("the system gives no random numbers")]
     NoRandom,
@@ -84,7 +87,7 @@ impl Failure {
             Self::NotLoggedIn { .. } | Self::Exposed { .. } => Self::PERMISSION,
             Self::Read { .. } => Self::READ,
             Self::Write { .. } | Self::Exists { .. } => Self::WRITE,
-            Self::Declined { .. } => Self::REFUSED,
+            Self::Declined { .. } | Self::Proposed(_) => Self::REFUSED,
             Self::NoRandom | Self::SelfTest(_) => Self::FAULT,
         }
     }
@@ -204,6 +207,16 @@ fn engine_advice(error: &ClientError) -> Option<&'static str> {
         RefusalCode::AccountLocked => {
             "an admin unlocks it with a new password: hsm user change-password NAME; \
              an admin's own opens for one more attempt after a pause"
+        }
+        RefusalCode::QuorumRequired => {
+            "hsm login, then propose it: hsm quorum token-sign generate -- COMMAND; run it again once it is approved"
+        }
+        RefusalCode::SecondFactorRequired => {
+            "hsm login --user NAME --mfa-key FILE, then the command without a password"
+        }
+        RefusalCode::LoginThrottled => "too many failed logins by this user of the machine: wait a minute",
+        RefusalCode::QuorumUnreachable => {
+            "admins register keys with hsm user change-quorum token-sign register; see hsm quorum token-sign list-quorum-values"
         }
         RefusalCode::NotLoggedIn | RefusalCode::SessionEnded => "log in again: hsm login --user NAME",
         RefusalCode::PermissionDenied => {

@@ -1,14 +1,41 @@
+use std::path::PathBuf;
+
+use clap::Args;
 use keycore_client::Identity;
-use keycore_wire::{ClusterState, Login, Logout, PeerLogin};
+use keycore_wire::{ClusterState, Login, LoginChallenge, Logout, PeerLogin, SignedLogin};
 use serde_json::json;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::output::{Answer, timestamp};
+use crate::own_key::SignedBy;
 use crate::session::Sessions;
 
-/// Logs in and keeps the session.
-pub(crate) fn log_in(connection: &Connection) -> Result<Answer, Failure> {
+/// How to log in, besides the password.
+#[derive(Debug, Args)]
+pub(crate) struct LogIn {
+    /// PEM file with the private key of the second factor
+    #[arg(long, value_name = "FILE", conflicts_with = "mfa_sign_with")]
+    mfa_key: Option<PathBuf>,
+
+    /// Command that signs the challenge of the second factor: from its input to its output
+    #[arg(long, value_name = "COMMAND")]
+    mfa_sign_with: Option<String>,
+}
+
+impl LogIn {
+    /// Logs in and keeps the session.
+    pub(crate) fn run(&self, connection: &Connection) -> Result<Answer, Failure> {
+        let factor = match (&self.mfa_key, &self.mfa_sign_with) {
+            (Some(path), _) => Some(SignedBy::file(path)),
+            (None, Some(command)) => Some(SignedBy::command(command)),
+            (None, None) => None,
+        };
+        log_in(connection, factor.as_ref())
+    }
+}
+
+fn log_in(connection: &Connection, factor: Option<&SignedBy>) -> Result<Answer, Failure> {
     let mut client = connection.connect()?;
     let Some(cluster) = client.hello().cluster.filter(|_| client.hello().state == ClusterState::Active)
     else {
@@ -21,7 +48,12 @@ pub(crate) fn log_in(connection: &Connection) -> Result<Answer, Failure> {
         Failure::Usage("there is no place for a session: set XDG_RUNTIME_DIR or HOME".to_owned())
     })?;
     let user = connection.require_user()?;
-    let grant = if connection.by_peer() {
+    let grant = if let Some(factor) = factor {
+        let password = connection.password(&user)?;
+        let challenge = client.call(&LoginChallenge { user: user.clone(), password })?.text;
+        let signature = factor.sign(&challenge)?;
+        client.call(&SignedLogin { challenge, signature })?
+    } else if connection.by_peer() {
         client.call(&PeerLogin { user: user.clone() })?
     } else {
         client.call(&Login { user: user.clone(), password: connection.password(&user)? })?

@@ -12,11 +12,14 @@ mod key;
 mod key_argument;
 mod login;
 mod output;
+mod own_key;
 mod password;
 mod private_key;
+mod quorum;
 mod session;
 mod shell;
 mod user;
+mod user_key;
 
 use std::process::ExitCode;
 
@@ -37,9 +40,10 @@ fn main() -> ExitCode {
 fn run(connection: &Connection, command: Command) -> Result<Answer, Failure> {
     match command {
         Command::Cluster(command) => command.run(connection),
-        Command::Login => login::log_in(connection),
+        Command::Login(login) => login.run(connection),
         Command::Logout => login::log_out(connection),
         Command::User(command) => command.run(connection),
+        Command::Quorum(command) => command.run(connection),
         Command::Key(command) => command.run(connection),
         Command::Crypto(command) => command.run(connection),
         Command::Cert(command) => command.run(connection),

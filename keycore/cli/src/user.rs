@@ -1,7 +1,7 @@
 use clap::Subcommand;
 use keycore_wire::{
-    MAX_PAGE, Role, UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout, UserName,
-    UserSetPeerUid,
+    KeyPurpose, MAX_PAGE, Role, UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout,
+    UserName, UserRemoveKey, UserSetPeerUid,
 };
 use serde_json::{Value, json};
 
@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::key::idempotency_key;
 use crate::output::{Answer, table, timestamp};
 use crate::password::NewPassword;
+use crate::user_key::Registration;
 
 #[derive(Subcommand)]
 pub(crate) enum UserCommand {
@@ -51,11 +52,47 @@ pub(crate) enum UserCommand {
         #[arg(long, conflicts_with = "peer_uid")]
         none: bool,
     },
+    /// Manage the keys that approvals are signed with (admins only)
+    #[command(subcommand)]
+    ChangeQuorum(ChangeQuorum),
+    /// Manage second factors (admins only)
+    #[command(subcommand)]
+    ChangeMfa(ChangeKey),
     /// End all sessions of a user on all replicas (admins only)
     Logout {
         /// Who
         name: UserName,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ChangeQuorum {
+    /// The key that approvals are signed with
+    #[command(subcommand)]
+    TokenSign(ChangeKey),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ChangeKey {
+    /// Register a key of one's own: RSA, P-256 or Ed25519
+    Register(Registration),
+    /// Take a user's key away
+    Remove {
+        /// Whose
+        name: UserName,
+    },
+}
+
+impl ChangeKey {
+    fn run(&self, engine: &LoggedIn, purpose: KeyPurpose) -> Result<Answer, Failure> {
+        match self {
+            Self::Register(registration) => registration.run(engine, purpose),
+            Self::Remove { name } => {
+                let user = engine.call(&UserRemoveKey { name: name.clone(), purpose })?;
+                Ok(Answer::new(format!("{name} has no such key any more: {}", purpose.name()), view(&user)))
+            }
+        }
+    }
 }
 
 impl UserCommand {
@@ -74,6 +111,8 @@ impl UserCommand {
                 let said = peer_uid.map_or("no uid".to_owned(), |uid| format!("uid {uid}"));
                 Ok(Answer::new(format!("{said} logs in as {name}; older sessions are ended"), view(&user)))
             }
+            Self::ChangeQuorum(ChangeQuorum::TokenSign(change)) => change.run(engine, KeyPurpose::Approval),
+            Self::ChangeMfa(change) => change.run(engine, KeyPurpose::SecondFactor),
             Self::Logout { name } => {
                 engine.call(&UserLogout { name: name.clone() })?;
                 Ok(Answer::new(format!("ended all sessions of {name}"), json!({ "name": name })))

@@ -1,9 +1,9 @@
 //! What the drivers need to know of an operation beside its codec.
 
 use keycore_wire::{
-    ActivateCluster, ClusterInfo, Decrypt, Digest, Encrypt, FindKey, ImportKey, ListKeys, Login, Operation,
-    Ping, PublicKey, Random, RefusalCode, Repeat, Resume, Sign, SignData, TlsSign, UserChangePassword,
-    UserCreate, UserList, VerifyData,
+    ActivateCluster, ClusterInfo, Decrypt, Digest, Encrypt, FindKey, ImportKey, ListKeys, Login,
+    LoginChallenge, Operation, Ping, PublicKey, QuorumPropose, Random, RefusalCode, Repeat, Resume, Sign,
+    SignData, TlsSign, UserChangePassword, UserCreate, UserList, UserRegisterKey, VerifyData,
 };
 
 /// An operation without its content.
@@ -52,6 +52,9 @@ impl Traits {
                     | <Decrypt<'_> as Operation>::OPCODE
                     | UserCreate::OPCODE
                     | UserChangePassword::OPCODE
+                    | LoginChallenge::OPCODE
+                    | UserRegisterKey::OPCODE
+                    | QuorumPropose::OPCODE
                     | ActivateCluster::OPCODE
             ),
         }

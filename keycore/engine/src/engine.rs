@@ -19,6 +19,7 @@ use crate::login::GuessLimit;
 use crate::mechanism::GcmNonces;
 use crate::options::{Now, Options};
 use crate::pipeline::{self, Place, Served};
+use crate::policy::Permission;
 use crate::seal::SealingKeys;
 use crate::self_test::{self, SelfTests};
 use crate::session::SessionChange;
@@ -266,6 +267,18 @@ impl Engine {
             self.note_own(committed.revision);
         }
         Ok(decided)
+    }
+
+    /// A transaction that uses the approvals of `permission` up.
+    pub(crate) fn transact_as<T>(
+        &self,
+        permission: &Permission,
+        mut decide: impl FnMut(&mut Transaction<'_>) -> Result<T, Denial>,
+    ) -> Result<T, Denial> {
+        self.transact(|records| {
+            permission.spend(records)?;
+            decide(records)
+        })
     }
 
     /// The store is now at `revision` by this engine's own change.

@@ -18,6 +18,9 @@
 //! up in its table. A private key signs only what `signable.rs` took for signable under the key's usage; for a TLS-bound key
 //! that is the content of a TLS server's handshake, recognised by all of its bytes in `tls_message.rs`.
 //!
+//! **M of N.** The table says which operations need other admins' approvals (`quorum.rs`); a `Permission` for one comes from
+//! the quorum step only, and its approvals are used up in the transaction of what was approved.
+//!
 //! **What the store sees.** Sealed records (`seal.rs`) and blind tags. A record that was changed, moved, swapped or put
 //! back under another version does not open. A record put back together with its version does, and so does a whole store of
 //! yesterday; a running engine notices only that the revision went back, and changes nothing any more.
@@ -58,13 +61,16 @@ mod password;
 mod pipeline;
 mod policy;
 mod private_key;
+mod quorum;
 mod records;
 mod seal;
+mod second_factor;
 mod self_test;
 mod session;
 mod signable;
 mod snapshot;
 mod tls_message;
+mod user_keys;
 mod users;
 
 pub use cluster::{UnsealError, UnsealSecret, UnsealTooShort};

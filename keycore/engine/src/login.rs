@@ -34,6 +34,14 @@ const PRUNED_AT_ONCE: usize = 64;
 /// Milliseconds that a revocation outlives its token, for replicas whose clocks are behind.
 const REVOCATION_GRACE: u64 = 3_600_000;
 
+/// Whose password was right.
+pub(crate) struct Checked {
+    pub(crate) id: UserId,
+    pub(crate) credential: u64,
+    /// Whether the password alone is not enough.
+    pub(crate) second_factor: bool,
+}
+
 /// Checks a password and opens a session.
 pub(crate) fn log_in(
     engine: &Engine,
@@ -47,7 +55,13 @@ pub(crate) fn log_in(
     if checked.is_err() {
         engine.guesses.count(peer, now);
     }
-    let (id, credential) = checked?;
+    let Checked { id, credential, second_factor } = checked?;
+    if second_factor {
+        return Err(Denial::new(
+            RefusalCode::SecondFactorRequired,
+            "this user has a second factor: sign a challenge as well",
+        ));
+    }
     Ok(Session::open(id, credential, now, engine.options.session_lifetime)?)
 }
 
@@ -62,6 +76,9 @@ pub(crate) fn log_in_peer(
     let uid = uid_of(peer);
     let user = engine.transact(|records| find(records, &request.user))?;
     match user {
+        Some(user) if user.content.second_factor.is_some() => {
+            Err(Denial::new(RefusalCode::SecondFactorRequired, "this user has a second factor"))
+        }
         Some(user) if uid.is_some() && user.content.peer_uid == uid => {
             let (id, credential) = (UserId(user.id.0), user.content.credential);
             Ok(Session::open(id, credential, now, engine.options.session_lifetime)?)
@@ -115,7 +132,7 @@ pub(crate) fn check_password(
     name: &UserName,
     password: &[u8],
     now: Now,
-) -> Result<(UserId, u64), Denial> {
+) -> Result<Checked, Denial> {
     let counted = engine.transact(|records| {
         let Some(mut user) = find(records, name)? else {
             let stray = records.load::<StrayLogins>(ONLY)?;
@@ -160,7 +177,8 @@ pub(crate) fn check_password(
         now.content.attempts = 0;
         put(records, UserId(now.id.0), Some(now.version), &now.content)
     })?;
-    Ok((UserId(user.id.0), credential))
+    let second_factor = user.content.second_factor.is_some();
+    Ok(Checked { id: UserId(user.id.0), credential, second_factor })
 }
 
 /// A locked account stays so until an admin sets a new password. An admin's own opens for one attempt after a pause: else

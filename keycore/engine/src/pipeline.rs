@@ -18,8 +18,9 @@ use crate::options::Now;
 use crate::pipeline::record::Facts;
 pub(crate) use crate::pipeline::record::throttled_detail;
 use crate::policy::{self, Action, Asker, Permission};
+use crate::quorum::Proposal;
 use crate::session::{Caller, Session, SessionChange};
-use crate::{keys, lifecycle, login, self_test, users};
+use crate::{keys, lifecycle, login, quorum, second_factor, self_test, user_keys, users};
 
 /// Where a request is carried out.
 pub(crate) enum Place<'a> {
@@ -81,8 +82,14 @@ fn decide(
     };
     // Self-tests: with cryptography that failed one nothing is done, for anybody.
     engine.self_tests.check(action)?;
-    // Authorize, quorum.
-    let permission = policy::authorize(action, asker)?.approve()?;
+    // Authorize.
+    let authorized = policy::authorize(action, asker)?;
+    if matches!(place, Place::Loop(_)) && authorized.service().is_some() {
+        return Ok(Executed::Deferred(always_deferred(action).unwrap_or(Cost::Change)));
+    }
+    // Quorum.
+    let permission = authorized.approve(&Proposal { engine, request, caller, now })?;
+    facts.note = permission.approved_by().unwrap_or_default();
     // Nothing is done that could not be written down.
     if record::is_recorded(request) {
         engine.journal.ready()?;
@@ -112,7 +119,7 @@ fn execute(
     facts: &mut Facts,
 ) -> Result<Executed, Denial> {
     let &Context { engine, caller, now, place } = context;
-    if matches!(action, Action::Login | Action::PeerLogin) {
+    if matches!(action, Action::Login | Action::PeerLogin | Action::LoginChallenge | Action::SignedLogin) {
         engine.guesses.admit(caller.peer, now)?;
     }
     if let (Place::Loop(_), Some(cost)) = (place, always_deferred(action)) {
@@ -136,6 +143,42 @@ fn execute(
             return begin_session(context, session, facts);
         }
         Request::Resume(resume) => return resume_session(context, resume, facts),
+        Request::LoginChallenge(login) => {
+            second_factor::challenge(engine, permission, login, caller.peer, now).map(Reply::Challenge)
+        }
+        Request::SignedLogin(login) => {
+            let (session, name) = second_factor::log_in(engine, permission, login, caller.peer, now)?;
+            facts.name = Some(name.into());
+            return begin_session(context, session, facts);
+        }
+        Request::UserRegisterKey(register) => {
+            let session = context.session()?;
+            let (info, session) = user_keys::register(engine, permission, register, session, now)?;
+            facts.note = user_keys::registered(&info, register.purpose);
+            return Ok(Executed::Replied(Reply::UserInfo(info), SessionChange::Renew(session)));
+        }
+        Request::UserRemoveKey(remove) => user_keys::remove(engine, permission, remove).map(Reply::UserInfo),
+
+        Request::QuorumPropose(propose) => {
+            quorum::propose(engine, permission, propose, context.session()?, facts.name.as_deref(), now).map(
+                |token| {
+                    facts.note = quorum::in_words(&token);
+                    Reply::QuorumToken(token)
+                },
+            )
+        }
+        Request::QuorumApprove(approve) => quorum::approve(engine, permission, approve, now).map(|token| {
+            facts.note = format!("{} approves {}", approve.approver, quorum::in_words(&token));
+            Reply::QuorumToken(token)
+        }),
+        Request::QuorumDelete(delete) => {
+            quorum::delete(engine, permission, *delete).map(|()| Reply::Done(Done))
+        }
+        Request::QuorumList(_) => quorum::list(engine, permission, now).map(Reply::QuorumTokens),
+        Request::QuorumPolicy(_) => quorum::rules(engine, permission).map(Reply::QuorumRules),
+        Request::QuorumSetValue(set) => quorum::set_value(engine, permission, *set).map(Reply::QuorumRules),
+        Request::QuorumSetPolicy(set) => quorum::set_policy(engine, permission, *set).map(Reply::QuorumRules),
+
         Request::Logout(_) => {
             let session = context.session()?;
             login::log_out(engine, permission, session, now)?;
@@ -202,17 +245,30 @@ fn execute(
 /// What never runs on the event loop, whatever it finds.
 fn always_deferred(action: Action) -> Option<Cost> {
     match action {
-        Action::ClusterInfo | Action::UserList | Action::ListKeys | Action::FindKey | Action::PublicKey => {
-            Some(Cost::Lookup)
-        }
+        Action::ClusterInfo
+        | Action::QuorumList
+        | Action::QuorumPolicy
+        | Action::UserList
+        | Action::ListKeys
+        | Action::FindKey
+        | Action::PublicKey => Some(Cost::Lookup),
         Action::InitializeCluster
         | Action::PeerLogin
         | Action::Logout
         | Action::UserSetPeerUid
+        | Action::UserRemoveKey
+        | Action::SignedLogin
+        | Action::QuorumPropose
+        | Action::QuorumApprove
+        | Action::QuorumDelete
+        | Action::QuorumSetValue
+        | Action::QuorumSetPolicy
         | Action::UserLogout
         | Action::UserDelete
         | Action::DeleteKey => Some(Cost::Change),
         Action::ActivateCluster
+        | Action::LoginChallenge
+        | Action::UserRegisterKey
         | Action::Login
         | Action::UserCreate
         | Action::ChangeOwnPassword

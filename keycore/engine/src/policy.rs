@@ -4,9 +4,11 @@
 //! changes a user demands one and takes the acting user from it. So the owner whose keys are looked up is always the
 //! user that the table let pass.
 
-use keycore_wire::{Request, Role, UserId, UserName};
+use keycore_wire::{QuorumService, Request, Role, UserId, UserName};
 
 use crate::denial::Denial;
+use crate::ledger::Transaction;
+use crate::quorum::{Approval, Proposal};
 
 /// What a request is about, as far as the table tells cases apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,17 @@ pub(crate) enum Action {
     ChangeOthersPassword,
     UserSetPeerUid,
     UserLogout,
+    LoginChallenge,
+    SignedLogin,
+    UserRegisterKey,
+    UserRemoveKey,
+    QuorumPropose,
+    QuorumApprove,
+    QuorumDelete,
+    QuorumList,
+    QuorumPolicy,
+    QuorumSetValue,
+    QuorumSetPolicy,
     GenerateKey,
     ImportKey,
     ListKeys,
@@ -49,9 +62,12 @@ pub(crate) enum Action {
 
 /// Approvals by other users that an action needs besides the permission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Quorum {
+pub(crate) enum Approvals {
     /// The acting user decides alone.
     NotRequired,
+    /// As many as the service's value says, if it is above 1.
+    User,
+    Quorum,
 }
 
 /// One row: who may, and how many have to agree.
@@ -61,7 +77,7 @@ struct Rule {
     admin: bool,
     crypto_user: bool,
     appliance_user: bool,
-    quorum: Quorum,
+    quorum: Approvals,
 }
 
 macro_rules! rules {
@@ -76,7 +92,7 @@ macro_rules! rules {
                     admin: rules!(@ $admin),
                     crypto_user: rules!(@ $crypto_user),
                     appliance_user: rules!(@ $appliance_user),
-                    quorum: Quorum::$quorum,
+                    quorum: Approvals::$quorum,
                 },)*
             }
         }
@@ -102,13 +118,26 @@ rules! {
     PeerLogin              yes     yes          yes    yes          yes             NotRequired;
     Logout                 no      no           yes    yes          yes             NotRequired;
 
-    UserCreate             no      no           yes    no           no              NotRequired;
+    LoginChallenge         yes     yes          yes    yes          yes             NotRequired;
+    SignedLogin            yes     yes          yes    yes          yes             NotRequired;
+
+    UserCreate             no      no           yes    no           no              User;
     UserList               yes     yes          yes    yes          yes             NotRequired;
-    UserDelete             no      no           yes    no           no              NotRequired;
+    UserDelete             no      no           yes    no           no              User;
     ChangeOwnPassword      no      no           yes    yes          yes             NotRequired;
-    ChangeOthersPassword   no      no           yes    no           no              NotRequired;
-    UserSetPeerUid         no      no           yes    no           no              NotRequired;
+    ChangeOthersPassword   no      no           yes    no           no              User;
+    UserSetPeerUid         no      no           yes    no           no              User;
     UserLogout             no      no           yes    no           no              NotRequired;
+    UserRegisterKey        no      no           yes    no           no              NotRequired;
+    UserRemoveKey          no      no           yes    no           no              User;
+
+    QuorumPropose          no      no           yes    no           no              NotRequired;
+    QuorumApprove          no      no           yes    no           no              NotRequired;
+    QuorumDelete           no      no           yes    no           no              NotRequired;
+    QuorumList             yes     yes          yes    yes          yes             NotRequired;
+    QuorumPolicy           yes     yes          yes    yes          yes             NotRequired;
+    QuorumSetValue         no      no           yes    no           no              Quorum;
+    QuorumSetPolicy        no      no           yes    no           no              Quorum;
 
     GenerateKey            no      no           no     yes          no              NotRequired;
     ImportKey              no      no           no     yes          no              NotRequired;
@@ -144,6 +173,17 @@ impl Action {
             Request::PeerLogin(_) => Self::PeerLogin,
             Request::UserSetPeerUid(_) => Self::UserSetPeerUid,
             Request::UserLogout(_) => Self::UserLogout,
+            Request::LoginChallenge(_) => Self::LoginChallenge,
+            Request::SignedLogin(_) => Self::SignedLogin,
+            Request::UserRegisterKey(_) => Self::UserRegisterKey,
+            Request::UserRemoveKey(_) => Self::UserRemoveKey,
+            Request::QuorumPropose(_) => Self::QuorumPropose,
+            Request::QuorumApprove(_) => Self::QuorumApprove,
+            Request::QuorumDelete(_) => Self::QuorumDelete,
+            Request::QuorumList(_) => Self::QuorumList,
+            Request::QuorumPolicy(_) => Self::QuorumPolicy,
+            Request::QuorumSetValue(_) => Self::QuorumSetValue,
+            Request::QuorumSetPolicy(_) => Self::QuorumSetPolicy,
             Request::UserCreate(_) => Self::UserCreate,
             Request::UserList(_) => Self::UserList,
             Request::UserDelete(_) => Self::UserDelete,
@@ -208,12 +248,13 @@ impl Asker {
 /// The table says yes; approvals are still to be looked at.
 pub(crate) struct Authorized {
     asker: Asker,
-    quorum: Quorum,
+    quorum: Approvals,
 }
 
 /// The acting user may do it, and all who have to agree did.
 pub(crate) struct Permission {
     asker: Asker,
+    approval: Option<Approval>,
 }
 
 /// Whether one goes on as nobody in it when one's session ended. Who lists users is told that he is logged out.
@@ -240,11 +281,22 @@ pub(crate) fn authorize(action: Action, asker: Asker) -> Result<Authorized, Deni
 }
 
 impl Authorized {
-    /// Asks for the approvals that the action needs.
-    pub(crate) fn approve(self) -> Result<Permission, Denial> {
+    /// Whose value of M counts; none if the acting user decides alone.
+    pub(crate) fn service(&self) -> Option<QuorumService> {
         match self.quorum {
-            Quorum::NotRequired => Ok(Permission { asker: self.asker }),
+            Approvals::NotRequired => None,
+            Approvals::User => Some(QuorumService::User),
+            Approvals::Quorum => Some(QuorumService::Quorum),
         }
+    }
+
+    /// Asks for the approvals that the action needs. Reads the store if there is a [`service`](Self::service).
+    pub(crate) fn approve(self, proposal: &Proposal<'_>) -> Result<Permission, Denial> {
+        let approval = match self.service() {
+            Some(service) => Some(Approval::find(service, proposal)?),
+            None => None,
+        };
+        Ok(Permission { asker: self.asker, approval })
     }
 }
 
@@ -255,6 +307,17 @@ impl Permission {
             Asker::User(principal) => Ok(principal.user),
             Asker::Nobody | Asker::PreOfficer => Err(Denial::not_logged_in()),
         }
+    }
+
+    /// Uses the approvals up, in the transaction that does what they are for. Looks at them once more: they may be used or
+    /// withdrawn, and the value raised, since the permission was given.
+    pub(crate) fn spend(&self, records: &mut Transaction<'_>) -> Result<(), Denial> {
+        self.approval.as_ref().map_or(Ok(()), |approval| approval.spend(records))
+    }
+
+    /// Who approved it, for the audit log.
+    pub(crate) fn approved_by(&self) -> Option<String> {
+        self.approval.as_ref().and_then(Approval::by)
     }
 }
 

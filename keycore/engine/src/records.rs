@@ -1,7 +1,9 @@
 //! What the store's records hold, as postcard inside their seal (`seal.rs` has its bytes).
 
 use keycore_store::{Kind, RecordId};
-use keycore_wire::{IdempotencyKey, KeyInfo, Role, Secret, UnixMillis, UserId, UserName};
+use keycore_wire::{
+    IdempotencyKey, KeyInfo, QuorumService, Role, Secret, SpkiSha256, UnixMillis, UserId, UserName,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +124,40 @@ pub(crate) struct StrayLogins {
 
 impl Content for StrayLogins {
     const KIND: Kind = Kind(6);
+}
+
+/// How many approvals what needs.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct QuorumSettings {
+    pub(crate) user: u8,
+    pub(crate) cluster: u8,
+    pub(crate) quorum: u8,
+    pub(crate) timeout_secs: u32,
+    pub(crate) self_approval: bool,
+}
+
+impl Content for QuorumSettings {
+    const KIND: Kind = Kind(24);
+}
+
+/// A proposal that gathers approvals; the record's id is the token's.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct QuorumProposal {
+    pub(crate) service: QuorumService,
+    pub(crate) proposer: UserId,
+    /// The login that it was made in, and dies with.
+    pub(crate) session: [u8; 16],
+    /// SHA-256 of the operation in words.
+    pub(crate) operation: [u8; 32],
+    /// What approvers sign.
+    pub(crate) text: String,
+    pub(crate) expires_at: UnixMillis,
+    /// Who signed, and with which key.
+    pub(crate) approvals: Vec<(UserId, SpkiSha256)>,
+}
+
+impl Content for QuorumProposal {
+    const KIND: Kind = Kind(25);
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ pub(crate) enum TagOf {
     KeyRequest = 5,
     KeyOwner = 6,
     UserPeerUid = 24,
+    QuorumOperation = 25,
 }
 
 /// The keys that a cluster's records, tags and tokens are protected with; all derived from the cluster key.

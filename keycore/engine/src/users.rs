@@ -10,10 +10,11 @@ use keycore_wire::{
 use crate::denial::Denial;
 use crate::engine::Engine;
 use crate::ledger::{Opened, Transaction};
-use crate::login;
+use crate::login::{self, Checked};
 use crate::options::Now;
 use crate::password;
 use crate::policy::Permission;
+use crate::quorum;
 use crate::records::{Content, PasswordHash, PublicKeyPart, User};
 use crate::seal::{SealingKeys, TagOf};
 use crate::session::Session;
@@ -50,7 +51,7 @@ pub(crate) fn create(
     };
     check_credential(&new)?;
     let id = new_id()?;
-    let earlier = engine.transact(|records| {
+    let earlier = engine.transact_as(permission, |records| {
         if let Some(made) = find_made(records, made_by)? {
             return Ok(Some(made));
         }
@@ -89,15 +90,18 @@ pub(crate) fn list(engine: &Engine, _permission: &Permission, request: UserList)
 /// Deletes a user, unless it owns keys or is the last admin.
 pub(crate) fn delete(engine: &Engine, permission: &Permission, request: &UserDelete) -> Result<(), Denial> {
     let actor = permission.actor()?;
-    engine.transact(|records| {
+    engine.transact_as(permission, |records| {
         acting(records, actor)?;
         let user = find(records, &request.name)?.ok_or_else(Denial::no_user)?;
         let keys = records.keys().group_tag(TagOf::KeyOwner, &user.id.0);
         if records.count::<PublicKeyPart>(Some(&keys))? > 0 {
             return Err(Denial::new(RefusalCode::OwnsKeys, "the user still owns keys; delete them first"));
         }
-        if user.content.role == Role::Admin && admins(records)? < 2 {
+        if user.content.role == Role::Admin && admins(records)?.len() < 2 {
             return Err(Denial::new(RefusalCode::LastAdmin, "the last admin can't be deleted"));
+        }
+        if user.content.role == Role::Admin {
+            quorum::check_reachable_without(records, UserId(user.id.0))?;
         }
         records.delete::<User>(user.id, user.version);
         Ok(())
@@ -123,7 +127,7 @@ pub(crate) fn change_own_password(
     };
     let new = password::hash(request.new.expose(), engine.options.password_cost)?;
     let _turn = engine.login_turn(name.as_str());
-    let (id, credential) = login::check_password(engine, &name, current.expose(), now)?;
+    let Checked { id, credential, .. } = login::check_password(engine, &name, current.expose(), now)?;
     if id != actor {
         return Err(Denial::session_ended("the user was deleted"));
     }
@@ -147,7 +151,7 @@ pub(crate) fn change_others_password(
     let actor = permission.actor()?;
     let name = request.name.as_ref().ok_or_else(Denial::no_user)?;
     let mut new = Some(password::hash(request.new.expose(), engine.options.password_cost)?);
-    engine.transact(|records| {
+    engine.transact_as(permission, |records| {
         acting(records, actor)?;
         let user = find(records, name)?.ok_or_else(Denial::no_user)?;
         set_password(records, user, &mut new, engine, request.new.expose()).map(|_| ())
@@ -161,7 +165,7 @@ pub(crate) fn set_peer_uid(
     request: &UserSetPeerUid,
 ) -> Result<UserInfo, Denial> {
     let actor = permission.actor()?;
-    engine.transact(|records| {
+    engine.transact_as(permission, |records| {
         acting(records, actor)?;
         let mut user = find(records, &request.name)?.ok_or_else(Denial::no_user)?;
         if request.peer_uid != user.content.peer_uid {
@@ -279,14 +283,16 @@ fn repeat_create(request: &UserCreate, made: &Opened<User>) -> Result<UserInfo, 
     }
 }
 
-fn admins(records: &mut Transaction<'_>) -> Result<usize, Denial> {
-    let (mut count, mut after) = (0, None);
+/// All admins.
+pub(crate) fn admins(records: &mut Transaction<'_>) -> Result<Vec<Opened<User>>, Denial> {
+    let (mut found, mut after) = (Vec::new(), None);
     loop {
         let page = records.scan::<User>(None, after, usize::from(MAX_PAGE))?;
-        count += page.iter().filter(|user| user.content.role == Role::Admin).count();
-        match page.last() {
-            Some(last) if page.len() == usize::from(MAX_PAGE) => after = Some(last.id),
-            _ => return Ok(count),
+        let full = page.len() == usize::from(MAX_PAGE);
+        after = page.last().map(|last| last.id);
+        found.extend(page.into_iter().filter(|user| user.content.role == Role::Admin));
+        if !full {
+            return Ok(found);
         }
     }
 }

@@ -58,6 +58,11 @@ id! {
     SpkiSha256, 32
 }
 
+id! {
+    /// A proposal that waits for approvals.
+    QuorumTokenId, 16
+}
+
 /// Text that is not the hexadecimal form of the identifier asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected} hexadecimal digits")]

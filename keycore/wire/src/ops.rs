@@ -12,6 +12,7 @@ pub(crate) mod list_keys;
 pub(crate) mod login;
 pub(crate) mod ping;
 pub(crate) mod public_key;
+pub(crate) mod quorum;
 pub(crate) mod random;
 pub(crate) mod self_test;
 pub(crate) mod sign;

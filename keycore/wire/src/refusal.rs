@@ -104,6 +104,14 @@ codes! {
     LoginThrottled = 38, Credentials, false;
     /// The user would have neither password nor peer uid.
     NoCredential = 39, Content, false;
+    /// The password is right, and the user has a second factor: ask for a challenge and sign it.
+    SecondFactorRequired = 40, Credentials, false;
+    /// A signature with the user's registered key does not verify, or the key is of a sort that can't be registered.
+    BadSignature = 41, Credentials, false;
+    /// Too few admins have a registered key for as many approvals.
+    QuorumUnreachable = 42, Content, false;
+    /// The operation needs no approval: just do it.
+    QuorumNotNeeded = 43, Content, false;
 
     /// No such key or user, or none that this user may know of.
     NotFound = 64, Content, false;

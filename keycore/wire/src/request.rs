@@ -14,9 +14,14 @@ use crate::ops::generate_key::{GenerateKey, KeyInfo};
 use crate::ops::hello::{Hello, HelloReply};
 use crate::ops::import_key::ImportKey;
 use crate::ops::list_keys::{KeyPage, ListKeys};
+use crate::ops::login::{Challenge, LoginChallenge, SignedLogin};
 use crate::ops::login::{Login, Logout, PeerLogin, Resume, SessionGrant};
 use crate::ops::ping::Ping;
 use crate::ops::public_key::{PublicKey, PublicKeyReply};
+use crate::ops::quorum::{
+    QuorumApprove, QuorumDelete, QuorumList, QuorumPolicy, QuorumPropose, QuorumRules, QuorumSetPolicy,
+    QuorumSetValue, QuorumToken, QuorumTokens, UserRegisterKey, UserRemoveKey,
+};
 use crate::ops::random::{Random, RandomBytes};
 use crate::ops::self_test::{SelfTest, SelfTestReport};
 use crate::ops::sign::{Sign, Signature};
@@ -111,6 +116,8 @@ operations! {
     0x11 Safe   Resume => SessionGrant;
     0x12 Safe   Logout => Done;
     0x13 Safe   PeerLogin => SessionGrant;
+    0x14 Safe   LoginChallenge => Challenge;
+    0x15 Safe   SignedLogin => SessionGrant;
 
     0x20 Safe   UserCreate => UserInfo;
     0x21 Safe   UserList => UserPage;
@@ -118,6 +125,8 @@ operations! {
     0x23 Unsafe UserChangePassword => Done;
     0x24 Unsafe UserSetPeerUid => UserInfo;
     0x25 Safe   UserLogout => Done;
+    0x26 Safe   UserRegisterKey => UserInfo;
+    0x27 Unsafe UserRemoveKey => UserInfo;
 
     0x30 Safe   GenerateKey => KeyInfo;
     0x31 Safe   ImportKey => KeyInfo;
@@ -140,6 +149,14 @@ operations! {
     0x82 Safe   UnwrapKey<'a> => KeyInfo;
 
     0xa0 Safe   SelfTest => SelfTestReport;
+
+    0x70 Safe   QuorumPropose => QuorumToken;
+    0x71 Safe   QuorumApprove => QuorumToken;
+    0x72 Unsafe QuorumDelete => Done;
+    0x73 Safe   QuorumList => QuorumTokens;
+    0x74 Safe   QuorumPolicy => QuorumRules;
+    0x75 Unsafe QuorumSetValue => QuorumRules;
+    0x76 Unsafe QuorumSetPolicy => QuorumRules;
 }
 
 fn decode_content<'a, T: serde::Deserialize<'a>>(content: &'a [u8], name: &str) -> Result<T, Refusal> {
@@ -162,6 +179,10 @@ pub enum Reply {
     SessionGrant(SessionGrant),
     UserInfo(UserInfo),
     UserPage(UserPage),
+    Challenge(Challenge),
+    QuorumToken(QuorumToken),
+    QuorumTokens(QuorumTokens),
+    QuorumRules(QuorumRules),
     KeyInfo(Box<KeyInfo>),
     KeyPage(KeyPage),
     PublicKey(Box<PublicKeyReply>),
@@ -192,6 +213,10 @@ impl Reply {
                     Self::SessionGrant(content) => encode_content(content, out),
                     Self::UserInfo(content) => encode_content(content, out),
                     Self::UserPage(content) => encode_content(content, out),
+                    Self::Challenge(content) => encode_content(content, out),
+                    Self::QuorumToken(content) => encode_content(content, out),
+                    Self::QuorumTokens(content) => encode_content(content, out),
+                    Self::QuorumRules(content) => encode_content(content, out),
                     Self::KeyInfo(content) => encode_content(content, out),
                     Self::KeyPage(content) => encode_content(content, out),
                     Self::PublicKey(content) => encode_content(content, out),

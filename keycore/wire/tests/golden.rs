@@ -94,6 +94,17 @@ operations! {
     Logout (Logout) => Done (Done);
     UserCreate (UserCreate { idempotency_key: IdempotencyKey([0xdd; 16]), name: "web".parse().unwrap(), role: Role::CryptoUser, password: Some(secret()), peer_uid: Some(990) }) => UserInfo (user());
     PeerLogin (PeerLogin { user: "web".parse().unwrap() }) => SessionGrant (grant());
+    LoginChallenge (LoginChallenge { user: "root".parse().unwrap(), password: secret() }) => Challenge (Challenge { text: "hsm login challenge v1\n".into() });
+    SignedLogin (SignedLogin { challenge: "hsm login challenge v1\n".into(), signature: vec![0x30, 0x00] }) => SessionGrant (grant());
+    UserRegisterKey (UserRegisterKey { purpose: KeyPurpose::Approval, spki: vec![0x30, 0x00], proof: vec![0x30, 0x00], current: Some(secret()) }) => UserInfo (user());
+    UserRemoveKey (UserRemoveKey { name: "web".parse().unwrap(), purpose: KeyPurpose::SecondFactor }) => UserInfo (user());
+    QuorumPropose (QuorumPropose { operation: Secret::new(vec![0x22, 3, b'w', b'e', b'b']) }) => QuorumToken (token_of_quorum());
+    QuorumApprove (QuorumApprove { token: QuorumTokenId([0xab; 16]), approver: "alice".parse().unwrap(), signature: vec![0x30, 0x00] }) => QuorumToken (token_of_quorum());
+    QuorumDelete (QuorumDelete { token: QuorumTokenId([0xab; 16]) }) => Done (Done);
+    QuorumList (QuorumList) => QuorumTokens (QuorumTokens { tokens: vec![token_of_quorum()] });
+    QuorumPolicy (QuorumPolicy) => QuorumRules (quorum_rules());
+    QuorumSetValue (QuorumSetValue { service: QuorumService::User, value: 2 }) => QuorumRules (quorum_rules());
+    QuorumSetPolicy (QuorumSetPolicy { timeout_secs: Some(900), self_approval: None }) => QuorumRules (quorum_rules());
     UserSetPeerUid (UserSetPeerUid { name: "web".parse().unwrap(), peer_uid: None }) => UserInfo (user());
     UserLogout (UserLogout { name: "web".parse().unwrap() }) => Done (Done);
     UserList (UserList { after: None, limit: 256 }) => UserPage (UserPage { users: vec![user()], more: false });
@@ -196,6 +207,22 @@ fn user() -> UserInfo {
 
 fn template() -> KeyTemplate {
     KeyTemplate::new("tls/www".parse().unwrap(), Attributes::TLS_SERVER)
+}
+
+fn token_of_quorum() -> QuorumToken {
+    QuorumToken {
+        id: QuorumTokenId([0xab; 16]),
+        service: QuorumService::User,
+        proposer: "root".parse().unwrap(),
+        text: "hsm quorum approval v1\n".into(),
+        needed: 2,
+        approvers: vec!["alice".parse().unwrap()],
+        expires_at: UnixMillis(1_700_000_000_000),
+    }
+}
+
+fn quorum_rules() -> QuorumRules {
+    QuorumRules { user: 2, cluster: 1, quorum: 2, timeout_secs: 600, self_approval: false, approvers: 3 }
 }
 
 fn key() -> KeyInfo {

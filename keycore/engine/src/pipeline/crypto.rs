@@ -31,7 +31,7 @@ pub(super) fn sign(
     facts: &mut Facts,
 ) -> Result<Executed, Denial> {
     check_length(request.data, MAX_CRYPTO_INPUT)?;
-    facts.mechanism = request.mechanism.to_string();
+    facts.note = request.mechanism.to_string();
     let Some(key) = context.use_key(permission, request.key, Attribute::Sign, facts)? else {
         return Ok(Executed::Deferred(Cost::Lookup));
     };
@@ -53,7 +53,7 @@ pub(super) fn verify(
     let VerifyData { mechanism, prehashed, data, signature, .. } = *request;
     check_length(data, MAX_CRYPTO_INPUT)?;
     check_length(signature, MAX_CRYPTO_INPUT)?;
-    facts.mechanism = mechanism.to_string();
+    facts.note = mechanism.to_string();
     let key = match request.signer {
         Signer::Key(id) => {
             let Some(key) = context.use_key(permission, id, Attribute::Verify, facts)? else {
@@ -92,7 +92,7 @@ pub(super) fn encrypt(
     facts: &mut Facts,
 ) -> Result<Executed, Denial> {
     check_length(request.data, MAX_CRYPTO_INPUT)?;
-    facts.mechanism = request.mechanism.to_string();
+    facts.note = request.mechanism.to_string();
     let Some(key) = context.use_key(permission, request.key, Attribute::Encrypt, facts)? else {
         return Ok(Executed::Deferred(Cost::Lookup));
     };
@@ -114,7 +114,7 @@ pub(super) fn decrypt(
     facts: &mut Facts,
 ) -> Result<Executed, Denial> {
     check_length(request.data, MAX_CRYPTO_INPUT + MAX_EXPANSION)?;
-    facts.mechanism = request.mechanism.to_string();
+    facts.note = request.mechanism.to_string();
     let Some(key) = context.use_key(permission, request.key, Attribute::Decrypt, facts)? else {
         return Ok(Executed::Deferred(Cost::Lookup));
     };
@@ -134,7 +134,7 @@ pub(super) fn digest(
     facts: &mut Facts,
 ) -> Result<Executed, Denial> {
     check_length(request.data, MAX_CRYPTO_INPUT)?;
-    facts.mechanism = request.hash.to_string();
+    facts.note = request.hash.to_string();
     if context.is_to_defer(false, request.data) {
         return Ok(Executed::Deferred(Cost::Signature));
     }

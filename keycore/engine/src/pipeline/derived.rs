@@ -29,7 +29,7 @@ pub(super) fn derive(
     request: &DeriveKey<'_>,
     facts: &mut Facts,
 ) -> Result<KeyInfo, Denial> {
-    facts.mechanism = format!("{} from key {}", request.mechanism, request.key);
+    facts.note = format!("{} from key {}", request.mechanism, request.key);
     let Some(length) = request.algorithm.secret_len().filter(|length| *length >= MIN_DERIVED) else {
         let detail =
             format!("a derived key is an AES key or a generic secret of {MIN_DERIVED} bytes or more");
@@ -54,7 +54,7 @@ pub(super) fn wrap(
     request: &WrapKey,
     facts: &mut Facts,
 ) -> Result<WrappedKey, Denial> {
-    facts.mechanism = format!("{} under key {}", request.mechanism, request.wrapping);
+    facts.note = format!("{} under key {}", request.mechanism, request.wrapping);
     let wrapping = context.loaded(permission, request.wrapping, Attribute::Wrap)?;
     let key = context.loaded(permission, request.key, Attribute::Extractable)?;
     facts.label = Some(key.info.label.to_string());
@@ -75,7 +75,7 @@ pub(super) fn unwrap(
     if request.wrapped.len() > MAX_WRAPPED {
         return Err(Denial::malformed(format!("a wrapped key has at most {MAX_WRAPPED} bytes")));
     }
-    facts.mechanism = format!("{} under key {}", request.mechanism, request.unwrapping);
+    facts.note = format!("{} under key {}", request.mechanism, request.unwrapping);
     let unwrapping = context.loaded(permission, request.unwrapping, Attribute::Unwrap)?;
     check_unwrapped(&unwrapping.info, request.template.attributes)?;
     let plain = mechanism::unwrap(unwrapping.material(permission)?, request.mechanism, request.wrapped)?;

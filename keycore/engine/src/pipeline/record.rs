@@ -21,8 +21,8 @@ pub(super) struct Facts {
     pub(super) name: Option<Arc<UserName>>,
     pub(super) key: Option<KeyId>,
     pub(super) label: Option<String>,
-    /// How the key was used, and with which others.
-    pub(super) mechanism: String,
+    /// What a success has to say besides: how a key was used, who approved. Empty if nothing.
+    pub(super) note: String,
 }
 
 impl Facts {
@@ -63,7 +63,7 @@ pub(super) fn audit(
     denial: Option<&Denial>,
 ) -> Result<(), Denial> {
     let refusal = denial.map(|denial| &denial.refusal);
-    let mut detail = denial.map_or(&*facts.mechanism, |denial| match &*denial.reason {
+    let mut detail = denial.map_or(&*facts.note, |denial| match &*denial.reason {
         "" => &denial.refusal.detail,
         reason => reason,
     });
@@ -104,7 +104,14 @@ pub(crate) fn throttled_detail(detail: &str, unrecorded: u64) -> String {
 
 /// Whether a success is recorded: what tells no secret and needs no login is not. Self-tests record their runs themselves.
 pub(super) fn is_recorded(request: &Request<'_>) -> bool {
-    !matches!(request, Request::Hello(_) | Request::Ping(_) | Request::ClusterInfo(_) | Request::SelfTest(_))
+    !matches!(
+        request,
+        Request::Hello(_)
+            | Request::Ping(_)
+            | Request::ClusterInfo(_)
+            | Request::QuorumPolicy(_)
+            | Request::SelfTest(_)
+    )
 }
 
 fn is_management(request: &Request<'_>) -> bool {
@@ -117,6 +124,15 @@ fn is_management(request: &Request<'_>) -> bool {
             | Request::Logout(_)
             | Request::UserSetPeerUid(_)
             | Request::UserLogout(_)
+            | Request::LoginChallenge(_)
+            | Request::SignedLogin(_)
+            | Request::UserRegisterKey(_)
+            | Request::UserRemoveKey(_)
+            | Request::QuorumPropose(_)
+            | Request::QuorumApprove(_)
+            | Request::QuorumDelete(_)
+            | Request::QuorumSetValue(_)
+            | Request::QuorumSetPolicy(_)
             | Request::UserCreate(_)
             | Request::UserDelete(_)
             | Request::UserChangePassword(_)
@@ -132,6 +148,7 @@ fn is_management(request: &Request<'_>) -> bool {
 fn user_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Option<User<'a>> {
     match (request, &facts.name) {
         (Request::Login(login), _) => Some(User { id: facts.user, name: login.user.as_str() }),
+        (Request::LoginChallenge(login), _) => Some(User { id: facts.user, name: login.user.as_str() }),
         (Request::PeerLogin(login), _) => Some(User { id: facts.user, name: login.user.as_str() }),
         (_, Some(name)) => Some(User { id: facts.user, name: name.as_str() }),
         // The user of a session that ended may have no name any more.
@@ -144,6 +161,9 @@ fn subject_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Subject<'a> {
     match request {
         Request::ActivateCluster(activate) => Subject::User(activate.admin.as_str()),
         Request::Login(login) => Subject::User(login.user.as_str()),
+        Request::LoginChallenge(login) => Subject::User(login.user.as_str()),
+        Request::UserRemoveKey(remove) => Subject::User(remove.name.as_str()),
+        Request::QuorumApprove(approve) => Subject::User(approve.approver.as_str()),
         Request::PeerLogin(login) => Subject::User(login.user.as_str()),
         Request::UserSetPeerUid(set) => Subject::User(set.name.as_str()),
         Request::UserLogout(logout) => Subject::User(logout.name.as_str()),

@@ -11,6 +11,7 @@ mod logins;
 mod model;
 mod operations;
 mod permissions;
+mod quorum;
 mod replicas;
 mod sessions;
 mod signatures;

@@ -39,6 +39,33 @@ pub struct PeerLogin {
     pub user: UserName,
 }
 
+/// First step of a login with a second factor: checks the password and gives a challenge to be signed with the user's
+/// registered key. Refused as `Login` is, and with `NotFound` if the user has no second factor.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LoginChallenge {
+    /// Who.
+    pub user: UserName,
+    /// The password.
+    pub password: Secret,
+}
+
+/// A challenge: good for five minutes and one login, on every replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// What is to be signed, byte for byte.
+    pub text: String,
+}
+
+/// Second step: logs the connection in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SignedLogin {
+    /// The challenge as it was given.
+    pub challenge: String,
+    /// Its signature, as for [`UserRegisterKey`](crate::UserRegisterKey).
+    #[serde(with = "serde_bytes")]
+    pub signature: Vec<u8>,
+}
+
 /// Ends the session: the connection is logged out, and the token is worthless on every replica.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Logout;
