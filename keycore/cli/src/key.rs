@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use hsm_certs::to_pem;
 use keycore_wire::{
-    DeleteKey, FindKey, GenerateKey, IdempotencyKey, ImportKey, KeyAlgorithm, KeyInfo, ListKeys, MAX_PAGE,
-    PublicKey,
+    DeleteKey, FindKey, GenerateKey, IdempotencyKey, ImportKey, KeyAlgorithm, KeyId, KeyInfo, KeyPage,
+    ListKeys, ListSharedKeys, MAX_PAGE, PublicKey, UserName,
 };
 use serde_json::json;
 
@@ -15,9 +15,11 @@ use crate::file::OutputFile;
 use crate::key_argument::KeyArgument;
 use crate::output::Answer;
 
+mod manage;
 mod new;
 mod view;
 
+use manage::{Change, set_attribute, share, shares, unshare};
 use new::{Form, NewKey, Pair, SecretKey};
 use view::{details, listing, view};
 
@@ -53,6 +55,34 @@ pub(crate) enum KeyCommand {
         key: KeyArgument,
         #[command(flatten)]
         out: OutputFile,
+    },
+    /// Change an attribute or the label of a key
+    SetAttribute {
+        /// Label, id or hash of the public key; an admin, who sets trusted, names it by id
+        key: KeyArgument,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Let another crypto user use a key
+    Share {
+        /// Label, id or hash of the public key
+        key: KeyArgument,
+        /// Who may use it
+        #[arg(long, value_name = "USER")]
+        with: UserName,
+    },
+    /// Take back a share
+    Unshare {
+        /// Label, id or hash of the public key
+        key: KeyArgument,
+        /// Who may no longer use it
+        #[arg(long, value_name = "USER")]
+        with: UserName,
+    },
+    /// Show whom a key is shared with
+    Shares {
+        /// Label, id or hash of the public key
+        key: KeyArgument,
     },
     /// Delete a key for good
     Delete {
@@ -91,6 +121,12 @@ impl KeyCommand {
                     out.write("the public key", &pem, data)
                 })
             }
+            Self::SetAttribute { key, change } => {
+                connection.as_user(|engine| set_attribute(engine, key, change))
+            }
+            Self::Share { key, with } => connection.as_user(|engine| share(engine, key, with)),
+            Self::Unshare { key, with } => connection.as_user(|engine| unshare(engine, key, with)),
+            Self::Shares { key } => connection.as_user(|engine| shares(engine, key)),
             Self::Delete { key, yes } => connection.as_user(|engine| delete(engine, key, *yes)),
         }
     }
@@ -118,19 +154,30 @@ fn import(connection: &Connection, new: &NewKey, form: Form, file: &Path) -> Res
 }
 
 fn list(engine: &LoggedIn) -> Result<Answer, Failure> {
+    let own = pages(|after| engine.call(&ListKeys { after, limit: MAX_PAGE }))?;
+    let shared = pages(|after| engine.call(&ListSharedKeys { after, limit: MAX_PAGE }))?;
+    let views = |keys: &[KeyInfo]| keys.iter().map(view).collect::<Vec<_>>();
+    let data = json!({ "keys": views(&own), "shared": views(&shared) });
+    let mut text = listing(&own);
+    if !shared.is_empty() {
+        text.push_str("\n\nShared with you:\n");
+        text.push_str(&listing(&shared));
+    }
+    Ok(Answer::new(text, data))
+}
+
+/// All pages of a list, by label.
+fn pages(page: impl Fn(Option<KeyId>) -> Result<KeyPage, Failure>) -> Result<Vec<KeyInfo>, Failure> {
     let mut keys: Vec<KeyInfo> = Vec::new();
     loop {
-        let after = keys.last().map(|key| key.id);
-        let page = engine.call(&ListKeys { after, limit: MAX_PAGE })?;
-        let more = page.more && !page.keys.is_empty();
-        keys.extend(page.keys);
+        let next = page(keys.last().map(|key| key.id))?;
+        let more = next.more && !next.keys.is_empty();
+        keys.extend(next.keys);
         if !more {
-            break;
+            keys.sort_by(|a, b| a.label.cmp(&b.label));
+            return Ok(keys);
         }
     }
-    keys.sort_by(|a, b| a.label.cmp(&b.label));
-    let views: Vec<_> = keys.iter().map(view).collect();
-    Ok(Answer::new(listing(&keys), json!({ "keys": views })))
 }
 
 fn delete(engine: &LoggedIn, key: &KeyArgument, yes: bool) -> Result<Answer, Failure> {

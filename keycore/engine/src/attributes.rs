@@ -6,8 +6,6 @@
 //! handle with more rights*: keys that wrap, unwrap or derive are not extractable, so none of them can be unwrapped
 //! again as one that decrypts; and what was unwrapped does none of the three.
 
-#![allow(dead_code, reason = "changes are asked for by the next operation")]
-
 use keycore_wire::{Attribute, Attributes, KeyAlgorithm, KeyInfo, KeyTemplate, RefusalCode};
 
 use crate::denial::Denial;
@@ -130,12 +128,16 @@ pub(crate) fn of_new(
     if is_templated && !asked.has_any(WRAP) {
         return Err(invalid("a key with a wrap or unwrap template wraps or unwraps"));
     }
+    if let Some(template) = template.unwrap_template {
+        let chosen =
+            |attribute| ATTRIBUTE_RULES.iter().any(|rule| rule.attribute == attribute && rule.chosen);
+        if let Some(fixed) = template.on.with(template.off).iter().find(|attribute| !chosen(*attribute)) {
+            return Err(invalid(format!("an unwrap template can't decide on {fixed}")));
+        }
+    }
     let asked = asked.set(Attribute::Private, true);
     if origin == Origin::Imported {
-        return match asked.has(Attribute::Wrap) {
-            true => Err(invalid("a key that was known outside does not wrap others")),
-            false => Ok(asked),
-        };
+        return Ok(asked);
     }
     let local = asked.set(Attribute::Local, true);
     let sensitive = local.set(Attribute::AlwaysSensitive, asked.has(Attribute::Sensitive));
@@ -184,12 +186,17 @@ pub(crate) fn check_change(
         Change::Both => !by_admin,
         Change::Admin => by_admin,
     };
-    let is_fixed = !by_admin && !now.has(Attribute::Modifiable);
-    if is_fixed {
-        return Err(fixed("the key is not modifiable".to_owned()));
-    }
     let (who, to) = (if by_admin { "an admin" } else { "its owner" }, if on { "on" } else { "off" });
     if allowed { Ok(()) } else { Err(fixed(format!("{who} can't turn {attribute} {to}"))) }
+}
+
+/// Whether anything of a key may be changed by its owner.
+///
+/// # Errors
+///
+/// `AttributeFixed`.
+pub(crate) fn check_modifiable(now: Attributes) -> Result<(), Denial> {
+    if now.has(Attribute::Modifiable) { Ok(()) } else { Err(fixed("the key is not modifiable".to_owned())) }
 }
 
 /// Whether a key may be used for `usage` by whoever may use it at all.
@@ -205,7 +212,7 @@ fn fixed(detail: String) -> Denial {
     Denial::new(RefusalCode::AttributeFixed, detail)
 }
 
-fn invalid(detail: impl Into<String>) -> Denial {
+pub(crate) fn invalid(detail: impl Into<String>) -> Denial {
     Denial::new(RefusalCode::InvalidAttributes, detail)
 }
 

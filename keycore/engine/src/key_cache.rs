@@ -10,6 +10,7 @@ use lru::LruCache;
 use crate::denial::Denial;
 use crate::material::Material;
 use crate::policy::Permission;
+use crate::records::PublicKeyPart;
 use crate::signable::Signable;
 
 /// A key that was unsealed.
@@ -17,12 +18,15 @@ pub(crate) struct LoadedKey {
     pub(crate) info: KeyInfo,
     /// Empty for a secret key.
     pub(crate) spki: Vec<u8>,
+    shares: Vec<UserId>,
+    session: Option<[u8; 16]>,
     material: Material,
 }
 
 impl LoadedKey {
-    pub(crate) fn new(info: KeyInfo, spki: Vec<u8>, material: Material) -> Self {
-        Self { info, spki, material }
+    pub(crate) fn new(public: PublicKeyPart, material: Material) -> Self {
+        let PublicKeyPart { info, spki, shares, session, .. } = public;
+        Self { info, spki, shares, session, material }
     }
 
     /// Whether a signature takes so long that nothing should wait behind it.
@@ -32,10 +36,14 @@ impl LoadedKey {
 
     /// What it holds, for an operation of a user who may use it.
     pub(crate) fn material(&self, permission: &Permission) -> Result<&Material, Denial> {
-        if self.is_usable_by(permission.actor()?) {
-            Ok(&self.material)
-        } else {
-            Err(Denial::internal("a key was looked up for a user who may not use it"))
+        if !self.is_usable_by(permission.actor()?) {
+            return Err(Denial::internal("a key was looked up for a user who may not use it"));
+        }
+        match self.session {
+            Some(session) if permission.session() != Some(session) => {
+                Err(Denial::no_key("the key is another session's"))
+            }
+            _ => Ok(&self.material),
         }
     }
 
@@ -50,12 +58,13 @@ impl LoadedKey {
     }
 
     fn is_usable_by(&self, user: UserId) -> bool {
-        user == self.info.owner
+        user == self.info.owner || self.shares.contains(&user)
     }
 
     /// The names that it is found by besides its id.
     fn names(&self) -> impl Iterator<Item = (UserId, SpkiSha256)> {
-        self.info.spki_sha256.into_iter().map(|spki| (self.info.owner, spki))
+        let users = core::iter::once(self.info.owner).chain(self.shares.iter().copied());
+        self.info.spki_sha256.into_iter().flat_map(move |spki| users.clone().map(move |user| (user, spki)))
     }
 }
 

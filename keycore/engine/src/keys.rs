@@ -13,6 +13,7 @@ use crate::attributes::{self, Origin};
 use crate::denial::Denial;
 use crate::engine::{Engine, locked};
 use crate::key_cache::LoadedKey;
+use crate::key_sharing::{delete_share, for_sharee, shared_pair};
 use crate::ledger::{Opened, Transaction};
 use crate::material::Material;
 use crate::options::Now;
@@ -90,21 +91,32 @@ pub(crate) fn public(
     permission: &Permission,
     selector: &KeySelector,
 ) -> Result<PublicKeyReply, Denial> {
-    let owner = permission.actor()?;
-    let found = engine.transact(|records| find(records, owner, selector))?;
-    Ok(PublicKeyReply { info: found.content.info, spki: found.content.spki })
+    let PublicKeyPart { info, spki, .. } =
+        engine.transact(|records| find(records, permission, selector))?.content;
+    let info = if info.owner == permission.actor()? { info } else { for_sharee(info) };
+    Ok(PublicKeyReply { info, spki })
 }
 
 /// Deletes a key. Returns what it was.
 pub(crate) fn delete(engine: &Engine, permission: &Permission, key: KeyId) -> Result<KeyInfo, Denial> {
-    let owner = permission.actor()?;
     engine.transact(|records| {
-        let public = find(records, owner, &KeySelector::Id(key))?;
-        records.delete::<PublicKeyPart>(public.id, public.version);
-        // Written in the same commit, so at the same version; the store refuses if not.
-        records.delete::<SecretKeyPart>(public.id, public.version);
-        Ok(public.content.info)
+        let key = find_own(records, permission, &KeySelector::Id(key))?;
+        if !key.content.info.attributes.has(Attribute::Destroyable) {
+            return Err(Denial::new(RefusalCode::AttributeFixed, "the key is not destroyable"));
+        }
+        remove(records, key)
     })
+}
+
+/// Will delete a key that was read, with all that belongs to it.
+pub(crate) fn remove(records: &mut Transaction<'_>, key: Opened<PublicKeyPart>) -> Result<KeyInfo, Denial> {
+    for user in key.content.shares {
+        delete_share(records, key.content.info.id, user)?;
+    }
+    records.delete::<PublicKeyPart>(key.id, key.version);
+    // Written in the same commit, so at the same version; the store refuses if not.
+    records.delete::<SecretKeyPart>(key.id, key.version);
+    Ok(key.content.info)
 }
 
 /// Unseals a key, and keeps it in the cache.
@@ -113,21 +125,19 @@ pub(crate) fn load(
     permission: &Permission,
     selector: &KeySelector,
 ) -> Result<Arc<LoadedKey>, Denial> {
-    let owner = permission.actor()?;
     let mut attempt = 0;
     loop {
         let epoch = locked(&engine.keys).epoch();
         let (public, secret) = engine.transact(|records| {
-            let public = find(records, owner, selector)?;
+            let public = find(records, permission, selector)?;
             let secret = records.load::<SecretKeyPart>(public.id)?;
             Ok((public, secret.ok_or_else(|| Denial::no_key("deleted while it was looked up"))?))
         })?;
         if public.version != secret.version {
             return Err(Denial::internal("the halves of a stored key were not written together"));
         }
-        let PublicKeyPart { info, spki, .. } = public.content;
-        let material = Material::load(info.algorithm, secret.content.secret)?;
-        let key = Arc::new(LoadedKey::new(info, spki, material));
+        let material = Material::load(public.content.info.algorithm, secret.content.secret)?;
+        let key = Arc::new(LoadedKey::new(public.content, material));
         attempt += 1;
         if locked(&engine.keys).insert(epoch, Arc::clone(&key)) || attempt == LOAD_ATTEMPTS {
             return Ok(key);
@@ -173,7 +183,13 @@ pub(crate) fn keep(
     };
     let check_value = info.check_value;
     let secret = SecretKeyPart { secret: material.to_stored()? };
-    let public = PublicKeyPart { info, spki: spki.unwrap_or_default(), made_by: new.made_by };
+    let public = PublicKeyPart {
+        info,
+        spki: spki.unwrap_or_default(),
+        made_by: new.made_by,
+        shares: Vec::new(),
+        session: None,
+    };
     drop(material);
 
     let earlier = engine.transact(|records| {
@@ -256,27 +272,74 @@ fn check_free(
     Ok(())
 }
 
+/// A key that the user may use: its own, or shared with it. Labels are the owner's alone.
 fn find(
     records: &mut Transaction<'_>,
-    owner: UserId,
+    permission: &Permission,
     selector: &KeySelector,
 ) -> Result<Opened<PublicKeyPart>, Denial> {
+    let user = permission.actor()?;
     let found = match selector {
         KeySelector::Id(id) => records.load::<PublicKeyPart>(key_record(*id))?,
         KeySelector::Label(label) => {
-            let tag = label_tag(records.keys(), owner, label);
+            let tag = label_tag(records.keys(), user, label);
             records.find(&tag, |key: &PublicKeyPart| key.info.label == *label)?
         }
         KeySelector::SpkiSha256(spki) => {
-            let tag = spki_tag(records.keys(), owner, spki);
-            records.find(&tag, |key: &PublicKeyPart| key.info.spki_sha256 == Some(*spki))?
+            let tag = spki_tag(records.keys(), user, spki);
+            match records.find(&tag, |key: &PublicKeyPart| key.info.spki_sha256 == Some(*spki))? {
+                Some(own) => Some(own),
+                None => match shared_pair(records, user, spki)? {
+                    Some(shared) => records.load::<PublicKeyPart>(key_record(shared))?,
+                    None => None,
+                },
+            }
         }
     };
-    match found {
-        Some(key) if key.content.info.owner == owner => Ok(key),
-        Some(key) => Err(Denial::no_key(format!("the key is of user {}", key.content.info.owner))),
-        None => Err(Denial::no_key("the user has no such key")),
+    let Some(key) = found else { return Err(Denial::no_key("the user has no such key")) };
+    let PublicKeyPart { info, shares, session, .. } = &key.content;
+    if info.owner != user && !shares.contains(&user) {
+        return Err(Denial::no_key(format!("the key is of user {}", info.owner)));
     }
+    if session.is_some_and(|session| permission.session() != Some(session)) {
+        return Err(Denial::no_key("the key is another session's"));
+    }
+    Ok(key)
+}
+
+/// A key of the user itself. Of a shared one the refusal says whose it is not.
+pub(crate) fn find_own(
+    records: &mut Transaction<'_>,
+    permission: &Permission,
+    selector: &KeySelector,
+) -> Result<Opened<PublicKeyPart>, Denial> {
+    let key = find(records, permission, selector)?;
+    if key.content.info.owner == permission.actor()? {
+        return Ok(key);
+    }
+    let detail = "the key is shared with this user, who may use it only; its owner manages it";
+    Err(Denial::new(RefusalCode::PermissionDenied, detail))
+}
+
+/// A key, whoever has it: for admins, and for what was looked up as somebody's before.
+pub(crate) fn find_anybodys(
+    records: &mut Transaction<'_>,
+    key: KeyId,
+) -> Result<Opened<PublicKeyPart>, Denial> {
+    records.load::<PublicKeyPart>(key_record(key))?.ok_or_else(|| Denial::no_key("there is no such key"))
+}
+
+/// Whether a key may be called `label` from now on.
+pub(crate) fn check_label(
+    records: &mut Transaction<'_>,
+    key: &PublicKeyPart,
+    label: &KeyLabel,
+) -> Result<(), Denial> {
+    let tag = label_tag(records.keys(), key.info.owner, label);
+    if records.is_taken(PublicKeyPart::KIND, &tag)? {
+        return Err(Denial::new(RefusalCode::AlreadyExists, "the user has a key with this label"));
+    }
+    Ok(())
 }
 
 fn find_made(

@@ -50,6 +50,8 @@ mod follow;
 mod job;
 mod journal;
 mod key_cache;
+mod key_changes;
+mod key_sharing;
 mod keys;
 mod ledger;
 mod lifecycle;
@@ -72,6 +74,7 @@ mod snapshot;
 mod tls_message;
 mod user_keys;
 mod users;
+mod wrapping;
 
 pub use cluster::{UnsealError, UnsealSecret, UnsealTooShort};
 pub use connection::Connection;

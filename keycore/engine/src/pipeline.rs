@@ -20,7 +20,9 @@ pub(crate) use crate::pipeline::record::throttled_detail;
 use crate::policy::{self, Action, Asker, Permission};
 use crate::quorum::Proposal;
 use crate::session::{Caller, Session, SessionChange};
-use crate::{keys, lifecycle, login, quorum, second_factor, self_test, user_keys, users};
+use crate::{
+    key_changes, key_sharing, keys, lifecycle, login, quorum, second_factor, self_test, user_keys, users,
+};
 
 /// Where a request is carried out.
 pub(crate) enum Place<'a> {
@@ -212,10 +214,27 @@ fn execute(
         Request::PublicKey(public) => {
             keys::public(engine, permission, &public.key).map(|found| Reply::PublicKey(Box::new(found)))
         }
-        Request::DeleteKey(delete) => keys::delete(engine, permission, delete.key).map(|deleted| {
-            facts.label = Some(deleted.label.into());
-            Reply::Done(Done)
-        }),
+        Request::DeleteKey(delete) => {
+            keys::delete(engine, permission, delete.key).map(|deleted| facts.done_to(deleted))
+        }
+
+        Request::SetAttribute(set) => match action {
+            Action::SetTrusted => key_changes::set_trusted(engine, permission, set),
+            _ => key_changes::set_attribute(engine, permission, set),
+        }
+        .map(|changed| Reply::KeyInfo(Box::new(changed))),
+        Request::ShareKey(share) => {
+            key_sharing::share(engine, permission, share).map(|key| facts.done_to(key))
+        }
+        Request::UnshareKey(unshare) => {
+            key_sharing::unshare(engine, permission, unshare).map(|key| facts.done_to(key))
+        }
+        Request::ListShares(list) => {
+            key_sharing::list_shares(engine, permission, *list).map(Reply::KeyShares)
+        }
+        Request::ListSharedKeys(list) => {
+            key_sharing::list_shared(engine, permission, *list).map(Reply::KeyPage)
+        }
 
         Request::TlsSign(sign) => return signing::tls_sign(context, permission, sign, facts),
         Request::Sign(sign) => return signing::sign_message(context, permission, sign, facts),
@@ -251,7 +270,9 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::UserList
         | Action::ListKeys
         | Action::FindKey
-        | Action::PublicKey => Some(Cost::Lookup),
+        | Action::PublicKey
+        | Action::ListShares
+        | Action::ListSharedKeys => Some(Cost::Lookup),
         Action::InitializeCluster
         | Action::PeerLogin
         | Action::Logout
@@ -265,6 +286,10 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::QuorumSetPolicy
         | Action::UserLogout
         | Action::UserDelete
+        | Action::SetAttribute
+        | Action::SetTrusted
+        | Action::ShareKey
+        | Action::UnshareKey
         | Action::DeleteKey => Some(Cost::Change),
         Action::ActivateCluster
         | Action::LoginChallenge

@@ -4,11 +4,11 @@
 //! changes a user demands one and takes the acting user from it. So the owner whose keys are looked up is always the
 //! user that the table let pass.
 
-use keycore_wire::{QuorumService, Request, Role, UserId, UserName};
-
 use crate::denial::Denial;
 use crate::ledger::Transaction;
 use crate::quorum::{Approval, Proposal};
+use crate::session::Session;
+use keycore_wire::{Attribute, AttributeChange, QuorumService, Request, Role, UserId, UserName};
 
 /// What a request is about, as far as the table tells cases apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,12 @@ pub(crate) enum Action {
     FindKey,
     PublicKey,
     DeleteKey,
+    SetAttribute,
+    SetTrusted,
+    ShareKey,
+    UnshareKey,
+    ListShares,
+    ListSharedKeys,
     TlsSign,
     Sign,
     Random,
@@ -145,6 +151,12 @@ rules! {
     FindKey                no      no           no     yes          no              NotRequired;
     PublicKey              no      no           no     yes          no              NotRequired;
     DeleteKey              no      no           no     yes          no              NotRequired;
+    SetAttribute           no      no           no     yes          no              NotRequired;
+    SetTrusted             no      no           yes    no           no              NotRequired;
+    ShareKey               no      no           no     yes          no              NotRequired;
+    UnshareKey             no      no           no     yes          no              NotRequired;
+    ListShares             no      no           no     yes          no              NotRequired;
+    ListSharedKeys         no      no           no     yes          no              NotRequired;
     TlsSign                no      no           no     yes          no              NotRequired;
     Sign                   no      no           no     yes          no              NotRequired;
     Random                 no      no           yes    yes          no              NotRequired;
@@ -198,6 +210,16 @@ impl Action {
             Request::FindKey(_) => Self::FindKey,
             Request::PublicKey(_) => Self::PublicKey,
             Request::DeleteKey(_) => Self::DeleteKey,
+            Request::SetAttribute(set)
+                if matches!(set.change, AttributeChange::Set(Attribute::Trusted, _)) =>
+            {
+                Self::SetTrusted
+            }
+            Request::SetAttribute(_) => Self::SetAttribute,
+            Request::ShareKey(_) => Self::ShareKey,
+            Request::UnshareKey(_) => Self::UnshareKey,
+            Request::ListShares(_) => Self::ListShares,
+            Request::ListSharedKeys(_) => Self::ListSharedKeys,
             Request::TlsSign(_) => Self::TlsSign,
             Request::Sign(_) => Self::Sign,
             Request::Random(_) => Self::Random,
@@ -219,6 +241,8 @@ impl Action {
 pub(crate) struct Principal {
     pub(crate) user: UserId,
     pub(crate) role: Role,
+    /// The login, whose session keys are meant.
+    pub(crate) session: Option<Session>,
 }
 
 /// Who asks, as the table's columns tell them apart.
@@ -301,6 +325,19 @@ impl Authorized {
 }
 
 impl Permission {
+    /// The session that it is asked in.
+    pub(crate) fn login(&self) -> Option<Session> {
+        match self.asker {
+            Asker::User(principal) => principal.session,
+            Asker::Nobody | Asker::PreOfficer => None,
+        }
+    }
+
+    /// The id of the session that it is asked in.
+    pub(crate) fn session(&self) -> Option<[u8; 16]> {
+        self.login().map(|session| session.id)
+    }
+
     /// The user who acts, and whose keys are meant.
     pub(crate) fn actor(&self) -> Result<UserId, Denial> {
         match self.asker {

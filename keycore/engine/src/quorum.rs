@@ -135,7 +135,7 @@ pub(crate) fn propose(
     let operation = Request::decode(request.operation.expose())
         .map_err(|refusal| Denial::malformed(format!("the proposed operation: {}", refusal.detail)))?;
     let action = Action::of(&operation, name);
-    let asker = Asker::of(action, Some(Principal { user: proposer, role: Role::Admin }));
+    let asker = Asker::of(action, Some(Principal { user: proposer, role: Role::Admin, session: None }));
     let not_needed = || Denial::new(RefusalCode::QuorumNotNeeded, "this needs no approval: just do it");
     let service = policy::authorize(action, asker)?.service().ok_or_else(not_needed)?;
     let said = words::of(&operation);

@@ -2,7 +2,7 @@
 
 use keycore_store::{Kind, RecordId};
 use keycore_wire::{
-    IdempotencyKey, KeyInfo, QuorumService, Role, Secret, SpkiSha256, UnixMillis, UserId, UserName,
+    IdempotencyKey, KeyId, KeyInfo, QuorumService, Role, Secret, SpkiSha256, UnixMillis, UserId, UserName,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,10 @@ pub(crate) struct PublicKeyPart {
     pub(crate) spki: Vec<u8>,
     /// The request that made it.
     pub(crate) made_by: IdempotencyKey,
+    /// Other crypto users who may use it.
+    pub(crate) shares: Vec<UserId>,
+    /// The session that it ends with; none for a token key.
+    pub(crate) session: Option<[u8; 16]>,
 }
 
 impl Content for PublicKeyPart {
@@ -114,6 +118,18 @@ pub(crate) struct SecretKeyPart {
 
 impl Content for SecretKeyPart {
     const KIND: Kind = Kind(5);
+}
+
+/// A share, as its sharee finds it. That it holds says the key's own record.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct KeyShare {
+    pub(crate) key: KeyId,
+    pub(crate) user: UserId,
+    pub(crate) spki: Option<SpkiSha256>,
+}
+
+impl Content for KeyShare {
+    const KIND: Kind = Kind(16);
 }
 
 /// Counts logins under names that nobody has, so that they cost the same write as those of real users.

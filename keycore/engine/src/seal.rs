@@ -43,6 +43,8 @@ pub(crate) enum TagOf {
     KeySpki = 4,
     KeyRequest = 5,
     KeyOwner = 6,
+    SharedSpki = 16,
+    KeyShares = 17,
     UserPeerUid = 24,
     QuorumOperation = 25,
 }

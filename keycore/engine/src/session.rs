@@ -133,7 +133,7 @@ impl Session {
         if snapshot.revoked.contains_key(&self.id) {
             return Err(Denial::session_ended("logged out"));
         }
-        Ok((Principal { user: self.user, role: user.role }, Arc::clone(&user.name)))
+        Ok((Principal { user: self.user, role: user.role, session: Some(*self) }, Arc::clone(&user.name)))
     }
 
     /// The same session, after its user set a new password in it.

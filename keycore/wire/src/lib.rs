@@ -44,6 +44,8 @@ pub use ops::public_key::{PublicKey, PublicKeyReply};
 pub use ops::quorum::*;
 pub use ops::random::{MAX_RANDOM, Random, RandomBytes};
 pub use ops::self_test::{SELF_TEST_PAUSE_SECS, SelfTest, SelfTestOutcome, SelfTestReport};
+pub use ops::set_attribute::{AttributeChange, SetAttribute};
+pub use ops::share_key::{KeyShares, ListSharedKeys, ListShares, MAX_SHARES, ShareKey, UnshareKey};
 pub use ops::sign::{MAX_SIGN_MESSAGE, Sign, Signature};
 pub use ops::tls_sign::{MAX_SITE, MAX_TLS_MESSAGE, TlsSign};
 pub use ops::user::{

@@ -15,6 +15,8 @@ pub(crate) mod public_key;
 pub(crate) mod quorum;
 pub(crate) mod random;
 pub(crate) mod self_test;
+pub(crate) mod set_attribute;
+pub(crate) mod share_key;
 pub(crate) mod sign;
 pub(crate) mod tls_sign;
 pub(crate) mod user;

@@ -24,6 +24,8 @@ use crate::ops::quorum::{
 };
 use crate::ops::random::{Random, RandomBytes};
 use crate::ops::self_test::{SelfTest, SelfTestReport};
+use crate::ops::set_attribute::SetAttribute;
+use crate::ops::share_key::{KeyShares, ListSharedKeys, ListShares, ShareKey, UnshareKey};
 use crate::ops::sign::{Sign, Signature};
 use crate::ops::tls_sign::TlsSign;
 use crate::ops::user::{
@@ -134,6 +136,11 @@ operations! {
     0x33 Safe   FindKey => KeyInfo;
     0x34 Safe   PublicKey => PublicKeyReply;
     0x35 Unsafe DeleteKey => Done;
+    0x36 Safe   SetAttribute => KeyInfo;
+    0x37 Safe   ShareKey => Done;
+    0x38 Unsafe UnshareKey => Done;
+    0x39 Safe   ListShares => KeyShares;
+    0x3a Safe   ListSharedKeys => KeyPage;
 
     0x40 Safe   TlsSign<'a> => Signature;
     0x41 Safe   Sign<'a> => Signature;
@@ -185,6 +192,7 @@ pub enum Reply {
     QuorumRules(QuorumRules),
     KeyInfo(Box<KeyInfo>),
     KeyPage(KeyPage),
+    KeyShares(KeyShares),
     PublicKey(Box<PublicKeyReply>),
     Signature(Signature),
     RandomBytes(RandomBytes),
@@ -219,6 +227,7 @@ impl Reply {
                     Self::QuorumRules(content) => encode_content(content, out),
                     Self::KeyInfo(content) => encode_content(content, out),
                     Self::KeyPage(content) => encode_content(content, out),
+                    Self::KeyShares(content) => encode_content(content, out),
                     Self::PublicKey(content) => encode_content(content, out),
                     Self::Signature(content) => encode_content(content, out),
                     Self::RandomBytes(content) => encode_content(content, out),

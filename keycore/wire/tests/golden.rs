@@ -116,6 +116,11 @@ operations! {
     FindKey (FindKey { key: KeySelector::Label("tls/www".parse().unwrap()) }) => KeyInfo (key().into());
     PublicKey (PublicKey { key: KeySelector::SpkiSha256(SpkiSha256([0xee; 32])) }) => PublicKey (PublicKeyReply { info: key(), spki: vec![0x30, 0x00] }.into());
     DeleteKey (DeleteKey { key: KeyId([0xaa; 16]) }) => Done (Done);
+    SetAttribute (SetAttribute { key: KeyId([0xaa; 16]), change: AttributeChange::Set(Attribute::Extractable, false) }) => KeyInfo (key().into());
+    ShareKey (ShareKey { key: KeyId([0xaa; 16]), with: "app".parse().unwrap() }) => Done (Done);
+    UnshareKey (UnshareKey { key: KeyId([0xaa; 16]), with: "app".parse().unwrap() }) => Done (Done);
+    ListShares (ListShares { key: KeyId([0xaa; 16]) }) => KeyShares (KeyShares { with: vec!["app".parse().unwrap()] });
+    ListSharedKeys (ListSharedKeys { after: None, limit: 10 }) => KeyPage (KeyPage { keys: vec![key()], more: false });
     TlsSign (TlsSign { key: SpkiSha256([0xee; 32]), scheme: SignatureScheme::EcdsaP256Sha256, site: "www.example.org", message: &certificate_verify() }) => Signature (Signature { bytes: vec![0x30, 0x00] });
     Sign (Sign { key: KeyId([0xaa; 16]), scheme: SignatureScheme::Ed25519, message: b"message" }) => Signature (Signature { bytes: vec![0x30, 0x00] });
     Random (Random { length: 4 }) => RandomBytes (RandomBytes { bytes: vec![1, 2, 3, 4] });

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use keycore_wire::{
-    Attribute, Attributes, DeriveKey, KeyForm, KeyId, KeyInfo, MAX_WRAPPED, PlainKey, RefusalCode, Secret,
-    UnwrapKey, WrapKey, WrappedKey,
+    Attribute, DeriveKey, KeyForm, KeyId, KeyInfo, MAX_WRAPPED, PlainKey, RefusalCode, Secret, UnwrapKey,
+    WrapKey, WrappedKey,
 };
 
 use super::Context;
 use super::record::Facts;
-use crate::attributes::{self, Origin};
 use crate::denial::Denial;
 use crate::engine::locked;
 use crate::key_cache::LoadedKey;
@@ -17,6 +16,7 @@ use crate::keys::{self, NewKey};
 use crate::material::{Material, SecretKey};
 use crate::mechanism;
 use crate::policy::Permission;
+use crate::wrapping;
 
 /// Shortest derived key, in bytes: 112 bits (SP 800-131A). A shorter one could be found by trying, and then, byte by
 /// byte, the secret that it is the beginning of.
@@ -41,7 +41,7 @@ pub(super) fn derive(
     let new = NewKey {
         owner: permission.actor()?,
         made_by: request.idempotency_key,
-        attributes: attributes::of_new(Origin::Imported, request.algorithm, &request.template)?,
+        attributes: wrapping::attributes_of_derived(&base.info, request.algorithm, &request.template)?,
         template: &request.template,
     };
     keys::keep(context.engine, &new, material, context.now)
@@ -55,13 +55,16 @@ pub(super) fn wrap(
     facts: &mut Facts,
 ) -> Result<WrappedKey, Denial> {
     facts.note = format!("{} under key {}", request.mechanism, request.wrapping);
-    let wrapping = context.loaded(permission, request.wrapping, Attribute::Wrap)?;
+    let wrapping_key = context.loaded(permission, request.wrapping, Attribute::Wrap)?;
     let key = context.loaded(permission, request.key, Attribute::Extractable)?;
     facts.label = Some(key.info.label.to_string());
-    check_wrappable(&wrapping.info, &key.info)?;
+    if key.info.owner != permission.actor()? {
+        return Err(Denial::new(RefusalCode::PermissionDenied, "only its owner wraps a key"));
+    }
+    wrapping::check_wrap(&wrapping_key.info, &key.info)?;
     let plain = key.material(permission)?.to_stored()?;
     let nonce = || locked(&context.engine.nonces).next(request.wrapping);
-    let material = wrapping.material(permission)?;
+    let material = wrapping_key.material(permission)?;
     Ok(WrappedKey { bytes: mechanism::wrap(material, request.mechanism, plain.expose(), nonce)? })
 }
 
@@ -77,7 +80,8 @@ pub(super) fn unwrap(
     }
     facts.note = format!("{} under key {}", request.mechanism, request.unwrapping);
     let unwrapping = context.loaded(permission, request.unwrapping, Attribute::Unwrap)?;
-    check_unwrapped(&unwrapping.info, request.template.attributes)?;
+    // Before anything is decrypted; the rest when it is known what is inside.
+    wrapping::check_purpose(request.template.attributes)?;
     let plain = mechanism::unwrap(unwrapping.material(permission)?, request.mechanism, request.wrapped)?;
     let plain = match request.form {
         KeyForm::Pkcs8 => PlainKey::Pkcs8(plain),
@@ -92,39 +96,14 @@ pub(super) fn unwrap(
     let new = NewKey {
         owner: permission.actor()?,
         made_by: request.idempotency_key,
-        attributes: attributes::of_new(Origin::Imported, material.algorithm(), &request.template)?,
+        attributes: wrapping::attributes_of_unwrapped(
+            &unwrapping.info,
+            material.algorithm(),
+            &request.template,
+        )?,
         template: &request.template,
     };
     keys::keep(context.engine, &new, material, context.now)
-}
-
-/// Whether the one key may leave under the other.
-fn check_wrappable(wrapping: &KeyInfo, key: &KeyInfo) -> Result<(), Denial> {
-    let refused = |detail| Err(Denial::new(RefusalCode::KeyNotSuitable, detail));
-    if key.attributes.has(Attribute::WrapWithTrusted) && !wrapping.attributes.has(Attribute::Trusted) {
-        return refused("the key leaves under keys only that an admin trusts");
-    }
-    match wrapping.wrap_template {
-        Some(template) if !template.fits(key.attributes) => {
-            refused("the key has not the attributes that the wrapping key demands")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// What was unwrapped wraps, unwraps and derives nothing: it would be a second handle with more rights. And it has what
-/// the unwrapping key's template gives.
-fn check_unwrapped(unwrapping: &KeyInfo, asked: Attributes) -> Result<(), Denial> {
-    let refused = |detail| Err(Denial::new(RefusalCode::InvalidAttributes, detail));
-    if asked.has_any(Attributes::WRAP.with(Attributes::DERIVE)) {
-        return refused("an unwrapped key does not wrap, unwrap or derive");
-    }
-    match unwrapping.unwrap_template {
-        Some(template) if !template.fits(asked) => {
-            refused("the attributes are not those that the unwrapping key gives")
-        }
-        _ => Ok(()),
-    }
 }
 
 impl Context<'_> {

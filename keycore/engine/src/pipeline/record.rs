@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use keycore_audit::{Entry, Subject, User};
-use keycore_wire::{KeyId, KeySelector, Reply, Request, Signer, UserId, UserName};
+use keycore_wire::{
+    AttributeChange, DeleteKey, Done, KeyId, KeyInfo, KeySelector, ListShares, Reply, Request, SetAttribute,
+    ShareKey, Signer, UnshareKey, UserId, UserName,
+};
 
 use super::Place;
 use crate::denial::Denial;
@@ -40,6 +43,13 @@ impl Facts {
         Ok(Some(principal))
     }
 
+    /// Something was done to a key, and there is nothing to return.
+    pub(super) fn done_to(&mut self, key: KeyInfo) -> Reply {
+        self.key = Some(key.id);
+        self.label = Some(key.label.into());
+        Reply::Done(Done)
+    }
+
     /// Takes over what a reply tells of its key.
     pub(super) fn learn(&mut self, reply: &Reply) {
         let info = match reply {
@@ -68,6 +78,13 @@ pub(super) fn audit(
         reason => reason,
     });
     let throttled;
+    let done;
+    if denial.is_none()
+        && let Some(what) = detail_of(request)
+    {
+        done = what;
+        detail = &done;
+    }
     match (refusal, &mut *place) {
         (None, _) if !is_recorded(request) => return Ok(()),
         (Some(refusal), place) if Throttle::applies_to(refusal.code) => {
@@ -91,6 +108,19 @@ pub(super) fn audit(
         engine.journal.append_and_sync(&entry)
     } else {
         engine.journal.append(&entry)
+    }
+}
+
+/// What of the thing was changed, where the operation's name does not say it.
+fn detail_of(request: &Request<'_>) -> Option<String> {
+    match request {
+        Request::SetAttribute(set) => Some(match &set.change {
+            AttributeChange::Set(attribute, on) => format!("{attribute} {}", if *on { "on" } else { "off" }),
+            AttributeChange::Label(label) => format!("label {label}"),
+        }),
+        Request::ShareKey(share) => Some(format!("with {}", share.with)),
+        Request::UnshareKey(unshare) => Some(format!("with {}", unshare.with)),
+        _ => None,
     }
 }
 
@@ -142,6 +172,9 @@ fn is_management(request: &Request<'_>) -> bool {
             | Request::DeriveKey(_)
             | Request::WrapKey(_)
             | Request::UnwrapKey(_)
+            | Request::SetAttribute(_)
+            | Request::ShareKey(_)
+            | Request::UnshareKey(_)
     )
 }
 
@@ -177,8 +210,12 @@ fn subject_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Subject<'a> {
         Request::ImportKey(import) => key(import.template.label.as_str()),
         Request::FindKey(find) => selected(&find.key, facts),
         Request::PublicKey(public) => selected(&public.key, facts),
-        Request::DeleteKey(delete) => {
-            Subject::Key { id: Some(delete.key), label: facts.label.as_deref().unwrap_or("") }
+        Request::DeleteKey(DeleteKey { key })
+        | Request::SetAttribute(SetAttribute { key, .. })
+        | Request::ShareKey(ShareKey { key, .. })
+        | Request::UnshareKey(UnshareKey { key, .. })
+        | Request::ListShares(ListShares { key }) => {
+            Subject::Key { id: Some(*key), label: facts.label.as_deref().unwrap_or("") }
         }
         Request::TlsSign(sign) => Subject::Signature {
             key: facts.key,

@@ -5,7 +5,7 @@ use super::*;
 const USER: UserId = UserId([7; 16]);
 
 fn asker(role: Role) -> Asker {
-    Asker::User(Principal { user: USER, role })
+    Asker::User(Principal { user: USER, role, session: None })
 }
 
 #[test]
@@ -29,6 +29,6 @@ fn a_permission_acts_for_the_user_it_was_given_to() {
 fn only_an_activation_makes_nobody_the_pre_officer() {
     assert_eq!(Asker::of(Action::ActivateCluster, None), Asker::PreOfficer);
     assert_eq!(Asker::of(Action::UserCreate, None), Asker::Nobody);
-    let admin = Principal { user: USER, role: Role::Admin };
+    let admin = Principal { user: USER, role: Role::Admin, session: None };
     assert_eq!(Asker::of(Action::ActivateCluster, Some(admin)), Asker::User(admin));
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod api_attacks;
 mod audit;
 mod cluster;
 mod crash;
@@ -14,6 +15,7 @@ mod permissions;
 mod quorum;
 mod replicas;
 mod sessions;
+mod sharing;
 mod signatures;
 mod stolen_proxy;
 mod tampering;

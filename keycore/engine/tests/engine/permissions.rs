@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
 use keycore_wire::{
-    ActivateCluster, Hello, InitializeCluster, RefusalCode, Request, Role, UserChangePassword,
-    encode_request, frame,
+    ActivateCluster, Attribute, AttributeChange, Hello, InitializeCluster, KeyId, RefusalCode, Request, Role,
+    SetAttribute, UserChangePassword, encode_request, frame,
 };
 
 use crate::harness::{Client, PASSWORD, World, name, secret};
@@ -61,6 +61,12 @@ fn requests() -> BTreeMap<String, Vec<u8>> {
         UserChangePassword { name: Some(name("nobody")), current: None, new: secret("another password") };
     encode_request(&others, &mut body).unwrap();
     requests.insert(OTHERS_PASSWORD.to_owned(), body);
+    let another = requests.remove("SetAttribute").unwrap();
+    requests.insert("SetAttribute, another".to_owned(), another);
+    let mut body = Vec::new();
+    let change = AttributeChange::Set(Attribute::Trusted, true);
+    encode_request(&SetAttribute { key: KeyId([1; 16]), change }, &mut body).unwrap();
+    requests.insert("SetAttribute, trusted".to_owned(), body);
     requests
 }
 

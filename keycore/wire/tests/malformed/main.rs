@@ -11,10 +11,10 @@ use core::cell::Cell;
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use keycore_wire::{
-    AttributeTemplate, Attributes, CipherMechanism, DeriveKey, DeriveMechanism, Encrypt, GenerateKey, Hash,
-    Hello, IdempotencyKey, ImportKey, KeyAlgorithm, KeyId, KeySelector, KeyTemplate, Login, PlainKey,
-    PublicKey, Request, Role, Secret, Sign, SignatureScheme, SpkiSha256, TlsSign, UserChangePassword,
-    UserCreate, encode_request, frame,
+    AttributeChange, AttributeTemplate, Attributes, CipherMechanism, DeriveKey, DeriveMechanism, Encrypt,
+    GenerateKey, Hash, Hello, IdempotencyKey, ImportKey, KeyAlgorithm, KeyId, KeySelector, KeyTemplate,
+    Login, PlainKey, PublicKey, Request, Role, Secret, SetAttribute, ShareKey, Sign, SignatureScheme,
+    SpkiSha256, TlsSign, UserChangePassword, UserCreate, encode_request, frame,
 };
 
 /// The system's allocator; remembers the largest request of each thread.
@@ -115,6 +115,14 @@ fn well_formed() -> Vec<Vec<u8>> {
         body(&|out| {
             let key = KeySelector::Label("tls/www".parse().unwrap());
             encode_request(&PublicKey { key }, out).unwrap();
+        }),
+        body(&|out| {
+            let change = AttributeChange::Label("new".parse().unwrap());
+            encode_request(&SetAttribute { key: KeyId([3; 16]), change }, out).unwrap();
+        }),
+        body(&|out| {
+            let share = ShareKey { key: KeyId([3; 16]), with: "app".parse().unwrap() };
+            encode_request(&share, out).unwrap();
         }),
         body(&|out| {
             let (key, scheme) = (SpkiSha256([2; 32]), SignatureScheme::EcdsaP256Sha256);
