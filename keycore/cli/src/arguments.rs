@@ -125,6 +125,8 @@ mod tests {
             "hsm key share www --with app",
             "hsm key unshare www --with app",
             "hsm key shares www",
+            "hsm key rotate www --grace 12h",
+            "hsm key zeroize --user web --yes",
             "hsm key delete www --yes",
             "hsm key public id:00112233445566778899aabbccddeeff --out /x",
             "hsm crypto sign --key www --scheme rsa_pss_rsae_sha256 --data-file -",

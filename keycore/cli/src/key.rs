@@ -5,7 +5,7 @@ use clap::Subcommand;
 use hsm_certs::to_pem;
 use keycore_wire::{
     DeleteKey, FindKey, GenerateKey, IdempotencyKey, ImportKey, KeyAlgorithm, KeyId, KeyInfo, KeyPage,
-    ListKeys, ListSharedKeys, MAX_PAGE, PublicKey, UserName,
+    ListKeys, ListSessionKeys, ListSharedKeys, MAX_PAGE, PublicKey, UserName,
 };
 use serde_json::json;
 
@@ -19,7 +19,7 @@ mod manage;
 mod new;
 mod view;
 
-use manage::{Change, set_attribute, share, shares, unshare};
+use manage::{Change, Grace, rotate, set_attribute, share, shares, unshare, zeroize};
 use new::{Form, NewKey, Pair, SecretKey};
 use view::{details, listing, view};
 
@@ -84,6 +84,23 @@ pub(crate) enum KeyCommand {
         /// Label, id or hash of the public key
         key: KeyArgument,
     },
+    /// Put a new key in the place of one
+    Rotate {
+        /// Label, id or hash of the public key
+        key: KeyArgument,
+        /// How long the old key still verifies, decrypts and unwraps: 90s, 15m, 12h, 30d
+        #[arg(long, value_name = "TIME", default_value = "30d")]
+        grace: Grace,
+    },
+    /// Delete all keys of a user for good, as an admin
+    Zeroize {
+        /// Whose
+        #[arg(long, value_name = "USER")]
+        user: UserName,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Delete a key for good
     Delete {
         /// Label, id or hash of the public key
@@ -127,6 +144,13 @@ impl KeyCommand {
             Self::Share { key, with } => connection.as_user(|engine| share(engine, key, with)),
             Self::Unshare { key, with } => connection.as_user(|engine| unshare(engine, key, with)),
             Self::Shares { key } => connection.as_user(|engine| shares(engine, key)),
+            Self::Rotate { key, grace } => connection.as_user(|engine| rotate(engine, key, *grace)),
+            Self::Zeroize { user, yes } => {
+                if !yes {
+                    confirm(&format!("Delete all keys of {user} for good? No copy is kept. Type yes: "))?;
+                }
+                connection.as_user(|engine| zeroize(engine, user))
+            }
             Self::Delete { key, yes } => connection.as_user(|engine| delete(engine, key, *yes)),
         }
     }
@@ -156,12 +180,17 @@ fn import(connection: &Connection, new: &NewKey, form: Form, file: &Path) -> Res
 fn list(engine: &LoggedIn) -> Result<Answer, Failure> {
     let own = pages(|after| engine.call(&ListKeys { after, limit: MAX_PAGE }))?;
     let shared = pages(|after| engine.call(&ListSharedKeys { after, limit: MAX_PAGE }))?;
+    let session = engine.call(&ListSessionKeys)?.keys;
     let views = |keys: &[KeyInfo]| keys.iter().map(view).collect::<Vec<_>>();
-    let data = json!({ "keys": views(&own), "shared": views(&shared) });
+    let data = json!({ "keys": views(&own), "shared": views(&shared), "session": views(&session) });
     let mut text = listing(&own);
     if !shared.is_empty() {
         text.push_str("\n\nShared with you:\n");
         text.push_str(&listing(&shared));
+    }
+    if !session.is_empty() {
+        text.push_str("\n\nOf this session:\n");
+        text.push_str(&listing(&session));
     }
     Ok(Answer::new(text, data))
 }

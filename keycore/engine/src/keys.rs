@@ -19,9 +19,10 @@ use crate::material::Material;
 use crate::options::Now;
 use crate::policy::Permission;
 use crate::private_key::spki_sha256;
-use crate::records::{Content, PublicKeyPart, SecretKeyPart};
+use crate::records::{Content, PublicKeyPart, Retirement, SecretKeyPart};
 use crate::seal::{SealingKeys, TagOf};
-use crate::users;
+use crate::session::Session;
+use crate::{session_keys, users};
 
 /// How often a key is read again because something was evicted from the cache meanwhile.
 const LOAD_ATTEMPTS: usize = 4;
@@ -35,7 +36,7 @@ pub(crate) fn generate(
 ) -> Result<KeyInfo, Denial> {
     let owner = permission.actor()?;
     let new = NewKey {
-        owner,
+        permission,
         made_by: request.idempotency_key,
         attributes: attributes::of_new(Origin::Generated, request.algorithm, &request.template)?,
         template: &request.template,
@@ -44,7 +45,7 @@ pub(crate) fn generate(
     let earlier = engine.transact(|records| {
         let made = find_made(records, owner, request.idempotency_key)?;
         if made.is_none() {
-            check_free(records, engine, owner, &request.template.label)?;
+            check_free(records, engine, &new)?;
         }
         Ok(made)
     })?;
@@ -64,7 +65,7 @@ pub(crate) fn import(
 ) -> Result<KeyInfo, Denial> {
     let material = Material::import(&request.key)?;
     let new = NewKey {
-        owner: permission.actor()?,
+        permission,
         made_by: request.idempotency_key,
         attributes: attributes::of_new(Origin::Imported, material.algorithm(), &request.template)?,
         template: &request.template,
@@ -110,13 +111,24 @@ pub(crate) fn delete(engine: &Engine, permission: &Permission, key: KeyId) -> Re
 
 /// Will delete a key that was read, with all that belongs to it.
 pub(crate) fn remove(records: &mut Transaction<'_>, key: Opened<PublicKeyPart>) -> Result<KeyInfo, Denial> {
-    for user in key.content.shares {
+    for &user in &key.content.shares {
         delete_share(records, key.content.info.id, user)?;
     }
+    if let Some(session) = key.content.session {
+        session_keys::forget(records, session, key.content.info.id)?;
+    }
+    if let Some(retirement) = records.load::<Retirement>(key.id)? {
+        records.delete::<Retirement>(key.id, retirement.version);
+    }
+    delete_halves(records, &key);
+    Ok(key.content.info)
+}
+
+/// Will delete a key's own records.
+pub(crate) fn delete_halves(records: &mut Transaction<'_>, key: &Opened<PublicKeyPart>) {
     records.delete::<PublicKeyPart>(key.id, key.version);
     // Written in the same commit, so at the same version; the store refuses if not.
     records.delete::<SecretKeyPart>(key.id, key.version);
-    Ok(key.content.info)
 }
 
 /// Unseals a key, and keeps it in the cache.
@@ -147,7 +159,8 @@ pub(crate) fn load(
 
 /// What is told of a key that is to be kept, besides the key.
 pub(crate) struct NewKey<'a> {
-    pub(crate) owner: UserId,
+    /// Whose it will be, and of which session if it is no token key.
+    pub(crate) permission: &'a Permission,
     pub(crate) made_by: IdempotencyKey,
     /// Those of the template and those that the engine adds.
     pub(crate) attributes: Attributes,
@@ -161,15 +174,48 @@ pub(crate) fn keep(
     material: Material,
     now: Now,
 ) -> Result<KeyInfo, Denial> {
-    let algorithm: KeyAlgorithm = material.algorithm();
+    let owner = new.permission.actor()?;
+    let (public, secret) = halves(new, &material, now)?;
+    drop(material);
+    let session = new.session()?;
+    let earlier = engine.transact(|records| {
+        if let Some(made) = find_made(records, owner, new.made_by)? {
+            return Ok(Some(made));
+        }
+        users::acting(records, owner)?;
+        check_free(records, engine, new)?;
+        if let Some(spki) = &public.info.spki_sha256 {
+            let by_spki = spki_tag(records.keys(), &scope(owner, public.session), spki);
+            if records.is_taken(PublicKeyPart::KIND, &by_spki)? {
+                return Err(Denial::new(RefusalCode::AlreadyExists, "the user has this key already"));
+            }
+        }
+        if let Some(session) = &session {
+            session_keys::note(records, session, public.info.id)?;
+        }
+        put(records, None, &public, &secret)?;
+        Ok(None)
+    })?;
+    match earlier {
+        Some(made) => repeated(made, new, public.info.algorithm, Some(public.info.check_value)),
+        None => Ok(public.info),
+    }
+}
+
+/// Both halves of a new key, as they are to be written.
+pub(crate) fn halves(
+    new: &NewKey<'_>,
+    material: &Material,
+    now: Now,
+) -> Result<(PublicKeyPart, SecretKeyPart), Denial> {
     let spki = material.spki()?;
     let mut id = [0; 16];
     rand::fill(&mut id)?;
     let info = KeyInfo {
         id: KeyId(id),
-        owner: new.owner,
+        owner: new.permission.actor()?,
         label: new.template.label.clone(),
-        algorithm,
+        algorithm: material.algorithm(),
         attributes: new.attributes,
         spki_sha256: spki.as_deref().map(spki_sha256),
         check_value: material.check_value()?,
@@ -181,36 +227,12 @@ pub(crate) fn keep(
         retired_until: None,
         created_at: now.wall,
     };
-    let check_value = info.check_value;
-    let secret = SecretKeyPart { secret: material.to_stored()? };
-    let public = PublicKeyPart {
-        info,
-        spki: spki.unwrap_or_default(),
-        made_by: new.made_by,
-        shares: Vec::new(),
-        session: None,
-    };
-    drop(material);
-
-    let earlier = engine.transact(|records| {
-        if let Some(made) = find_made(records, new.owner, new.made_by)? {
-            return Ok(Some(made));
-        }
-        users::acting(records, new.owner)?;
-        check_free(records, engine, new.owner, &new.template.label)?;
-        if let Some(spki) = &public.info.spki_sha256 {
-            let by_spki = spki_tag(records.keys(), new.owner, spki);
-            if records.is_taken(PublicKeyPart::KIND, &by_spki)? {
-                return Err(Denial::new(RefusalCode::AlreadyExists, "the user has this key already"));
-            }
-        }
-        put(records, None, &public, &secret)?;
-        Ok(None)
-    })?;
-    match earlier {
-        Some(made) => repeated(made, new, algorithm, Some(check_value)),
-        None => Ok(public.info),
-    }
+    let session = new.session()?.map(|session| session.id);
+    let (spki, made_by, shares) = (spki.unwrap_or_default(), new.made_by, Vec::new());
+    Ok((
+        PublicKeyPart { info, spki, made_by, shares, session },
+        SecretKeyPart { secret: material.to_stored()? },
+    ))
 }
 
 /// Will write both halves with all their tags, new or in place of those that were read at `expect`.
@@ -220,14 +242,33 @@ pub(crate) fn put(
     public: &PublicKeyPart,
     secret: &SecretKeyPart,
 ) -> Result<(), Denial> {
-    let PublicKeyPart { info, made_by, .. } = public;
+    let PublicKeyPart { info, made_by, session, .. } = public;
     let keys = records.keys();
-    let mut index = vec![label_tag(keys, info.owner, &info.label), request_tag(keys, info.owner, *made_by)];
-    index.extend(info.spki_sha256.iter().map(|spki| spki_tag(keys, info.owner, spki)));
-    let group = keys.group_tag(TagOf::KeyOwner, &info.owner.0);
+    let scope = scope(info.owner, *session);
+    let mut index = vec![request_tag(keys, info.owner, *made_by)];
+    // The label of a rotated key is its successor's.
+    index.extend(info.retired_until.is_none().then(|| label_tag(keys, &scope, &info.label)));
+    index.extend(info.spki_sha256.iter().map(|spki| spki_tag(keys, &scope, spki)));
+    // Session keys are in no list of the owner's.
+    let group = session.is_none().then(|| keys.group_tag(TagOf::KeyOwner, &info.owner.0));
     let record = key_record(info.id);
-    records.put(record, expect, public, index, Some(group))?;
+    records.put(record, expect, public, index, group)?;
     records.put(record, expect, secret, Vec::new(), None)
+}
+
+/// Where labels and public keys are unique: among the owner's keys, or among the session's.
+fn scope(owner: UserId, session: Option<[u8; 16]>) -> [u8; 16] {
+    session.unwrap_or(owner.0)
+}
+
+impl NewKey<'_> {
+    /// The session that it will end with.
+    fn session(&self) -> Result<Option<Session>, Denial> {
+        if self.attributes.has(Attribute::Token) {
+            return Ok(None);
+        }
+        self.permission.login().map(Some).ok_or_else(Denial::not_logged_in)
+    }
 }
 
 /// The request was carried out before: the same again, or another one under its name. An imported key is the same if
@@ -256,18 +297,25 @@ fn repeated(
     }
 }
 
-fn check_free(
+fn check_free(records: &mut Transaction<'_>, engine: &Engine, new: &NewKey<'_>) -> Result<(), Denial> {
+    let owner = new.permission.actor()?;
+    let scope = scope(owner, new.session()?.map(|session| session.id));
+    check_label_in(records, &scope, &new.template.label)?;
+    check_limits(records, engine, owner)
+}
+
+/// Whether there may be one more key of this owner.
+pub(crate) fn check_limits(
     records: &mut Transaction<'_>,
     engine: &Engine,
     owner: UserId,
-    label: &KeyLabel,
 ) -> Result<(), Denial> {
-    let tag = label_tag(records.keys(), owner, label);
-    if records.is_taken(PublicKeyPart::KIND, &tag)? {
-        return Err(Denial::new(RefusalCode::AlreadyExists, "the user has a key with this label"));
-    }
     if records.count::<PublicKeyPart>(None)? >= engine.options.max_keys {
         return Err(Denial::new(RefusalCode::LimitReached, "the cluster has as many keys as it may have"));
+    }
+    let group = records.keys().group_tag(TagOf::KeyOwner, &owner.0);
+    if records.count::<PublicKeyPart>(Some(&group))? >= engine.options.max_user_keys {
+        return Err(Denial::new(RefusalCode::LimitReached, "the user has as many keys as a user may have"));
     }
     Ok(())
 }
@@ -281,16 +329,19 @@ fn find(
     let user = permission.actor()?;
     let found = match selector {
         KeySelector::Id(id) => records.load::<PublicKeyPart>(key_record(*id))?,
-        KeySelector::Label(label) => {
-            let tag = label_tag(records.keys(), user, label);
-            records.find(&tag, |key: &PublicKeyPart| key.info.label == *label)?
-        }
+        KeySelector::Label(label) => find_tagged(
+            records,
+            permission,
+            |keys, scope| label_tag(keys, scope, label),
+            |info| info.label == *label,
+        )?,
         KeySelector::SpkiSha256(spki) => {
-            let tag = spki_tag(records.keys(), user, spki);
-            match records.find(&tag, |key: &PublicKeyPart| key.info.spki_sha256 == Some(*spki))? {
+            let is_it = |info: &KeyInfo| info.spki_sha256 == Some(*spki);
+            let own = find_tagged(records, permission, |keys, scope| spki_tag(keys, scope, spki), is_it)?;
+            match own {
                 Some(own) => Some(own),
                 None => match shared_pair(records, user, spki)? {
-                    Some(shared) => records.load::<PublicKeyPart>(key_record(shared))?,
+                    Some(shared) => find_if_there(records, shared)?,
                     None => None,
                 },
             }
@@ -305,6 +356,23 @@ fn find(
         return Err(Denial::no_key("the key is another session's"));
     }
     Ok(key)
+}
+
+/// The session's key of a name, or else the user's.
+fn find_tagged(
+    records: &mut Transaction<'_>,
+    permission: &Permission,
+    tag: impl Fn(&SealingKeys, &[u8; 16]) -> IndexTag,
+    is_it: impl Fn(&KeyInfo) -> bool,
+) -> Result<Option<Opened<PublicKeyPart>>, Denial> {
+    for scope in permission.session().into_iter().chain([permission.actor()?.0]) {
+        let tag = tag(records.keys(), &scope);
+        let found = records.find(&tag, |key: &PublicKeyPart| is_it(&key.info))?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// A key of the user itself. Of a shared one the refusal says whose it is not.
@@ -326,7 +394,15 @@ pub(crate) fn find_anybodys(
     records: &mut Transaction<'_>,
     key: KeyId,
 ) -> Result<Opened<PublicKeyPart>, Denial> {
-    records.load::<PublicKeyPart>(key_record(key))?.ok_or_else(|| Denial::no_key("there is no such key"))
+    find_if_there(records, key)?.ok_or_else(|| Denial::no_key("there is no such key"))
+}
+
+/// A key, whoever has it.
+pub(crate) fn find_if_there(
+    records: &mut Transaction<'_>,
+    key: KeyId,
+) -> Result<Option<Opened<PublicKeyPart>>, Denial> {
+    records.load::<PublicKeyPart>(key_record(key))
 }
 
 /// Whether a key may be called `label` from now on.
@@ -335,14 +411,18 @@ pub(crate) fn check_label(
     key: &PublicKeyPart,
     label: &KeyLabel,
 ) -> Result<(), Denial> {
-    let tag = label_tag(records.keys(), key.info.owner, label);
+    check_label_in(records, &scope(key.info.owner, key.session), label)
+}
+
+fn check_label_in(records: &mut Transaction<'_>, scope: &[u8; 16], label: &KeyLabel) -> Result<(), Denial> {
+    let tag = label_tag(records.keys(), scope, label);
     if records.is_taken(PublicKeyPart::KIND, &tag)? {
         return Err(Denial::new(RefusalCode::AlreadyExists, "the user has a key with this label"));
     }
     Ok(())
 }
 
-fn find_made(
+pub(crate) fn find_made(
     records: &mut Transaction<'_>,
     owner: UserId,
     request: IdempotencyKey,
@@ -351,18 +431,18 @@ fn find_made(
     records.find(&tag, |key: &PublicKeyPart| key.info.owner == owner && key.made_by == request)
 }
 
-fn label_tag(keys: &SealingKeys, owner: UserId, label: &KeyLabel) -> IndexTag {
-    keys.index_tag(TagOf::KeyLabel, &owner.0, label.as_str().as_bytes())
+fn label_tag(keys: &SealingKeys, scope: &[u8; 16], label: &KeyLabel) -> IndexTag {
+    keys.index_tag(TagOf::KeyLabel, scope, label.as_str().as_bytes())
 }
 
-fn spki_tag(keys: &SealingKeys, owner: UserId, spki: &SpkiSha256) -> IndexTag {
-    keys.index_tag(TagOf::KeySpki, &owner.0, &spki.0)
+fn spki_tag(keys: &SealingKeys, scope: &[u8; 16], spki: &SpkiSha256) -> IndexTag {
+    keys.index_tag(TagOf::KeySpki, scope, &spki.0)
 }
 
 fn request_tag(keys: &SealingKeys, owner: UserId, request: IdempotencyKey) -> IndexTag {
     keys.index_tag(TagOf::KeyRequest, &owner.0, &request.0)
 }
 
-fn key_record(key: KeyId) -> RecordId {
+pub(crate) fn key_record(key: KeyId) -> RecordId {
     RecordId(key.0)
 }

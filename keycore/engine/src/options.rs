@@ -34,6 +34,8 @@ pub struct Options {
     pub max_users: u64,
     /// Most keys in the cluster.
     pub max_keys: u64,
+    /// Most keys of one user, session keys not counted.
+    pub max_user_keys: u64,
 }
 
 impl Options {
@@ -49,6 +51,7 @@ impl Options {
             password_cost: PasswordCost::default(),
             max_users: 1024,
             max_keys: 1_000_000,
+            max_user_keys: 1_000_000,
         }
     }
 }

@@ -21,7 +21,8 @@ use crate::policy::{self, Action, Asker, Permission};
 use crate::quorum::Proposal;
 use crate::session::{Caller, Session, SessionChange};
 use crate::{
-    key_changes, key_sharing, keys, lifecycle, login, quorum, second_factor, self_test, user_keys, users,
+    expiry, key_changes, key_sharing, keys, lifecycle, login, quorum, rotation, second_factor, self_test,
+    session_keys, user_keys, users,
 };
 
 /// Where a request is carried out.
@@ -236,6 +237,15 @@ fn execute(
             key_sharing::list_shared(engine, permission, *list).map(Reply::KeyPage)
         }
 
+        Request::RotateKey(rotate) => {
+            rotation::rotate(engine, permission, rotate, now).map(|made| Reply::KeyInfo(Box::new(made)))
+        }
+        Request::ListSessionKeys(_) => session_keys::list(engine, permission).map(Reply::SessionKeyList),
+        Request::ZeroizeKeys(zeroize) => expiry::zeroize_user(engine, permission, zeroize).map(|zeroized| {
+            facts.note = format!("{} keys", zeroized.keys);
+            Reply::Zeroized(zeroized)
+        }),
+
         Request::TlsSign(sign) => return signing::tls_sign(context, permission, sign, facts),
         Request::Sign(sign) => return signing::sign_message(context, permission, sign, facts),
         Request::SignData(sign) => return crypto::sign(context, permission, sign, facts),
@@ -272,7 +282,8 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::FindKey
         | Action::PublicKey
         | Action::ListShares
-        | Action::ListSharedKeys => Some(Cost::Lookup),
+        | Action::ListSharedKeys
+        | Action::ListSessionKeys => Some(Cost::Lookup),
         Action::InitializeCluster
         | Action::PeerLogin
         | Action::Logout
@@ -299,6 +310,8 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::ChangeOwnPassword
         | Action::ChangeOthersPassword
         | Action::GenerateKey
+        | Action::RotateKey
+        | Action::ZeroizeKeys
         | Action::SelfTest
         | Action::DeriveKey
         | Action::WrapKey

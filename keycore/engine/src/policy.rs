@@ -52,6 +52,9 @@ pub(crate) enum Action {
     UnshareKey,
     ListShares,
     ListSharedKeys,
+    RotateKey,
+    ListSessionKeys,
+    ZeroizeKeys,
     TlsSign,
     Sign,
     Random,
@@ -157,6 +160,9 @@ rules! {
     UnshareKey             no      no           no     yes          no              NotRequired;
     ListShares             no      no           no     yes          no              NotRequired;
     ListSharedKeys         no      no           no     yes          no              NotRequired;
+    RotateKey              no      no           no     yes          no              NotRequired;
+    ListSessionKeys        no      no           no     yes          no              NotRequired;
+    ZeroizeKeys            no      no           yes    no           no              NotRequired;
     TlsSign                no      no           no     yes          no              NotRequired;
     Sign                   no      no           no     yes          no              NotRequired;
     Random                 no      no           yes    yes          no              NotRequired;
@@ -220,6 +226,9 @@ impl Action {
             Request::UnshareKey(_) => Self::UnshareKey,
             Request::ListShares(_) => Self::ListShares,
             Request::ListSharedKeys(_) => Self::ListSharedKeys,
+            Request::RotateKey(_) => Self::RotateKey,
+            Request::ListSessionKeys(_) => Self::ListSessionKeys,
+            Request::ZeroizeKeys(_) => Self::ZeroizeKeys,
             Request::TlsSign(_) => Self::TlsSign,
             Request::Sign(_) => Self::Sign,
             Request::Random(_) => Self::Random,

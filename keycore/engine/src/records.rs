@@ -132,6 +132,29 @@ impl Content for KeyShare {
     const KIND: Kind = Kind(16);
 }
 
+/// The keys of one session; the record's id is the session's.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SessionKeys {
+    pub(crate) user: UserId,
+    pub(crate) credential: u64,
+    pub(crate) expires_at: UnixMillis,
+    pub(crate) keys: Vec<KeyId>,
+}
+
+impl Content for SessionKeys {
+    const KIND: Kind = Kind(17);
+}
+
+/// When a rotated key is to be deleted; the record's id is the key's.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Retirement {
+    pub(crate) until: UnixMillis,
+}
+
+impl Content for Retirement {
+    const KIND: Kind = Kind(18);
+}
+
 /// Counts logins under names that nobody has, so that they cost the same write as those of real users.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct StrayLogins {

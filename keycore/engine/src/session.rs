@@ -136,6 +136,11 @@ impl Session {
         Ok((Principal { user: self.user, role: user.role, session: Some(*self) }, Arc::clone(&user.name)))
     }
 
+    /// Which of the user's passwords it was opened with.
+    pub(crate) fn credential(&self) -> u64 {
+        self.credential
+    }
+
     /// The same session, after its user set a new password in it.
     pub(crate) fn with_credential(self, credential: u64) -> Self {
         Self { credential, ..self }

@@ -43,6 +43,7 @@ pub use ops::ping::Ping;
 pub use ops::public_key::{PublicKey, PublicKeyReply};
 pub use ops::quorum::*;
 pub use ops::random::{MAX_RANDOM, Random, RandomBytes};
+pub use ops::rotate_key::{ListSessionKeys, MAX_SESSION_KEYS, RotateKey, SessionKeyList};
 pub use ops::self_test::{SELF_TEST_PAUSE_SECS, SelfTest, SelfTestOutcome, SelfTestReport};
 pub use ops::set_attribute::{AttributeChange, SetAttribute};
 pub use ops::share_key::{KeyShares, ListSharedKeys, ListShares, MAX_SHARES, ShareKey, UnshareKey};
@@ -52,6 +53,7 @@ pub use ops::user::{
     MAX_PASSWORD, MIN_PASSWORD, UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout,
     UserPage, UserSetPeerUid,
 };
+pub use ops::zeroize_keys::{ZeroizeKeys, Zeroized};
 pub use refusal::{Blame, Refusal, RefusalCode};
 pub use request::{Done, Operation, Repeat, Reply, ReplyError, Request, decode_reply, encode_request};
 pub use secret::Secret;

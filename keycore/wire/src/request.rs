@@ -23,6 +23,7 @@ use crate::ops::quorum::{
     QuorumSetValue, QuorumToken, QuorumTokens, UserRegisterKey, UserRemoveKey,
 };
 use crate::ops::random::{Random, RandomBytes};
+use crate::ops::rotate_key::{ListSessionKeys, RotateKey, SessionKeyList};
 use crate::ops::self_test::{SelfTest, SelfTestReport};
 use crate::ops::set_attribute::SetAttribute;
 use crate::ops::share_key::{KeyShares, ListSharedKeys, ListShares, ShareKey, UnshareKey};
@@ -31,6 +32,7 @@ use crate::ops::tls_sign::TlsSign;
 use crate::ops::user::{
     UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout, UserPage, UserSetPeerUid,
 };
+use crate::ops::zeroize_keys::{ZeroizeKeys, Zeroized};
 use crate::refusal::{Refusal, RefusalCode};
 
 /// Whether a request may be sent again when its answer was lost.
@@ -141,6 +143,9 @@ operations! {
     0x38 Unsafe UnshareKey => Done;
     0x39 Safe   ListShares => KeyShares;
     0x3a Safe   ListSharedKeys => KeyPage;
+    0x3b Safe   RotateKey => KeyInfo;
+    0x3c Safe   ListSessionKeys => SessionKeyList;
+    0x3d Safe   ZeroizeKeys => Zeroized;
 
     0x40 Safe   TlsSign<'a> => Signature;
     0x41 Safe   Sign<'a> => Signature;
@@ -193,6 +198,8 @@ pub enum Reply {
     KeyInfo(Box<KeyInfo>),
     KeyPage(KeyPage),
     KeyShares(KeyShares),
+    SessionKeyList(SessionKeyList),
+    Zeroized(Zeroized),
     PublicKey(Box<PublicKeyReply>),
     Signature(Signature),
     RandomBytes(RandomBytes),
@@ -228,6 +235,8 @@ impl Reply {
                     Self::KeyInfo(content) => encode_content(content, out),
                     Self::KeyPage(content) => encode_content(content, out),
                     Self::KeyShares(content) => encode_content(content, out),
+                    Self::SessionKeyList(content) => encode_content(content, out),
+                    Self::Zeroized(content) => encode_content(content, out),
                     Self::PublicKey(content) => encode_content(content, out),
                     Self::Signature(content) => encode_content(content, out),
                     Self::RandomBytes(content) => encode_content(content, out),

@@ -24,6 +24,8 @@ impl Chores {
     const MAX_PAUSE: u32 = 40;
     /// Every so many periods the log is made durable: a machine that loses power loses a second of signatures' records.
     const SYNC_EVERY: u32 = 40;
+    /// Every so many periods what ended is deleted, some ten seconds after it ended.
+    const TIDY_EVERY: u32 = 400;
 
     /// Starts the threads.
     pub(super) fn start(engine: &Arc<Engine>, clock: Clock) -> io::Result<Self> {
@@ -75,7 +77,9 @@ impl Drop for Indispensable {
 
 fn follow(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
     let mut store = Health::new("the store can't be followed");
+    let mut leftovers = Health::new("keys whose time is over can't be deleted");
     let (mut pause, mut next_pause) = (0, 1);
+    let mut periods = 0;
     while stopped.recv_timeout(Chores::PERIOD) == Err(RecvTimeoutError::Timeout) {
         if pause > 0 {
             pause -= 1;
@@ -89,6 +93,10 @@ fn follow(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
             next_pause = 1;
         }
         store.note(followed.as_ref().err());
+        periods = (periods + 1) % Chores::TIDY_EVERY;
+        if periods == 0 {
+            leftovers.note(engine.tidy(clock.now()).as_ref().err());
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn derive(
     let bytes = mechanism::derive(base.material(permission)?, request.mechanism, length)?;
     let material = Material::Secret(SecretKey::new(request.algorithm, Secret::from(bytes))?);
     let new = NewKey {
-        owner: permission.actor()?,
+        permission,
         made_by: request.idempotency_key,
         attributes: wrapping::attributes_of_derived(&base.info, request.algorithm, &request.template)?,
         template: &request.template,
@@ -94,7 +94,7 @@ pub(super) fn unwrap(
             .because(denial.refusal.detail)
     })?;
     let new = NewKey {
-        owner: permission.actor()?,
+        permission,
         made_by: request.idempotency_key,
         attributes: wrapping::attributes_of_unwrapped(
             &unwrapping.info,

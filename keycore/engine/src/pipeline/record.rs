@@ -118,6 +118,7 @@ fn detail_of(request: &Request<'_>) -> Option<String> {
             AttributeChange::Set(attribute, on) => format!("{attribute} {}", if *on { "on" } else { "off" }),
             AttributeChange::Label(label) => format!("label {label}"),
         }),
+        Request::RotateKey(rotate) => Some(format!("replaces {} for {} s", rotate.key, rotate.grace_secs)),
         Request::ShareKey(share) => Some(format!("with {}", share.with)),
         Request::UnshareKey(unshare) => Some(format!("with {}", unshare.with)),
         _ => None,
@@ -173,6 +174,8 @@ fn is_management(request: &Request<'_>) -> bool {
             | Request::WrapKey(_)
             | Request::UnwrapKey(_)
             | Request::SetAttribute(_)
+            | Request::RotateKey(_)
+            | Request::ZeroizeKeys(_)
             | Request::ShareKey(_)
             | Request::UnshareKey(_)
     )
@@ -205,6 +208,10 @@ fn subject_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Subject<'a> {
         Request::UserChangePassword(change) => {
             let own = facts.name.as_deref();
             change.name.as_ref().or(own).map_or(Subject::None, |name| Subject::User(name.as_str()))
+        }
+        Request::ZeroizeKeys(zeroize) => Subject::User(zeroize.user.as_str()),
+        Request::RotateKey(rotate) => {
+            Subject::Key { id: facts.key.or(Some(rotate.key)), label: facts.label.as_deref().unwrap_or("") }
         }
         Request::GenerateKey(generate) => key(generate.template.label.as_str()),
         Request::ImportKey(import) => key(import.template.label.as_str()),

@@ -7,6 +7,7 @@ mod audit;
 mod cluster;
 mod crash;
 mod harness;
+mod key_lives;
 mod keys;
 mod logins;
 mod model;

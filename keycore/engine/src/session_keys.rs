@@ -1,0 +1,77 @@
+//! Keys that end with their session. They are sealed in the store, so that every replica has them.
+
+use keycore_store::RecordId;
+use keycore_wire::{KeyId, MAX_SESSION_KEYS, RefusalCode, SessionKeyList, UnixMillis};
+
+use crate::denial::Denial;
+use crate::engine::Engine;
+use crate::keys;
+use crate::ledger::{Opened, Transaction};
+use crate::policy::Permission;
+use crate::records::SessionKeys;
+use crate::session::Session;
+use crate::snapshot::Snapshot;
+
+/// Will note a new key under its session.
+pub(crate) fn note(records: &mut Transaction<'_>, session: &Session, key: KeyId) -> Result<(), Denial> {
+    let id = RecordId(session.id);
+    let (expect, mut keys) = match records.load::<SessionKeys>(id)? {
+        Some(Opened { version, content, .. }) => (Some(version), content.keys),
+        None => (None, Vec::new()),
+    };
+    if keys.len() >= MAX_SESSION_KEYS {
+        let detail = format!("a session has at most {MAX_SESSION_KEYS} keys");
+        return Err(Denial::new(RefusalCode::LimitReached, detail));
+    }
+    keys.push(key);
+    let (user, credential, expires_at) = (session.user, session.credential(), session.expires_at);
+    let content = SessionKeys { user, credential, expires_at, keys };
+    records.put(id, expect, &content, Vec::new(), None)
+}
+
+/// Will strike a key off its session's.
+pub(crate) fn forget(records: &mut Transaction<'_>, session: [u8; 16], key: KeyId) -> Result<(), Denial> {
+    let Some(Opened { id, version, mut content }) = records.load::<SessionKeys>(RecordId(session))? else {
+        return Ok(());
+    };
+    content.keys.retain(|other| *other != key);
+    if content.keys.is_empty() {
+        records.delete::<SessionKeys>(id, version);
+        return Ok(());
+    }
+    records.put(id, Some(version), &content, Vec::new(), None)
+}
+
+/// The keys of the session that asks.
+pub(crate) fn list(engine: &Engine, permission: &Permission) -> Result<SessionKeyList, Denial> {
+    let Some(session) = permission.session() else { return Ok(SessionKeyList { keys: Vec::new() }) };
+    engine.transact(|records| {
+        let noted = records.load::<SessionKeys>(RecordId(session))?;
+        let ids = noted.map(|noted| noted.content.keys).unwrap_or_default();
+        let keys = ids.into_iter().map(|id| Ok(keys::find_anybodys(records, id)?.content.info));
+        Ok(SessionKeyList { keys: keys.collect::<Result<_, Denial>>()? })
+    })
+}
+
+/// Will delete all keys of a session. Returns how many.
+pub(crate) fn end(records: &mut Transaction<'_>, session: RecordId) -> Result<u64, Denial> {
+    let Some(Opened { id, version, content }) = records.load::<SessionKeys>(session)? else { return Ok(0) };
+    let mut ended = 0;
+    for key in content.keys {
+        let key = keys::find_anybodys(records, key)?;
+        keys::delete_halves(records, &key);
+        ended += 1;
+    }
+    records.delete::<SessionKeys>(id, version);
+    Ok(ended)
+}
+
+impl SessionKeys {
+    /// Whether the session is over: expired, logged out, its user deleted or given other credentials.
+    pub(crate) fn have_ended(&self, session: [u8; 16], snapshot: &Snapshot, now: UnixMillis) -> bool {
+        let is_users = |user: &crate::snapshot::KnownUser| user.credential == self.credential;
+        now >= self.expires_at
+            || snapshot.revoked.contains_key(&session)
+            || !snapshot.users.get(&self.user).is_some_and(is_users)
+    }
+}
