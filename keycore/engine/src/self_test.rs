@@ -14,11 +14,13 @@
 use core::time::Duration;
 use std::sync::{Mutex, OnceLock};
 
-use keycore_wire::{SELF_TEST_PAUSE_SECS, SelfTestOutcome, SelfTestReport, UnixMillis};
+use aws_lc_rs::error::Unspecified;
+use keycore_wire::{KeyAlgorithm, SELF_TEST_PAUSE_SECS, Secret, SelfTestOutcome, SelfTestReport, UnixMillis};
 
 use crate::denial::Denial;
 use crate::engine::{Engine, locked};
 use crate::journal;
+use crate::material::Material;
 use crate::options::Now;
 use crate::policy::{Action, Permission};
 use crate::session::Caller;
@@ -32,8 +34,22 @@ mod library;
 mod signatures;
 
 use entropy::EntropyHealth;
-use known_answer::KnownAnswer;
 pub(crate) use known_answer::is_broken;
+use known_answer::{KnownAnswer, hex};
+
+/// Keys and plaintext of the examples in NIST SP 800-38A and 800-38B.
+const AES_128: [u8; 16] = hex("2b7e151628aed2a6abf7158809cf4f3c");
+const AES_192: [u8; 24] = hex("8e73b0f7da0e6452c810f32b809079e562f8ead2522c6b7b");
+const AES_256: [u8; 32] = hex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4");
+const P: [u8; 64] = hex(concat!(
+    "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411e5fbc1191a0a52ef",
+    "f69f2445df4f9b17ad2b417be66c3710",
+));
+
+/// A key, as the store would give it back.
+fn material(algorithm: KeyAlgorithm, bytes: &[u8]) -> Result<Material, Unspecified> {
+    Material::load(algorithm, Secret::new(bytes.to_vec())).map_err(|_| Unspecified)
+}
 
 /// The test of a new key pair.
 pub(crate) const PAIRWISE_CONSISTENCY: &str = "pairwise consistency of a new key pair";

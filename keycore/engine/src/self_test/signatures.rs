@@ -2,9 +2,12 @@
 
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
-use keycore_wire::{KeyAlgorithm, SignatureScheme};
+use keycore_wire::{CipherMechanism, EcdsaEncoding, Hash, KeyAlgorithm, SignMechanism, SignatureScheme};
 
 use super::known_answer::{ACCEPTED, KnownAnswer, REFUSED, hex, verdicts};
+use super::material;
+use crate::material::Material;
+use crate::mechanism::{self, PublicKey};
 use crate::private_key::PrivateKey;
 
 /// What RFC 6979 signs in its appendix A.2; here too.
@@ -25,7 +28,7 @@ const RSA_PSS_SIGNATURE: [u8; 256] = hex(concat!(
 ));
 
 /// RFC 6979, A.2.5: key, public key, and the signature with SHA-256.
-const P256: &[u8] = include_bytes!("known_keys/p-256.pk8");
+pub(super) const P256: &[u8] = include_bytes!("known_keys/p-256.pk8");
 const P256_PUBLIC: [u8; 65] = hex(concat!(
     "0460fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb67903fe1008b8bc99a41ae9e95628bc",
     "64f2f1b20c2d7e9f5177a3c294d4462299",
@@ -36,7 +39,7 @@ const P256_SIGNATURE: [u8; 72] = hex(concat!(
 ));
 
 /// RFC 6979, A.2.6: key, public key, and the signature with SHA-384.
-const P384: &[u8] = include_bytes!("known_keys/p-384.pk8");
+pub(super) const P384: &[u8] = include_bytes!("known_keys/p-384.pk8");
 const P384_PUBLIC: [u8; 97] = hex(concat!(
     "04ec3a4e415b4e19a4568618029f427fa5da9a8bc4ae92e02e06aae5286b300c64def8f0ea9055866064a254515480bc",
     "138015d9b72d7d57244ea8ef9ac0c621896708a59367f9dfb9f54ca84b3f1c9db1288b231c3ae0d4fe7344fd25332647",
@@ -49,7 +52,7 @@ const P384_SIGNATURE: [u8; 104] = hex(concat!(
 ));
 
 /// RFC 6979, A.2.7: key, public key, and the signature with SHA-512.
-const P521: &[u8] = include_bytes!("known_keys/p-521.pk8");
+pub(super) const P521: &[u8] = include_bytes!("known_keys/p-521.pk8");
 const P521_PUBLIC: [u8; 133] = hex(concat!(
     "0401894550d0785932e00eaa23b694f213f8c3121f86dc97a04e5a7167db4e5bcd371123d46e45db6b5d5370a7f20fb6",
     "33155d38ffa16d2bd761dcac474b9a2f5023a400493101c962cd4d2fddf782285e64584139c2f91b47f87ff82354d663",
@@ -59,6 +62,26 @@ const P521_SIGNATURE: [u8; 138] = hex(concat!(
     "308187024200c328fafcbd79dd77850370c46325d987cb525569fb63c5d3bc53950e6d4c5f174e25a1ee9017b5d45060",
     "6add152b534931d7d4e8455cc91f9b15bf05ec36e377fa0241617cce7cf5064806c467f678d3b4080d6f1cc50af26ca2",
     "09417308281b68af282623eaa63e5b5c0723d8b8c37ff0777b1a20f8ccb1dccc43997f1ee0e44da4a67a",
+));
+
+/// The key of P-256 on another curve.
+const SECP256K1_PUBLIC: [u8; 65] = hex(concat!(
+    "042c8c31fc9f990c6b55e3865a184a4ce50e09481f2eaeb3e60ec1cea13a6ae64564b95e4fdb6948c0386e189b006a29",
+    "f686769b011704275e4459822dc3328085",
+));
+const SECP256K1_SIGNATURE: [u8; 70] = hex(concat!(
+    "30440220432310e32cb80eb6503a26ce83cc165c783b870845fb8aad6d970889fcd7a6c80220530128b6b81c548874a6",
+    "305d93ed071ca6e05074d85863d4056ce89b02bfab69",
+));
+
+/// By OpenSSL 3.
+const RSA_OAEP_CIPHERTEXT: [u8; 256] = hex(concat!(
+    "52461187cd1642cb31b95559a377d30d5570a259cbc1542b3e06209ed2aa002f9e861830c78d00983fa1d981f4022c72",
+    "223beadd971381390bd3523b069337a9a135654a99cb9865d5b05abc2d87d3872bafad197916971fdf56d101ae5ddfa1",
+    "542d97185217ea882ed52a524a2b1164c34463cf6ef25b14cb9bd1f8cd8b95e9720b18b8a9e90717cef73562ef035543",
+    "26aaa1b07bae3d2704a5bb0b5d0f762ebcfa5bf066dfa15fc291563b3c3eeef3b3e2f98d936ea54521d993112d670ed8",
+    "037282e6e9a529e82993a3bd5c3f02912dcfbec1a5b99033aa74e5adb27f1c97f53d7e63bba42e92d50cda099bcf03c9",
+    "a82923666cb9ec7abffe178a2ac93268",
 ));
 
 /// RFC 8032, section 7.1, test 3.
@@ -159,7 +182,63 @@ pub(super) const SIGNATURES: &[KnownAnswer] = &[
         expected: &[ACCEPTED, REFUSED],
         compute: || verify(&signature::ED25519, &ED25519_PUBLIC, &[0xaf, 0x82], &ED25519_SIGNATURE),
     },
+    KnownAnswer {
+        name: "ECDSA secp256k1 with SHA-256, verification",
+        source: "RFC 6979's method, by OpenSSL 3",
+        expected: &[ACCEPTED, REFUSED],
+        compute: || {
+            verify(&signature::ECDSA_P256K1_SHA256_ASN1, &SECP256K1_PUBLIC, MESSAGE, &SECP256K1_SIGNATURE)
+        },
+    },
+    KnownAnswer {
+        name: "ECDSA secp256k1, key generation, signature and verification",
+        source: "generated, signed, then verified",
+        expected: &[ACCEPTED, REFUSED],
+        compute: || {
+            generated(KeyAlgorithm::Secp256k1, SignMechanism::Ecdsa(Hash::Sha256, EcdsaEncoding::Der))
+        },
+    },
+    KnownAnswer {
+        name: "ML-DSA-44, key generation, signature and verification",
+        source: "generated, signed, then verified",
+        expected: &[ACCEPTED, REFUSED],
+        compute: || generated(KeyAlgorithm::MlDsa44, SignMechanism::MlDsa),
+    },
+    KnownAnswer {
+        name: "ML-DSA-65, key generation, signature and verification",
+        source: "generated, signed, then verified",
+        expected: &[ACCEPTED, REFUSED],
+        compute: || generated(KeyAlgorithm::MlDsa65, SignMechanism::MlDsa),
+    },
+    KnownAnswer {
+        name: "ML-DSA-87, key generation, signature and verification",
+        source: "generated, signed, then verified",
+        expected: &[ACCEPTED, REFUSED],
+        compute: || generated(KeyAlgorithm::MlDsa87, SignMechanism::MlDsa),
+    },
+    KnownAnswer {
+        name: "RSA-OAEP with SHA-256, decryption",
+        source: "OpenSSL 3",
+        expected: MESSAGE,
+        compute: || {
+            let key = material(KeyAlgorithm::Rsa2048, RSA_2048)?;
+            let mechanism = CipherMechanism::RsaOaep { hash: Hash::Sha256, label: &[] };
+            let plain = mechanism::decrypt(&key, mechanism, &[], &RSA_OAEP_CIPHERTEXT);
+            plain.map(|plain| plain.expose().to_vec()).map_err(|_| Unspecified)
+        },
+    },
 ];
+
+/// A fresh key's signature as its public half sees it.
+fn generated(algorithm: KeyAlgorithm, mechanism: SignMechanism) -> Result<Vec<u8>, Unspecified> {
+    let key = Material::generate(algorithm).map_err(|_| Unspecified)?;
+    let spki = key.spki()?.ok_or(Unspecified)?;
+    let public = PublicKey::from_spki(&spki).map_err(|_| Unspecified)?;
+    let signature = mechanism::sign(&key, mechanism, false, MESSAGE).map_err(|_| Unspecified)?;
+    Ok(verdicts(
+        [MESSAGE, b"another"].map(|data| mechanism::verify(&public, mechanism, false, data, &signature)),
+    ))
+}
 
 fn sign(
     algorithm: KeyAlgorithm,
