@@ -12,6 +12,7 @@ mod keys;
 mod logins;
 mod model;
 mod operations;
+mod past_cves;
 mod permissions;
 mod quorum;
 mod replicas;
