@@ -124,6 +124,10 @@ pub(crate) fn of_new(
         return Err(invalid(format!("{} can't be asked for", rule.attribute)));
     }
     check_together(algorithm, asked)?;
+    // Nobody must take a key for guarded that is not.
+    if template.quorum_management > 1 || template.quorum_usage > 1 {
+        return Err(invalid("approvals for a single key can't be asked for in this version"));
+    }
     let is_templated = template.wrap_template.is_some() || template.unwrap_template.is_some();
     if is_templated && !asked.has_any(WRAP) {
         return Err(invalid("a key with a wrap or unwrap template wraps or unwraps"));

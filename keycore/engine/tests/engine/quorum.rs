@@ -9,13 +9,14 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use keycore_wire::{
-    ClusterInfo, IdempotencyKey, KeyPurpose, LoginChallenge, Logout, Operation, PeerLogin, QuorumApprove,
-    QuorumDelete, QuorumList, QuorumPolicy, QuorumPropose, QuorumService, QuorumSetPolicy, QuorumSetValue,
-    QuorumToken, Refusal, RefusalCode, Role, Secret, SignedLogin, SpkiSha256, UserChangePassword, UserCreate,
-    UserDelete, UserList, UserLogout, UserRegisterKey, UserRemoveKey, UserSetPeerUid, encode_request,
+    Attributes, ClusterInfo, IdempotencyKey, KeyAlgorithm, KeyPurpose, LoginChallenge, Logout, Operation,
+    PeerLogin, QuorumApprove, QuorumDelete, QuorumList, QuorumPolicy, QuorumPropose, QuorumService,
+    QuorumSetPolicy, QuorumSetValue, QuorumToken, Refusal, RefusalCode, Role, Secret, SignedLogin,
+    SpkiSha256, UserChangePassword, UserCreate, UserDelete, UserList, UserLogout, UserRegisterKey,
+    UserRemoveKey, UserSetPeerUid, encode_request,
 };
 
-use crate::harness::{Client, PASSWORD, Replica, World, name, random_key, secret};
+use crate::harness::{Client, PASSWORD, Replica, World, generate, name, random_key, secret};
 
 /// A user's own key, outside of the HSM.
 enum OwnKey {
@@ -283,6 +284,31 @@ fn whose_signatures_count() {
     alice.call(&QuorumSetPolicy { timeout_secs: Some(900), self_approval: Some(true) }).unwrap();
     committee.approve(&mut alice, "alice", &token).unwrap();
     alice.call(&delete("web")).unwrap();
+}
+
+#[test]
+fn an_own_approval_does_not_outlast_the_policy_that_let_it_in() {
+    let committee = Committee::needing(QuorumService::User, 2);
+    let mut alice = committee.replica.client_of("alice");
+    let self_approval = |on| QuorumSetPolicy { timeout_secs: None, self_approval: Some(on) };
+    alice.call(&self_approval(true)).unwrap();
+    let token = propose(&mut alice, &delete("web")).unwrap();
+    for approver in ["alice", "bob"] {
+        committee.approve(&mut alice, approver, &token).unwrap();
+    }
+    alice.call(&self_approval(false)).unwrap();
+    assert_eq!(alice.refused(&delete("web")), REQUIRED);
+}
+
+#[test]
+fn a_key_promises_no_approvals_that_nobody_asks_for() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    for (management, usage) in [(2, 0), (0, 2)] {
+        let mut asked = generate(KeyAlgorithm::P256, Attributes::SIGN, "k");
+        (asked.template.quorum_management, asked.template.quorum_usage) = (management, usage);
+        assert_eq!(web.refused(&asked), RefusalCode::InvalidAttributes);
+    }
 }
 
 #[test]
