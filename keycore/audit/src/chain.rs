@@ -5,7 +5,7 @@
 //! | length | body …     | head       |
 //! ```
 //!
-//! `length` is big-endian and counts the body: the sequence number and the entry, in postcard. The head is
+//! `length` is big-endian and counts the body: the sequence number, the boot counter and the entry, in postcard. The head is
 //! SHA-256(head of the record before ‖ body).
 
 use core::fmt;
@@ -30,7 +30,7 @@ impl Head {
     /// The head before the first record of a replica's log.
     pub fn genesis(replica: u16) -> Self {
         let mut hash = Context::new(&SHA256);
-        hash.update(b"keycore audit log, format 1, replica ");
+        hash.update(b"keycore audit log, format 2, replica ");
         hash.update(&replica.to_be_bytes());
         Self::from_context(hash)
     }
@@ -69,12 +69,14 @@ pub struct Chain {
     pub next: u64,
     /// Head of the records so far.
     pub head: Head,
+    /// How many times the replica had started when the last of them was written; 0 before the first.
+    pub boot: u32,
 }
 
 impl Chain {
     /// The empty log of a replica.
     pub fn new(replica: u16) -> Self {
-        Self { next: 1, head: Head::genesis(replica) }
+        Self { next: 1, head: Head::genesis(replica), boot: 0 }
     }
 
     /// Appends the record of an entry to `out`, and moves on.
@@ -83,7 +85,7 @@ impl Chain {
     ///
     /// [`postcard::Error`] if the entry can't be encoded; `out` and the chain are then as before.
     pub(crate) fn append(&mut self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<(), postcard::Error> {
-        let body = Body { sequence: self.next, entry: entry.bounded() };
+        let body = Body { sequence: self.next, boot: self.boot, entry: entry.bounded() };
         let mut buffer = [0; MAX_BODY];
         let body: &[u8] = postcard::to_slice(&body, &mut buffer)?;
         let length = u32::try_from(body.len()).map_err(|_| postcard::Error::SerializeBufferFull)?;
@@ -111,7 +113,7 @@ impl Chain {
         if body_read.sequence != self.next {
             return Err(Broken::Sequence(body_read.sequence));
         }
-        *self = Self { next: self.next + 1, head };
+        *self = Self { next: self.next + 1, head, boot: body_read.boot };
         Ok((body_read.entry, body.len() + OVERHEAD))
     }
 }
@@ -120,6 +122,7 @@ impl Chain {
 #[derive(Serialize, Deserialize)]
 struct Body<'a> {
     sequence: u64,
+    boot: u32,
     #[serde(borrow)]
     entry: Entry<'a>,
 }
@@ -152,10 +155,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(&[u8], Head), Broken> {
     Ok((body, Head(*head)))
 }
 
-/// The sequence number that a record claims, unverified: for naming files and errors.
-pub(crate) fn claimed_sequence(bytes: &[u8]) -> Option<u64> {
+/// The sequence number and the boot counter that a record claims, unverified: for naming files and their headers.
+pub(crate) fn claimed(bytes: &[u8]) -> Option<(u64, u32)> {
     let (body, _) = parse(bytes).ok()?;
-    postcard::take_from_bytes::<u64>(body).ok().map(|(sequence, _)| sequence)
+    postcard::take_from_bytes(body).ok().map(|(claimed, _)| claimed)
 }
 
 impl fmt::Display for Broken {

@@ -1,6 +1,6 @@
 //! What one record says.
 
-use keycore_wire::{KeyId, RefusalCode, SignatureScheme, SpkiSha256, UserId};
+use keycore_wire::{ClusterId, KeyId, RefusalCode, SignatureScheme, SpkiSha256, UserId};
 use serde::{Deserialize, Serialize};
 
 /// Longest detail, in bytes; a longer one is cut.
@@ -18,9 +18,15 @@ pub struct Entry<'a> {
     pub connection: u64,
     /// The process at the other end, as the kernel tells.
     pub peer: Option<Peer>,
+    /// The session that it was done in.
+    pub session: Option<SessionHandle>,
     /// Who was logged in, or tried to log in.
     #[serde(borrow)]
     pub user: Option<User<'a>>,
+    /// What sort of command it was.
+    pub command: Command,
+    /// Its code in the wire protocol; 0 if it is none of its operations.
+    pub opcode: u8,
     /// Name of the operation.
     pub operation: &'a str,
     /// What it was done to.
@@ -30,6 +36,23 @@ pub struct Entry<'a> {
     pub outcome: Outcome,
     /// For people; at most [`MAX_DETAIL`] bytes are kept.
     pub detail: &'a str,
+}
+
+/// Names a session, not its token: nobody can log in with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SessionHandle(pub [u8; 16]);
+
+/// What sort of command a record is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Nobody's: the engine itself wrote it.
+    Engine,
+    /// What uses keys or reads.
+    Data,
+    /// What changes users, keys or the cluster, logins included: on the disk before it is answered.
+    Management,
+    /// A request that could not be read.
+    Unknown,
 }
 
 /// A process, from SO_PEERCRED.
@@ -79,11 +102,21 @@ pub enum Subject<'a> {
         /// SHA-256 of the message, so that a signature found elsewhere can be looked up.
         message_sha256: [u8; 32],
     },
+    /// The engine vouches for all records before this one; see [`checkpoint`](crate::checkpoint).
+    Checkpoint {
+        /// The cluster whose audit key signed.
+        cluster: ClusterId,
+        /// Ed25519 signature, 64 bytes.
+        signature: &'a [u8],
+    },
 }
 
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
+    /// It is about to be done: the record of how it ended follows. If none does, the engine died in between and the change may
+    /// or may not have been made.
+    Begun,
     /// It was done.
     Done,
     /// It was refused.
@@ -97,7 +130,10 @@ impl Entry<'_> {
             time_micros: self.time_micros,
             connection: self.connection,
             peer: self.peer,
+            session: self.session,
             user: self.user.map(|user| User { id: user.id, name: cut(user.name, MAX_TEXT) }),
+            command: self.command,
+            opcode: self.opcode,
             operation: cut(self.operation, MAX_TEXT),
             subject: match &self.subject {
                 Subject::None => Subject::None,
@@ -109,6 +145,10 @@ impl Entry<'_> {
                     site: cut(site, MAX_TEXT),
                     scheme: *scheme,
                     message_sha256: *message_sha256,
+                },
+                Subject::Checkpoint { cluster, signature } => Subject::Checkpoint {
+                    cluster: *cluster,
+                    signature: &signature[..signature.len().min(64)],
                 },
             },
             outcome: self.outcome,

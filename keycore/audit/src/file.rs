@@ -8,7 +8,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -16,12 +16,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::chain::{self, Chain, Head};
-use crate::log::Sink;
+use crate::log::{Past, Sink};
 
 pub(crate) use segment::{HEADER, Header, HeaderError, list, replica_directories, replica_directory};
 
-/// Longest segment, in bytes; a new one is begun rather than exceed it.
-const MAX_SEGMENT: u64 = 64 << 20;
+/// Longest segment, in bytes; a new one is begun rather than exceed it. Only without checkpoints does one become so long.
+const MAX_SEGMENT: u64 = 256 << 20;
+
+/// Length from which on a checkpoint begins a new segment: what is taken away later ends at a signature.
+const ROTATE_AT: u64 = 64 << 20;
+
+/// Age from which on it does.
+const ROTATE_AFTER: Duration = Duration::from_hours(24);
 
 /// How long opening waits for the lock: a verifier takes it for a moment to see whether an engine runs, and a killed
 /// engine keeps it until the kernel has cleaned up.
@@ -84,13 +90,20 @@ pub struct Cut {
 ///
 /// [`OpenError`]; nothing was changed unless it says otherwise.
 pub fn open(dir: &Path, replica: u16) -> Result<(Chain, FileSink, Recovery), OpenError> {
-    open_with(dir, replica, MAX_SEGMENT)
+    open_with(dir, replica, Sizes { rotate_at: ROTATE_AT, max_segment: MAX_SEGMENT })
+}
+
+/// How long segments become, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) rotate_at: u64,
+    pub(crate) max_segment: u64,
 }
 
 pub(crate) fn open_with(
     dir: &Path,
     replica: u16,
-    max_segment: u64,
+    sizes: Sizes,
 ) -> Result<(Chain, FileSink, Recovery), OpenError> {
     let directory = replica_directory(dir, replica);
     let failed = |path: &Path| {
@@ -117,7 +130,7 @@ pub(crate) fn open_with(
         }
     }
     let (chain, current, recovery) = recover::recover(&directory, replica)?;
-    let sink = FileSink { directory, replica, max_segment, current, head: chain.head, lock };
+    let sink = FileSink { directory, replica, sizes, current, head: chain.head, lock };
     Ok((chain, sink, recovery))
 }
 
@@ -125,7 +138,7 @@ pub(crate) fn open_with(
 pub struct FileSink {
     directory: PathBuf,
     replica: u16,
-    max_segment: u64,
+    sizes: Sizes,
     /// None before the first record.
     current: Option<Current>,
     /// Head of what was written.
@@ -140,6 +153,8 @@ struct Current {
     file: File,
     /// Where the next record goes. What lies behind it is of a write that failed, and is written over.
     end: u64,
+    /// When it was begun or opened, by the clock of this process.
+    since: Instant,
     /// What is known to be durable, and the head there.
     synced: (u64, Head),
     /// The last fdatasync failed, so the kernel may have dropped what it could not write.
@@ -149,13 +164,16 @@ struct Current {
 impl Sink for FileSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let full = match &self.current {
-            Some(current) => current.end > HEADER && current.end + bytes.len() as u64 > self.max_segment,
+            Some(current) => {
+                current.end > HEADER && current.end + bytes.len() as u64 > self.sizes.max_segment
+            }
             None => true,
         };
         if full {
             // The segments before the last one are complete and durable: recovery reads only the last.
             self.sync()?;
-            self.current = Some(self.begin_segment(bytes)?);
+            let (first, boot) = chain::claimed(bytes).ok_or_else(not_a_record)?;
+            self.current = Some(self.begin_segment(first, boot)?);
         }
         let head = last_head(bytes)?;
         let Some(current) = &mut self.current else { unreachable!("begun above") };
@@ -180,19 +198,49 @@ impl Sink for FileSink {
         current.synced = (current.end, self.head);
         Ok(())
     }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let due = self.current.as_ref().is_some_and(|current| {
+            current.end >= self.sizes.rotate_at
+                || (current.end > HEADER && current.since.elapsed() >= ROTATE_AFTER)
+        });
+        if due {
+            self.sync()?;
+            // The next write begins the segment: a file without a record would have no number yet.
+            self.current = None;
+        }
+        Ok(())
+    }
+
+    fn head_at(&mut self, sequence: u64) -> io::Result<Past> {
+        let segments = list(&self.directory)?;
+        let holding = segments.iter().rev().find(|(first, _)| *first <= sequence + 1);
+        let Some((_, path)) = holding else { return Ok(Past::Unknown) };
+        let bytes = fs::read(path)?;
+        let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let header =
+            Header::decode(&bytes).map_err(|error| damaged(format!("{}: {error:?}", path.display())))?;
+        let (mut chain, mut at) = (header.chain(), HEADER as usize);
+        while chain.next <= sequence && at < bytes.len() {
+            let (_, length) = chain.follow(&bytes[at..]).map_err(|broken| {
+                damaged(format!("{} at byte {at}, record {}: {broken}", path.display(), chain.next))
+            })?;
+            at += length;
+        }
+        Ok(if chain.next == sequence + 1 { Past::Was(chain.head) } else { Past::Future })
+    }
 }
 
 impl FileSink {
-    fn begin_segment(&self, bytes: &[u8]) -> io::Result<Current> {
-        let first = chain::claimed_sequence(bytes).ok_or_else(not_a_record)?;
+    fn begin_segment(&self, first: u64, boot: u32) -> io::Result<Current> {
         let path = segment::path(&self.directory, first);
         // Truncated rather than exclusive: an attempt that failed half-way may have left the file.
         let file = private().create(true).truncate(true).open(&path)?;
-        let header = Header { replica: self.replica, first, head: self.head };
+        let header = Header { replica: self.replica, boot, first, head: self.head };
         file.write_all_at(&header.encode(), 0)?;
         file.sync_data()?;
         File::open(&self.directory)?.sync_all()?;
-        Ok(Current { file, end: HEADER, synced: (HEADER, self.head), suspect: false })
+        Ok(Current { file, end: HEADER, since: Instant::now(), synced: (HEADER, self.head), suspect: false })
     }
 }
 

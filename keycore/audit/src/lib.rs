@@ -7,15 +7,18 @@
 //! * [`Entry`]: what is recorded
 //! * [`Log`]: chains entries, buffers them and hands them to a [`Sink`]
 //! * [`file`](mod@file): the sink that the engine uses, segments in a directory
+//! * [`checkpoint`]: signatures of the cluster's audit key over where a log stands
 //! * [`verify`], [`read`]: the other side, for `hsm audit`
 
 mod chain;
+pub mod checkpoint;
 mod entry;
 pub mod file;
 mod log;
 mod verify;
 
 pub use chain::{Chain, Head};
-pub use entry::{Entry, MAX_DETAIL, Outcome, Peer, Subject, User};
-pub use log::{AuditError, Log, Sink};
-pub use verify::{Record, ReplicaReport, Report, VerifyError, Wrong, read, verify};
+pub use checkpoint::AuditKey;
+pub use entry::{Command, Entry, MAX_DETAIL, Outcome, Peer, SessionHandle, Subject, User};
+pub use log::{AuditError, Log, Past, Sink};
+pub use verify::{Record, ReplicaReport, Report, Trust, VerifyError, Wrong, read, verify};

@@ -2,7 +2,10 @@
 
 use std::io;
 
+use keycore_wire::{AuditAnchor, ClusterId};
+
 use crate::chain::{Chain, Head};
+use crate::checkpoint;
 use crate::entry::Entry;
 
 /// Bytes that are kept in memory at most, before they are handed to the sink.
@@ -23,6 +26,35 @@ pub trait Sink: Send {
     ///
     /// What the operating system says. It will be called again.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Begins another file if it is time to. A checkpoint is the next record, so that the older files can be taken away later.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says. It will be called again.
+    fn rotate(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// What the log knows of an earlier head. A sink that keeps nothing that it could look at knows nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says, or that the record can't be read.
+    fn head_at(&mut self, _sequence: u64) -> io::Result<Past> {
+        Ok(Past::Unknown)
+    }
+}
+
+/// What a log knows of the head that it once had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// It was this.
+    Was(Head),
+    /// It has not come so far.
+    Future,
+    /// Nothing: those records were taken away.
+    Unknown,
 }
 
 /// The log can't take records.
@@ -34,6 +66,9 @@ pub enum AuditError {
     /// The sink failed before and has not recovered.
     #[error("the audit log can't be written since an earlier failure ({0})")]
     Failed(io::ErrorKind),
+    /// A checkpoint can't be signed.
+    #[error("an audit checkpoint can't be signed")]
+    Sign,
     /// The entry can't be encoded: a fault of the program.
     #[error("an audit entry can't be encoded")]
     Entry,
@@ -51,13 +86,17 @@ pub struct Log {
     unsynced: bool,
     sync_failed: bool,
     failed: Option<io::ErrorKind>,
+    /// Number of the last checkpoint's record.
+    checkpoint: u64,
 }
 
 impl Log {
-    /// A log that goes on where `chain` stands; `sink` must hold the records up to there.
+    /// A log that goes on where `chain` stands, with the next boot; `sink` must hold the records up to there.
     pub fn new(chain: Chain, sink: Box<dyn Sink>) -> Self {
+        let chain = Chain { boot: chain.boot.saturating_add(1), ..chain };
         Self {
             chain,
+            checkpoint: 0,
             buffer: Vec::with_capacity(BUFFER),
             sink,
             unsynced: false,
@@ -121,6 +160,53 @@ impl Log {
     /// Head of the chain, buffered entries included.
     pub fn head(&self) -> Head {
         self.chain.head
+    }
+
+    /// How many times the replica has started.
+    pub fn boot(&self) -> u32 {
+        self.chain.boot
+    }
+
+    /// Records since the last checkpoint of this process; all if there was none.
+    pub fn unsigned(&self) -> u64 {
+        (self.chain.next - 1).saturating_sub(self.checkpoint)
+    }
+
+    /// Where the log stood after an earlier record; see [`Sink::head_at`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::flush`], which comes first.
+    pub fn head_at(&mut self, sequence: u64) -> Result<Past, AuditError> {
+        if sequence >= self.chain.next {
+            return Ok(Past::Future);
+        }
+        self.flush()?;
+        self.sink.head_at(sequence).map_err(AuditError::Sink)
+    }
+
+    /// Appends a checkpoint and makes it durable: a record in which `sign` vouches for all before it. Begins another file first
+    /// if the sink wants to. Returns what was signed, to be anchored elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError::Sign`] if `sign` gives nothing, and as [`Log::append`] and [`Log::sync`].
+    pub fn checkpoint(
+        &mut self,
+        (cluster, replica): (ClusterId, u16),
+        at_micros: u64,
+        sign: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<AuditAnchor, AuditError> {
+        self.flush()?;
+        self.sink.rotate().map_err(AuditError::Sink)?;
+        let Chain { next, head, boot } = self.chain;
+        let mut anchor =
+            AuditAnchor { replica, boot, at_micros, sequence: next - 1, head: head.0, signature: Vec::new() };
+        anchor.signature = sign(&checkpoint::statement(cluster, &anchor)).ok_or(AuditError::Sign)?;
+        self.append(&checkpoint::entry(cluster, &anchor))?;
+        self.sync()?;
+        self.checkpoint = next;
+        Ok(anchor)
     }
 
     fn sync_written(&mut self) -> Result<(), AuditError> {

@@ -47,7 +47,7 @@ fn run(connection: &Connection, command: Command) -> Result<Answer, Failure> {
         Command::Key(command) => command.run(connection),
         Command::Crypto(command) => command.run(connection),
         Command::Cert(command) => command.run(connection),
-        Command::Audit(command) => command.run(),
+        Command::Audit(command) => command.run(connection),
         Command::Completions { shell } => Ok(shell::completions(shell)),
         Command::Man { directory } => shell::man_pages(&directory),
     }

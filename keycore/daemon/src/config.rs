@@ -55,6 +55,9 @@ pub struct Config {
     pub session_lifetime: Duration,
     /// How a replica confines itself: `"best-effort"`, `"required"` or `"off"`.
     pub sandbox: Sandbox,
+    /// Audit logs that end before their anchor in the store and are to go on: `["REPLICA@RECORD"]`, as the engine that refuses
+    /// to start names it. Of no effect once the log has gone on.
+    pub accept_audit_loss: Vec<AuditLoss>,
     /// What is logged: `"error"`, `"warn"`, `"info"`, `"debug"`, or a filter such as `"info,hsm_engine=debug"`.
     #[serde(deserialize_with = "value::log_filter")]
     pub log: String,
@@ -90,6 +93,28 @@ impl SocketAccess {
     }
 }
 
+/// A lost end of an audit log that the operator knows of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct AuditLoss {
+    /// Whose log.
+    pub(crate) replica: u16,
+    /// Last record of its anchor.
+    pub(crate) anchored: u64,
+}
+
+impl TryFrom<String> for AuditLoss {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.split_once('@')
+            .and_then(|(replica, anchored)| {
+                Some(Self { replica: replica.parse().ok()?, anchored: anchored.parse().ok()? })
+            })
+            .ok_or_else(|| format!("expected \"REPLICA@RECORD\" with two numbers, got {text:?}"))
+    }
+}
+
 /// Form of the log on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -122,6 +147,7 @@ impl Default for Config {
             key_cache: engine.key_cache,
             session_lifetime: engine.session_lifetime,
             sandbox: Sandbox::BestEffort,
+            accept_audit_loss: Vec::new(),
             log: "info".into(),
             log_format: LogFormat::Text,
         }
@@ -181,7 +207,7 @@ mod tests {
         assert_eq!(config, Config::default());
         assert_eq!(Config::parse(sample).unwrap(), Config::default());
         let keys = every_key.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 15, "a key of the configuration is missing in the sample");
+        assert_eq!(keys, 16, "a key of the configuration is missing in the sample");
     }
 
     #[test]

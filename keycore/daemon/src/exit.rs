@@ -54,6 +54,8 @@ pub(crate) enum StartError {
     Store(#[from] keycore_store::StoreError),
     #[error(transparent)]
     Audit(#[from] keycore_audit::file::OpenError),
+    #[error(transparent)]
+    Record(#[from] keycore_audit::AuditError),
     #[error("can't open the engine: {0}")]
     Engine(#[from] keycore_engine::OpenError),
     #[error("{what}: {source}")]

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use keycore_engine::{Engine, Options};
+use keycore_engine::{Engine, LifeEvent, Options};
 use keycore_store::SqliteStore;
 use mio::{Poll, Waker};
 use rustix::process::{Resource, Rlimit, Signal};
@@ -51,6 +51,7 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
 
     let poll = Poll::new().map_err(StartError::system("can't make an event queue"))?;
     let pool = start_workers(config, &engine, clock, &poll)?;
+    engine.note_life(LifeEvent::Started, clock.now())?;
     let chores = Chores::start(&engine, clock).map_err(StartError::system("can't start a thread"))?;
     let listener = Listener::bind(&config.socket_path(index), config.socket_access.socket_mode())?;
     let limits = Limits {
@@ -68,6 +69,12 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
 
     let served = event_loop.run().map_err(StartError::system("the event queue failed"));
     chores.stop();
+    if let Err(error) = engine.note_life(LifeEvent::Stopped, clock.now()) {
+        tracing::error!("the end of the replica could not be recorded: {error}");
+    }
+    if let Err(error) = engine.checkpoint_audit(clock.now()) {
+        tracing::error!("the end of the audit log could not be signed: {error}");
+    }
     if let Err(error) = engine.sync_audit() {
         tracing::error!("the end of the audit log could not be written: {error}");
     }
@@ -114,6 +121,11 @@ fn open_engine(config: &Config, index: u16, clock: Clock) -> Result<Engine, Star
         max_in_flight: config.max_in_flight,
         key_cache: config.key_cache,
         session_lifetime: config.session_lifetime,
+        accepted_audit_losses: config
+            .accept_audit_loss
+            .iter()
+            .map(|loss| (loss.replica, loss.anchored))
+            .collect(),
         ..Options::new(index, std::process::id())
     };
     Ok(Engine::open(Box::new(store), Box::new(watch), log, unseal, options, clock.now())?)

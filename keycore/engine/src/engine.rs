@@ -17,6 +17,7 @@ use crate::key_cache::{KeyCache, LoadedKey};
 use crate::ledger::{Transaction, transact};
 use crate::login::GuessLimit;
 use crate::mechanism::GcmNonces;
+use crate::notary::{Notary, NotaryError};
 use crate::options::{Now, Options};
 use crate::pipeline::{self, Place, Served};
 use crate::policy::Permission;
@@ -48,6 +49,7 @@ pub struct Engine {
     pub(crate) nonces: Mutex<GcmNonces>,
     pub(crate) journal: Journal,
     pub(crate) self_tests: SelfTests,
+    pub(crate) notary: Notary,
     /// One user's passwords are checked one after the other, so that right ones in flight don't count as wrong.
     logins: [Mutex<()>; LOGIN_LOCKS],
     pub(crate) guesses: GuessLimit,
@@ -67,7 +69,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`OpenError`]: the store can't be read, or the secret does not open the cluster in it.
+    /// [`OpenError`]: the store can't be read, the secret does not open the cluster in it, or the log is not the one that was
+    /// anchored in it.
     pub fn open(
         store: Box<dyn Store>,
         watch: Box<dyn Store>,
@@ -87,6 +90,7 @@ impl Engine {
             nonces: Mutex::new(GcmNonces::new()),
             journal: Journal::new(log),
             self_tests: SelfTests::default(),
+            notary: Notary::default(),
             logins: [const { Mutex::new(()) }; LOGIN_LOCKS],
             guesses: GuessLimit::default(),
             password_checks: AtomicU64::new(0),
@@ -97,7 +101,11 @@ impl Engine {
         if engine.failed_self_test().is_none() {
             engine.load_everything()?;
         }
-        Ok(engine)
+        match engine.compare_with_anchor(now) {
+            Ok(()) => Ok(engine),
+            Err(NotaryError::RolledBack(lost)) => Err(OpenError::AuditRolledBack(lost)),
+            Err(error) => Err(OpenError::Damaged(error.to_string())),
+        }
     }
 
     /// The options that it was opened with.

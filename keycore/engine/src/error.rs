@@ -2,6 +2,7 @@ use keycore_store::StoreError;
 
 use crate::cluster::UnsealError;
 use crate::ledger::LoadError;
+use crate::notary::RolledBack;
 
 /// The engine can't start.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,9 @@ pub enum OpenError {
     /// Records of users or sessions don't open.
     #[error("{0}; restore the store from a backup")]
     Damaged(String),
+    /// The audit log is not the one that was anchored in the store.
+    #[error(transparent)]
+    AuditRolledBack(RolledBack),
 }
 
 /// The changes of the siblings could not be brought in. What could be, is; the next call goes on.

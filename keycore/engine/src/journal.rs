@@ -3,10 +3,10 @@
 use core::time::Duration;
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
-use keycore_audit::{AuditError, Entry, Log, Outcome, Subject};
-use keycore_wire::{Refusal, RefusalCode};
+use keycore_audit::{AuditError, Command, Entry, Log, Outcome, Past, SessionHandle, Subject};
+use keycore_wire::{AuditAnchor, ClusterId, Refusal, RefusalCode};
 
 use crate::denial::Denial;
 use crate::options::Now;
@@ -26,15 +26,25 @@ pub(crate) struct Journal {
     log: Mutex<Log>,
     waiting: Mutex<VecDeque<Vec<u8>>>,
     refusals: Mutex<Budget>,
+    /// Why nothing is taken any more in the life of this process.
+    closed: OnceLock<String>,
 }
 
 impl Journal {
     pub(crate) fn new(log: Log) -> Self {
-        Self { log: Mutex::new(log), waiting: Mutex::default(), refusals: Mutex::default() }
+        Self {
+            log: Mutex::new(log),
+            waiting: Mutex::default(),
+            refusals: Mutex::default(),
+            closed: OnceLock::new(),
+        }
     }
 
     /// Whether what is done now can be written down. Asks no disk: after a failure [`Journal::flush`] tries again.
     pub(crate) fn ready(&self) -> Result<(), Denial> {
+        if let Some(reason) = self.closed.get() {
+            return Err(unavailable(reason.clone()));
+        }
         match self.log.try_lock() {
             Ok(log) if log.healthy() => Ok(()),
             Ok(_) => Err(unavailable("since an earlier failure")),
@@ -66,6 +76,47 @@ impl Journal {
             .and_then(|()| log.append(entry))
             .and_then(|()| log.sync())
             .map_err(|error| unavailable(error.to_string()))
+    }
+
+    /// From now on nothing is ready to be recorded, for this reason.
+    pub(crate) fn close(&self, reason: String) {
+        let _the_first_reason_stays = self.closed.set(reason);
+    }
+
+    /// Takes an entry of the engine itself.
+    pub(crate) fn append_own(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
+        let mut log = locked(&self.log);
+        self.drain(&mut log)?;
+        log.append(entry)
+    }
+
+    /// Records since the last checkpoint, those that wait included.
+    pub(crate) fn unsigned(&self) -> u64 {
+        let waiting = locked(&self.waiting).len() as u64;
+        waiting + locked(&self.log).unsigned()
+    }
+
+    /// Number of the last record.
+    pub(crate) fn records(&self) -> u64 {
+        locked(&self.log).next_sequence() - 1
+    }
+
+    /// Where the log stood after an earlier record.
+    pub(crate) fn head_at(&self, sequence: u64) -> Result<Past, AuditError> {
+        locked(&self.log).head_at(sequence)
+    }
+
+    /// Signs where the log stands, in a record that is on the disk when this returns.
+    pub(crate) fn checkpoint(
+        &self,
+        place: (ClusterId, u16),
+        at_micros: u64,
+        sign: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<AuditAnchor, AuditError> {
+        let mut log = locked(&self.log);
+        log.flush()?;
+        self.drain(&mut log)?;
+        log.checkpoint(place, at_micros, sign)
     }
 
     /// Hands over what is buffered, so that the death of this process loses nothing.
@@ -193,7 +244,10 @@ pub(crate) fn entry<'a>(
         time_micros: now.wall.0.saturating_mul(1000),
         connection: caller.connection,
         peer: caller.peer,
+        session: caller.session.map(|session| SessionHandle(session.id)),
         user: None,
+        command: Command::Unknown,
+        opcode: 0,
         operation,
         subject: Subject::None,
         outcome: refused.map_or(Outcome::Done, |refusal| Outcome::Refused(refusal.code)),

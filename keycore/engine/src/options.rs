@@ -36,6 +36,8 @@ pub struct Options {
     pub max_keys: u64,
     /// Most keys of one user, session keys not counted.
     pub max_user_keys: u64,
+    /// Audit logs that are known to be shorter than their anchors, and go on: replica, and last record of the anchor.
+    pub accepted_audit_losses: Vec<(u16, u64)>,
 }
 
 impl Options {
@@ -52,6 +54,7 @@ impl Options {
             max_users: 1024,
             max_keys: 1_000_000,
             max_user_keys: 1_000_000,
+            accepted_audit_losses: Vec::new(),
         }
     }
 }

@@ -21,8 +21,8 @@ use crate::policy::{self, Action, Asker, Permission};
 use crate::quorum::Proposal;
 use crate::session::{Caller, Session, SessionChange};
 use crate::{
-    expiry, key_changes, key_sharing, keys, lifecycle, login, quorum, rotation, second_factor, self_test,
-    session_keys, user_keys, users,
+    expiry, key_changes, key_sharing, keys, lifecycle, login, notary, quorum, rotation, second_factor,
+    self_test, session_keys, user_keys, users,
 };
 
 /// Where a request is carried out.
@@ -97,6 +97,8 @@ fn decide(
     if record::is_recorded(request) {
         engine.journal.ready()?;
     }
+    // A change is on record before it is made: whatever kills this process, the log knows of it.
+    record::announce(engine, request, caller, now, place, facts)?;
     execute(&Context { engine, caller, now, place }, &permission, action, request, facts)
 }
 
@@ -266,6 +268,7 @@ fn execute(
         Request::SelfTest(_) => {
             Ok(Reply::SelfTestReport(self_test::on_demand(engine, permission, context.caller, now)))
         }
+        Request::AuditAnchors(_) => notary::anchors(engine, permission).map(Reply::AuditAnchorList),
     }?;
     facts.learn(&reply);
     Ok(Executed::Replied(reply, SessionChange::Keep))
@@ -284,6 +287,7 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::ListShares
         | Action::ListSharedKeys
         | Action::ListSessionKeys => Some(Cost::Lookup),
+        Action::AuditAnchors => Some(Cost::Lookup),
         Action::InitializeCluster
         | Action::PeerLogin
         | Action::Logout

@@ -67,6 +67,7 @@ pub(crate) enum Action {
     WrapKey,
     UnwrapKey,
     SelfTest,
+    AuditAnchors,
 }
 
 /// Approvals by other users that an action needs besides the permission.
@@ -174,6 +175,8 @@ rules! {
     DeriveKey              no      no           no     yes          no              NotRequired;
     WrapKey                no      no           no     yes          no              NotRequired;
     UnwrapKey              no      no           no     yes          no              NotRequired;
+
+    AuditAnchors           no      no           yes    yes          yes             NotRequired;
 }
 
 impl Action {
@@ -241,6 +244,7 @@ impl Action {
             Request::WrapKey(_) => Self::WrapKey,
             Request::UnwrapKey(_) => Self::UnwrapKey,
             Request::SelfTest(_) => Self::SelfTest,
+            Request::AuditAnchors(_) => Self::AuditAnchors,
         }
     }
 }

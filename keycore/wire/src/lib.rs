@@ -25,6 +25,7 @@ pub use attribute::{Attribute, AttributeTemplate, Attributes, UnknownAttribute};
 pub use ids::{ClusterId, IdempotencyKey, KeyId, QuorumTokenId, SpkiSha256, UserId};
 pub use mechanism::{CipherMechanism, DeriveMechanism, EcdsaEncoding, Hash, SignMechanism, WrapMechanism};
 pub use names::{InvalidName, KeyLabel, UserName};
+pub use ops::audit::{AuditAnchor, AuditAnchorList, AuditAnchors};
 pub use ops::cluster::{ActivateCluster, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster};
 pub use ops::crypto::{
     Ciphertext, Decrypt, Digest, DigestValue, Encrypt, MAX_CRYPTO_INPUT, Plaintext, SignData, Signer,

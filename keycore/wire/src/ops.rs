@@ -1,5 +1,6 @@
 //! One file per operation: the request's content, its reply, its limits.
 
+pub(crate) mod audit;
 pub(crate) mod cluster;
 pub(crate) mod crypto;
 pub(crate) mod delete_key;

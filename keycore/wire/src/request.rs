@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::ops::audit::{AuditAnchorList, AuditAnchors};
 use crate::ops::cluster::{ActivateCluster, ClusterInfo, ClusterStatus, InitializeCluster};
 use crate::ops::crypto::{
     Ciphertext, Decrypt, Digest, DigestValue, Encrypt, Plaintext, SignData, VerifyData,
@@ -98,6 +99,13 @@ macro_rules! operations {
                 }
             }
 
+            /// The operation's code, for audit records.
+            pub fn opcode(&self) -> u8 {
+                match self {
+                    $(Self::$name(_) => $code,)*
+                }
+            }
+
             /// The operation's name, for logs and audit records.
             pub fn name(&self) -> &'static str {
                 match self {
@@ -160,6 +168,8 @@ operations! {
     0x81 Safe   WrapKey => WrappedKey;
     0x82 Safe   UnwrapKey<'a> => KeyInfo;
 
+    0x98 Safe   AuditAnchors => AuditAnchorList;
+
     0xa0 Safe   SelfTest => SelfTestReport;
 
     0x70 Safe   QuorumPropose => QuorumToken;
@@ -208,6 +218,7 @@ pub enum Reply {
     Digest(DigestValue),
     WrappedKey(WrappedKey),
     SelfTestReport(SelfTestReport),
+    AuditAnchorList(AuditAnchorList),
 }
 
 /// First byte of a reply's body.
@@ -245,6 +256,7 @@ impl Reply {
                     Self::Digest(content) => encode_content(content, out),
                     Self::WrappedKey(content) => encode_content(content, out),
                     Self::SelfTestReport(content) => encode_content(content, out),
+                    Self::AuditAnchorList(content) => encode_content(content, out),
                 }
             }
             Err(refusal) => {

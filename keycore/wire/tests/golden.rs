@@ -136,6 +136,19 @@ operations! {
     WrapKey (WrapKey { wrapping: KeyId([0xaa; 16]), key: KeyId([0xab; 16]), mechanism: WrapMechanism::RsaAes(Hash::Sha256) }) => WrappedKey (WrappedKey { bytes: vec![1, 2, 3, 4] });
     UnwrapKey (UnwrapKey { idempotency_key: IdempotencyKey([0xdd; 16]), unwrapping: KeyId([0xaa; 16]), mechanism: WrapMechanism::AesKwp, form: KeyForm::Pkcs8, wrapped: &[1, 2, 3, 4], template: KeyTemplate::new("unwrapped".parse().unwrap(), Attributes::SIGN) }) => KeyInfo (Box::new(key()));
     SelfTest (SelfTest) => SelfTestReport (self_test_report());
+    AuditAnchors (AuditAnchors) => AuditAnchorList (anchors());
+}
+
+fn anchors() -> AuditAnchorList {
+    let anchor = AuditAnchor {
+        replica: 1,
+        boot: 2,
+        at_micros: 1_700_000_000_000_000,
+        sequence: 300,
+        head: [0xaa; 32],
+        signature: vec![0xab; 64],
+    };
+    AuditAnchorList { cluster: ClusterId([0xcc; 16]), public_key: [0xee; 32], anchors: vec![anchor] }
 }
 
 fn secret() -> Secret {

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::time::Instant;
 
 use crate::chain::{self, Broken, Chain};
 use crate::file::segment::{self, HEADER, Header, HeaderError};
@@ -53,10 +54,15 @@ pub(super) fn recover(
         if end < bytes.len() {
             recovery.cut = Some(cut(&file, &path, end, &bytes[end..]).map_err(failed(&path))?);
         }
+        if end == HEADER as usize {
+            // Begun, and no record came: the next one begins it anew, with its own boot counter in the header.
+            fs::remove_file(&path).map_err(failed(&path))?;
+            return Ok((chain, None, recovery));
+        }
         // What an earlier process wrote may not be durable yet; from here on it is.
         file.sync_data().map_err(failed(&path))?;
         let end = end as u64;
-        let current = Current { file, end, synced: (end, chain.head), suspect: false };
+        let current = Current { file, end, since: Instant::now(), synced: (end, chain.head), suspect: false };
         return Ok((chain, Some(current), recovery));
     }
     Ok((Chain::new(replica), None, recovery))

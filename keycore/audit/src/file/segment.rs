@@ -6,20 +6,22 @@ use std::path::{Path, PathBuf};
 use crate::chain::{Chain, Head};
 
 /// Length of a header in bytes.
-pub(crate) const HEADER: u64 = 52;
+pub(crate) const HEADER: u64 = 56;
 
 const MAGIC: [u8; 8] = *b"HSMAUDIT";
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 /// What a segment begins with: where it stands in the log.
 ///
 /// ```text
-/// 0       8        10        12               20            52
-/// | magic | format | replica | first sequence | head before |
+/// 0       8        10        12     16               24            56
+/// | magic | format | replica | boot | first sequence | head before |
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) replica: u16,
+    /// How many times the replica had started when its first record was written.
+    pub(crate) boot: u32,
     pub(crate) first: u64,
     pub(crate) head: Head,
 }
@@ -37,8 +39,9 @@ impl Header {
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..10].copy_from_slice(&FORMAT.to_be_bytes());
         bytes[10..12].copy_from_slice(&self.replica.to_be_bytes());
-        bytes[12..20].copy_from_slice(&self.first.to_be_bytes());
-        bytes[20..].copy_from_slice(&self.head.0);
+        bytes[12..16].copy_from_slice(&self.boot.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.first.to_be_bytes());
+        bytes[24..].copy_from_slice(&self.head.0);
         bytes
     }
 
@@ -46,6 +49,7 @@ impl Header {
         let (magic, rest) = bytes.split_first_chunk().ok_or(HeaderError::Incomplete)?;
         let (format, rest) = rest.split_first_chunk().ok_or(HeaderError::Incomplete)?;
         let (replica, rest) = rest.split_first_chunk().ok_or(HeaderError::Incomplete)?;
+        let (boot, rest) = rest.split_first_chunk().ok_or(HeaderError::Incomplete)?;
         let (first, rest) = rest.split_first_chunk().ok_or(HeaderError::Incomplete)?;
         let (head, _) = rest.split_first_chunk().ok_or(HeaderError::Incomplete)?;
         if *magic != MAGIC {
@@ -54,6 +58,7 @@ impl Header {
         match u16::from_be_bytes(*format) {
             FORMAT => Ok(Self {
                 replica: u16::from_be_bytes(*replica),
+                boot: u32::from_be_bytes(*boot),
                 first: u64::from_be_bytes(*first),
                 head: Head(*head),
             }),
@@ -63,7 +68,7 @@ impl Header {
 
     /// The chain before the segment's first record.
     pub(crate) fn chain(&self) -> Chain {
-        Chain { next: self.first, head: self.head }
+        Chain { next: self.first, head: self.head, boot: self.boot }
     }
 }
 

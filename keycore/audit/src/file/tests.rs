@@ -4,15 +4,18 @@ use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
 use super::*;
-use crate::entry::{Entry, Outcome, Subject};
-use crate::{AuditError, Log, verify};
+use crate::entry::{Command, Entry, Outcome, Subject};
+use crate::{AuditError, Log, Trust, verify};
 
 fn entry(detail: &str) -> Entry<'_> {
     Entry {
         time_micros: 1_700_000_000_000_000,
         connection: 2,
         peer: None,
+        session: None,
         user: None,
+        command: Command::Management,
+        opcode: 0x30,
         operation: "GenerateKey",
         subject: Subject::Key { id: None, label: "tls/www.example.org" },
         outcome: Outcome::Done,
@@ -21,7 +24,7 @@ fn entry(detail: &str) -> Entry<'_> {
 }
 
 fn open_small(dir: &Path) -> (Log, Recovery) {
-    let (chain, sink, recovery) = open_with(dir, 0, 1000).unwrap();
+    let (chain, sink, recovery) = open_with(dir, 0, Sizes { rotate_at: 500, max_segment: 1000 }).unwrap();
     (Log::new(chain, Box::new(sink)), recovery)
 }
 
@@ -48,7 +51,7 @@ fn segments_follow_each_other_and_reopening_goes_on() {
     assert_eq!((recovery, log.next_sequence()), (Recovery::default(), 31));
     log.append(&entry("after")).unwrap();
     log.sync().unwrap();
-    let report = verify(dir.path()).unwrap();
+    let report = verify(dir.path(), Trust::default()).unwrap();
     assert_eq!((report.records(), report.replicas[0].head), (31, log.head()));
     for path in segments(dir.path()) {
         let metadata = fs::metadata(&path).unwrap();
@@ -88,7 +91,7 @@ fn an_end_torn_at_any_byte_is_set_aside_and_the_log_goes_on() {
         }
         log.append(&entry("after the crash")).unwrap();
         log.sync().unwrap();
-        let report = verify(dir.path()).unwrap();
+        let report = verify(dir.path(), Trust::default()).unwrap();
         assert_eq!((report.records(), report.replicas[0].head), (kept + 1, log.head()));
         // The next round begins where this one did.
         drop(log);
@@ -133,7 +136,7 @@ fn a_failed_write_is_written_over() {
     fs::write(&last, [&whole[..], &[0xff; 500]].concat()).unwrap();
     log.append(&entry("next")).unwrap();
     log.sync().unwrap();
-    assert_eq!(verify(dir.path()).unwrap().records(), 3);
+    assert_eq!(verify(dir.path(), Trust::default()).unwrap().records(), 3);
 }
 
 #[test]
@@ -148,7 +151,7 @@ fn what_a_failed_fdatasync_may_have_dropped_is_written_again() {
     sink.current.as_mut().unwrap().suspect = true;
     sink.sync().unwrap();
     assert!(!sink.current.as_ref().unwrap().suspect);
-    assert_eq!(verify(dir.path()).unwrap().records(), 3);
+    assert_eq!(verify(dir.path(), Trust::default()).unwrap().records(), 3);
 
     // A second batch, which the disk returns differently.
     batch.clear();
@@ -173,5 +176,5 @@ fn a_directory_that_vanishes_fails_the_log_until_it_is_back() {
     fs::rename(&away, &here).unwrap();
     log.sync().unwrap();
     assert!(log.healthy());
-    assert_eq!(verify(dir.path()).unwrap().records(), 1);
+    assert_eq!(verify(dir.path(), Trust::default()).unwrap().records(), 1);
 }

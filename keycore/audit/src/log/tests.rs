@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::entry::{Outcome, Subject};
+use crate::entry::{Command, Outcome, Subject};
 
 /// A sink whose disk can be full or broken.
 #[derive(Clone, Default)]
@@ -58,7 +58,10 @@ fn entry(detail: &str) -> Entry<'_> {
         time_micros: 1,
         connection: 2,
         peer: None,
+        session: None,
         user: None,
+        command: Command::Management,
+        opcode: 0x30,
         operation: "Ping",
         subject: Subject::None,
         outcome: Outcome::Done,

@@ -6,14 +6,17 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Log, Outcome, Peer, Subject, User};
+use crate::{Command, Log, Outcome, Peer, SessionHandle, Subject, User};
 
 fn entry(n: u64, detail: &str) -> Entry<'_> {
     Entry {
         time_micros: 1000 + n,
         connection: n,
         peer: Some(Peer { uid: 1000, gid: 1000, pid: 42 }),
+        session: Some(SessionHandle([4; 16])),
         user: Some(User { id: Some(UserId([7; 16])), name: "web" }),
+        command: Command::Data,
+        opcode: 0x40,
         operation: "TlsSign",
         subject: Subject::Signature {
             key: Some(KeyId([1; 16])),
@@ -63,7 +66,7 @@ fn tampered(change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> VerifyError {
     write(dir.path(), 0, 10);
     let path = segment(dir.path(), 0);
     fs::write(&path, change(fs::read(&path).unwrap())).unwrap();
-    verify(dir.path()).unwrap_err()
+    verify(dir.path(), Trust::default()).unwrap_err()
 }
 
 #[test]
@@ -81,15 +84,15 @@ fn what_was_written_is_read_back() {
     assert_eq!(seen, expected);
     assert_eq!(report.records(), 14);
     assert_eq!(report.replicas[1].span_micros, Some((1000, 1003)));
-    assert_eq!(verify(dir.path()).unwrap(), report);
+    assert_eq!(verify(dir.path(), Trust::default()).unwrap(), report);
     assert_eq!(read(dir.path(), Some(3), 1, &mut |_| {}).unwrap().replicas.len(), 1);
 }
 
 #[test]
 fn nothing_is_not_a_verified_log() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(verify(dir.path()), Err(VerifyError::Empty(_))));
-    assert!(matches!(verify(&dir.path().join("absent")), Err(VerifyError::Io { .. })));
+    assert!(matches!(verify(dir.path(), Trust::default()), Err(VerifyError::Empty(_))));
+    assert!(matches!(verify(&dir.path().join("absent"), Trust::default()), Err(VerifyError::Io { .. })));
 }
 
 #[test]
@@ -120,7 +123,8 @@ fn a_record_taken_out_moved_or_cut_is_named() {
 fn a_missing_or_foreign_segment_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let directory = file::replica_directory(dir.path(), 0);
-    let (mut chain, mut sink, _) = file::open_with(dir.path(), 0, 700).unwrap();
+    let (mut chain, mut sink, _) =
+        file::open_with(dir.path(), 0, file::Sizes { rotate_at: 700, max_segment: 700 }).unwrap();
     for n in 0..12 {
         let mut batch = Vec::new();
         chain.append(&entry(n, "ordinary"), &mut batch).unwrap();
@@ -129,12 +133,12 @@ fn a_missing_or_foreign_segment_is_named() {
     drop(sink);
     let segments = file::list(&directory).unwrap();
     assert!(segments.len() > 3);
-    assert_eq!(verify(dir.path()).unwrap().records(), 12);
+    assert_eq!(verify(dir.path(), Trust::default()).unwrap().records(), 12);
 
     let (first_of_second, second) = segments[1].clone();
     let content = fs::read(&second).unwrap();
     fs::remove_file(&second).unwrap();
-    let error = verify(dir.path()).unwrap_err();
+    let error = verify(dir.path(), Trust::default()).unwrap_err();
     let VerifyError::Broken { path, sequence, wrong: Wrong::MissingBefore { found }, .. } = error else {
         panic!("{error}")
     };
@@ -145,7 +149,7 @@ fn a_missing_or_foreign_segment_is_named() {
     let other = tempfile::tempdir().unwrap();
     write(other.path(), 1, 12);
     fs::copy(segment(other.path(), 1), &segments[0].1).unwrap();
-    let error = verify(dir.path()).unwrap_err();
+    let error = verify(dir.path(), Trust::default()).unwrap_err();
     assert!(matches!(error, VerifyError::Broken { wrong: Wrong::Header, .. }), "{error}");
 }
 
@@ -157,11 +161,11 @@ fn an_incomplete_end_is_excused_while_an_engine_writes() {
     let path = segment(dir.path(), 0);
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
-    let report = verify(dir.path()).unwrap();
+    let report = verify(dir.path(), Trust::default()).unwrap();
     assert_eq!(report.records(), 2);
     assert!(report.replicas[0].in_progress > 0);
     drop(sink);
-    assert!(verify(dir.path()).is_err(), "nobody writes any more");
+    assert!(verify(dir.path(), Trust::default()).is_err(), "nobody writes any more");
 }
 
 static LOG: LazyLock<(TempDir, Vec<u8>)> = LazyLock::new(|| {
@@ -181,7 +185,7 @@ fn a_flipped_bit_anywhere_is_found() {
     for at in 0..bytes.len() {
         changed[at] ^= 1 << (at % 8);
         fs::write(&path, &changed).unwrap();
-        let error = verify(dir.path()).expect_err(&format!("byte {at}"));
+        let error = verify(dir.path(), Trust::default()).expect_err(&format!("byte {at}"));
         let VerifyError::Broken { sequence, offset, .. } = error else { panic!("{error}") };
         if let Some(record) = ranges.iter().position(|range| range.contains(&at)) {
             assert_eq!((sequence, offset), (record as u64 + 1, ranges[record].start as u64), "byte {at}");
@@ -205,6 +209,6 @@ proptest! {
         let directory = file::replica_directory(dir.path(), 0);
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("00000000000000000001.log"), &changed).unwrap();
-        prop_assert!(verify(dir.path()).is_err());
+        prop_assert!(verify(dir.path(), Trust::default()).is_err());
     }
 }

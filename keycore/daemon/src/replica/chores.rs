@@ -11,10 +11,10 @@ use keycore_engine::Engine;
 use crate::clock::Clock;
 use crate::exit;
 
-/// Follows the store's revisions and writes out the audit log, so that the event loop never waits for a disk. Each is a
+/// Follows the store's revisions, writes out the audit log and signs it, so that the event loop never waits for a disk. Each is a
 /// thread of its own: a store that is locked by a sibling, perhaps a stopped one, must not keep records in memory.
 #[derive(Debug)]
-pub(super) struct Chores([Chore; 2]);
+pub(super) struct Chores([Chore; 3]);
 
 impl Chores {
     /// How often: a deleted key stops working within this and the time to look, far below the promised 100 ms; and no
@@ -26,13 +26,16 @@ impl Chores {
     const SYNC_EVERY: u32 = 40;
     /// Every so many periods what ended is deleted, some ten seconds after it ended.
     const TIDY_EVERY: u32 = 400;
+    /// How often the log is signed and anchored, if there is something new in it.
+    const SIGN_EVERY: Duration = Duration::from_secs(1);
 
     /// Starts the threads.
     pub(super) fn start(engine: &Arc<Engine>, clock: Clock) -> io::Result<Self> {
-        let (followed, recorded) = (Arc::clone(engine), Arc::clone(engine));
+        let [followed, recorded, signed] = [(); 3].map(|()| Arc::clone(engine));
         Ok(Self([
             Chore::start("follower", move |stopped| follow(&followed, clock, stopped))?,
             Chore::start("recorder", move |stopped| record(&recorded, stopped))?,
+            Chore::start("notary", move |stopped| sign(&signed, clock, stopped))?,
         ]))
     }
 
@@ -116,6 +119,13 @@ fn record(engine: &Engine, stopped: &mpsc::Receiver<()>) {
                 );
             }
         }
+    }
+}
+
+fn sign(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
+    let mut notary = Health::new("the audit log can't be signed and anchored");
+    while stopped.recv_timeout(Chores::SIGN_EVERY) == Err(RecvTimeoutError::Timeout) {
+        notary.note(engine.checkpoint_audit(clock.now()).as_ref().err());
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use keycore_audit::{Entry, Subject, User};
+use keycore_audit::{Command, Entry, Outcome, Subject, User};
 use keycore_wire::{
-    AttributeChange, DeleteKey, Done, KeyId, KeyInfo, KeySelector, ListShares, Reply, Request, SetAttribute,
-    ShareKey, Signer, UnshareKey, UserId, UserName,
+    AttributeChange, ClusterState, DeleteKey, Done, KeyId, KeyInfo, KeySelector, ListShares, Refusal, Reply,
+    Request, SetAttribute, ShareKey, Signer, UnshareKey, UserId, UserName,
 };
 
 use super::Place;
@@ -62,6 +62,35 @@ impl Facts {
     }
 }
 
+/// Writes that a change is about to be made, and returns when that is on the disk. The record of how it ended follows; if none
+/// does, the engine was killed in between. Only for what may change something: nobody fills the disk with announcements.
+pub(super) fn announce(
+    engine: &Engine,
+    request: &Request<'_>,
+    caller: &Caller,
+    now: Now,
+    place: &Place<'_>,
+    facts: &Facts,
+) -> Result<(), Denial> {
+    let possible = match request {
+        Request::InitializeCluster(_) => engine.cluster_state() == ClusterState::Uninitialized,
+        Request::ActivateCluster(_) => engine.cluster_state() == ClusterState::Initialized,
+        Request::Login(_)
+        | Request::PeerLogin(_)
+        | Request::LoginChallenge(_)
+        | Request::SignedLogin(_)
+        | Request::Logout(_) => false,
+        other => is_management(other) && caller.session.is_some(),
+    };
+    if !possible || matches!(place, Place::Loop(_)) {
+        return Ok(());
+    }
+    engine.journal.append_and_sync(&Entry {
+        outcome: Outcome::Begun,
+        ..entry_of(request, caller, now, facts, None, "")
+    })
+}
+
 /// Writes the record of a request. Management is on the disk when this returns.
 pub(super) fn audit(
     engine: &Engine,
@@ -99,11 +128,7 @@ pub(super) fn audit(
         }
         _ => {}
     }
-    let entry = Entry {
-        user: user_of(request, facts),
-        subject: subject_of(request, facts),
-        ..journal::entry(request.name(), caller, now, refusal, detail)
-    };
+    let entry = entry_of(request, caller, now, facts, refusal, detail);
     if matches!(place, Place::Worker) && is_management(request) {
         engine.journal.append_and_sync(&entry)
     } else {
@@ -122,6 +147,23 @@ fn detail_of(request: &Request<'_>) -> Option<String> {
         Request::ShareKey(share) => Some(format!("with {}", share.with)),
         Request::UnshareKey(unshare) => Some(format!("with {}", unshare.with)),
         _ => None,
+    }
+}
+
+fn entry_of<'a>(
+    request: &'a Request<'_>,
+    caller: &Caller,
+    now: Now,
+    facts: &'a Facts,
+    refusal: Option<&Refusal>,
+    detail: &'a str,
+) -> Entry<'a> {
+    Entry {
+        user: user_of(request, facts),
+        command: if is_management(request) { Command::Management } else { Command::Data },
+        opcode: request.opcode(),
+        subject: subject_of(request, facts),
+        ..journal::entry(request.name(), caller, now, refusal, detail)
     }
 }
 

@@ -53,6 +53,7 @@ fn every_operation_leaves_its_record() {
     let seen = replica.audit.map(&replica.engine, |entry| {
         let user = entry.user.map_or("", |user| user.name);
         let outcome = match entry.outcome {
+            Outcome::Begun => "begun",
             Outcome::Done => "done",
             Outcome::Refused(code) => code.name(),
         };
@@ -61,13 +62,17 @@ fn every_operation_leaves_its_record() {
     assert_eq!(
         seen,
         [
+            "InitializeCluster  begun",
             "InitializeCluster  done",
+            "ActivateCluster  begun",
             "ActivateCluster  done",
             "Login root done",
+            "UserCreate root begun",
             "UserCreate root done",
             "Login web BadCredentials wrong password",
             "Login nobody BadCredentials no such user",
             "Login web done",
+            "GenerateKey web begun",
             "GenerateKey web done",
             "ListKeys web done",
             "Random web done",
@@ -82,14 +87,14 @@ fn management_is_synced_before_its_answer_and_signatures_are_not() {
     let mut web = replica.client_of("web");
     let before = replica.audit.syncs();
     let info = web.generate(KeyAlgorithm::P256, Attributes::TLS_SERVER, "tls");
-    assert_eq!(replica.audit.syncs(), before + 1);
+    assert_eq!(replica.audit.syncs(), before + 2, "before the change is made, and before it is answered");
     let message = handshake();
     let scheme = SignatureScheme::EcdsaP256Sha256;
     for _ in 0..3 {
         web.call(&TlsSign { key: info.spki_sha256.unwrap(), scheme, site: "www", message: &message })
             .unwrap();
     }
-    assert_eq!(replica.audit.syncs(), before + 1);
+    assert_eq!(replica.audit.syncs(), before + 2);
 }
 
 #[test]

@@ -85,6 +85,10 @@ impl World {
         Replica { engine: Arc::new(engine), audit: AuditTrail::default(), millis }
     }
 
+    pub(crate) fn now(&self) -> Now {
+        now(&self.millis)
+    }
+
     pub(crate) fn pass(&self, time: Duration) {
         self.millis.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
@@ -235,6 +239,8 @@ pub(crate) struct AuditTrail {
 #[derive(Deserialize)]
 struct Body<'a> {
     sequence: u64,
+    #[expect(dead_code, reason = "part of the format")]
+    boot: u32,
     #[serde(borrow)]
     entry: Entry<'a>,
 }

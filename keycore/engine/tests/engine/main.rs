@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod anchors;
 mod api_attacks;
 mod audit;
 mod cluster;

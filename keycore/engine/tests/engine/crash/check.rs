@@ -68,7 +68,7 @@ impl Expected {
             }
         };
         keycore_audit::read(&directory, None, 0, &mut collect).unwrap();
-        keycore_audit::verify(&directory).unwrap();
+        keycore_audit::verify(&directory, keycore_audit::Trust::default()).unwrap();
         for replica in [0, 1] {
             let steps = self.steps[..self.acknowledged].iter().enumerate();
             let told: Vec<_> = steps

@@ -1,0 +1,241 @@
+//! Vouches for this replica's audit log: signs checkpoints of it, anchors them in the store, and holds the log against its
+//! anchor before anything is done. `docs/audit-log.md` says what that shows.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use aws_lc_rs::rand;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use keycore_audit::{AuditError, Command, Entry, Outcome, Past, Subject};
+use keycore_store::{Kind, RecordId};
+use keycore_wire::{AuditAnchor, AuditAnchorList, Secret};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::denial::Denial;
+use crate::engine::Engine;
+use crate::options::Now;
+use crate::policy::Permission;
+use crate::records::{Content, ONLY};
+
+/// The key that signs checkpoints, and that no request can reach. One for the cluster, made when first needed.
+#[derive(Serialize, Deserialize)]
+struct AuditKey {
+    /// Seed of an Ed25519 key (RFC 8032).
+    seed: Secret,
+}
+
+impl Content for AuditKey {
+    const KIND: Kind = Kind(40);
+}
+
+/// The newest checkpoint of a replica; the record's id is the replica's number.
+impl Content for AuditAnchor {
+    const KIND: Kind = Kind(41);
+}
+
+/// Most replicas whose anchors are told.
+const MAX_ANCHORS: usize = 1024;
+
+/// What an engine vouches with, and how far it has.
+#[derive(Default)]
+pub(crate) struct Notary {
+    key: OnceLock<Ed25519KeyPair>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The log was held against its anchor in this life.
+    compared: bool,
+    /// Signed and not anchored yet.
+    pending: Option<AuditAnchor>,
+}
+
+/// The audit log can't be vouched for. Nothing is lost: the next call tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum NotaryError {
+    /// The log can't be written or read.
+    #[error(transparent)]
+    Log(#[from] AuditError),
+    /// The store can't be used, or what is in it.
+    #[error("{0}")]
+    Store(String),
+    /// The log is not the one that was anchored.
+    #[error(transparent)]
+    RolledBack(#[from] RolledBack),
+}
+
+impl From<Denial> for NotaryError {
+    fn from(denial: Denial) -> Self {
+        Self::Store(if denial.reason.is_empty() { denial.refusal.detail } else { denial.reason.into_owned() })
+    }
+}
+
+/// A log that does not lead through its anchor: cut off, put back to an earlier state, or written anew.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the audit log of replica {replica} is not the one that the store knows: it {found}, and was anchored at record \
+     {anchored}. It was cut off, put back or replaced, or the store is of another state than the log. Keep its directory as \
+     evidence. To go on with the log as it is, set accept-audit-loss = [\"{replica}@{anchored}\"] in the engine's \
+     configuration: the loss is then recorded"
+)]
+pub struct RolledBack {
+    /// Whose log.
+    pub replica: u16,
+    /// Last record that the anchor covers.
+    pub anchored: u64,
+    /// What the log has instead.
+    found: String,
+}
+
+impl Engine {
+    /// Records that this replica began or ended, and on whose behalf nothing else is.
+    pub fn note_life(&self, event: LifeEvent, now: Now) -> Result<(), AuditError> {
+        let detail = format!("hsm-engine {}, process {}", env!("CARGO_PKG_VERSION"), self.options.pid);
+        self.journal.append_own(&own_entry(event.name(), &detail, now))
+    }
+
+    /// Signs where the audit log stands, unless nothing came since, and anchors it in the store; to be called about every second by a
+    /// thread that may wait for the store, and at the end. Costs a write and an fdatasync of the log, and a commit.
+    ///
+    /// # Errors
+    ///
+    /// [`NotaryError`]; after [`NotaryError::RolledBack`] everything that would be recorded is refused.
+    pub fn checkpoint_audit(&self, now: Now) -> Result<(), NotaryError> {
+        let Ok(sealing) = self.sealing() else { return Ok(()) };
+        let cluster = sealing.cluster();
+        self.compare_with_anchor(now)?;
+        let mut state = self.notary.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.journal.unsigned() > 0 {
+            let key = self.audit_key()?;
+            let place = (cluster, self.options.replica);
+            let sign = |statement: &[u8]| Some(key.try_sign(statement).ok()?.as_ref().to_vec());
+            state.pending = Some(self.journal.checkpoint(place, micros(now), sign)?);
+        }
+        // The log is on the disk up to there: a crash makes no log shorter than its anchor.
+        if let Some(anchor) = &state.pending {
+            let id = anchor_id(self.options.replica);
+            self.transact(|records| {
+                let before = records.load::<AuditAnchor>(id)?.map(|opened| opened.version);
+                records.put(id, before, anchor, Vec::new(), None)
+            })?;
+            state.pending = None;
+        }
+        Ok(())
+    }
+
+    /// Holds the log against its anchor, once in the life of the process and as soon as the store can be read: before the first
+    /// record of a request. A loss that the operator accepted is recorded.
+    pub(crate) fn compare_with_anchor(&self, now: Now) -> Result<(), NotaryError> {
+        let mut state = self.notary.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.compared || self.sealing.get().is_none() {
+            return Ok(());
+        }
+        let replica = self.options.replica;
+        let anchor = self.transact(|records| records.load::<AuditAnchor>(anchor_id(replica)))?;
+        if let Some(anchor) = anchor.map(|opened| opened.content)
+            && let Some(found) = self.contradiction(&anchor)?
+        {
+            let lost = RolledBack { replica, anchored: anchor.sequence, found };
+            if !self.options.accepted_audit_losses.contains(&(replica, anchor.sequence)) {
+                self.journal.close(lost.to_string());
+                return Err(lost.into());
+            }
+            let head = keycore_audit::Head(anchor.head);
+            let detail = format!(
+                "accepted: the log {}, and was anchored at {} with head {head}",
+                lost.found, lost.anchored
+            );
+            self.journal.append_own(&own_entry("AuditLoss", &detail, now))?;
+        }
+        state.compared = true;
+        Ok(())
+    }
+
+    /// What the log has instead of what it was anchored with, if anything.
+    fn contradiction(&self, anchor: &AuditAnchor) -> Result<Option<String>, AuditError> {
+        Ok(match self.journal.head_at(anchor.sequence)? {
+            Past::Was(head) if head.0 == anchor.head => None,
+            Past::Was(_) => Some("has another record there".to_owned()),
+            Past::Future => Some(format!("ends at record {}", self.journal.records())),
+            // Older than what is kept: what is there begins with a checkpoint, which the verifier checks.
+            Past::Unknown => None,
+        })
+    }
+
+    fn audit_key(&self) -> Result<&Ed25519KeyPair, Denial> {
+        if let Some(key) = self.notary.key.get() {
+            return Ok(key);
+        }
+        let seed = self.transact(|records| {
+            if let Some(made) = records.load::<AuditKey>(ONLY)? {
+                return Ok(made.content.seed);
+            }
+            let mut seed = Zeroizing::new([0; 32]);
+            rand::fill(&mut *seed)?;
+            let key = AuditKey { seed: Secret::new(seed.to_vec()) };
+            records.put(ONLY, None, &key, Vec::new(), None)?;
+            Ok(key.seed)
+        })?;
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose())
+            .map_err(|_| Denial::internal("the audit key can't be used"))?;
+        Ok(self.notary.key.get_or_init(|| pair))
+    }
+}
+
+/// The audit key's public half and every replica's newest checkpoint.
+pub(crate) fn anchors(engine: &Engine, _permission: &Permission) -> Result<AuditAnchorList, Denial> {
+    let cluster = engine.sealing()?.cluster();
+    let mut public_key = [0; 32];
+    public_key.copy_from_slice(engine.audit_key()?.public_key().as_ref());
+    let anchors = engine.transact(|records| {
+        let found = records.scan::<AuditAnchor>(None, None, MAX_ANCHORS)?;
+        Ok(found.into_iter().map(|opened| opened.content).collect())
+    })?;
+    Ok(AuditAnchorList { cluster, public_key, anchors })
+}
+
+/// What a replica records of its own life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LifeEvent {
+    /// It began to serve.
+    Started,
+    /// It ends in order.
+    Stopped,
+}
+
+impl LifeEvent {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Started => "EngineStart",
+            Self::Stopped => "EngineStop",
+        }
+    }
+}
+
+fn own_entry<'a>(operation: &'a str, detail: &'a str, now: Now) -> Entry<'a> {
+    Entry {
+        time_micros: micros(now),
+        connection: 0,
+        peer: None,
+        session: None,
+        user: None,
+        command: Command::Engine,
+        opcode: 0,
+        operation,
+        subject: Subject::None,
+        outcome: Outcome::Done,
+        detail,
+    }
+}
+
+fn micros(now: Now) -> u64 {
+    now.wall.0.saturating_mul(1000)
+}
+
+/// Sorted by replica, as the store lists them.
+fn anchor_id(replica: u16) -> RecordId {
+    let mut id = [0; 16];
+    id[14..].copy_from_slice(&replica.to_be_bytes());
+    RecordId(id)
+}
