@@ -3,11 +3,15 @@ use std::time::Duration;
 use clap::Subcommand;
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error};
-use keycore_wire::{ActivateCluster, ClusterInfo, ClusterStatus, InitializeCluster, Operation, UserName};
+use keycore_wire::{
+    ActivateCluster, ClusterId, ClusterInfo, ClusterStatus, InitializeCluster, Operation, UserName,
+    ZeroizeCluster,
+};
 use serde_json::{Value, json};
 
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::key::confirm;
 use crate::output::{Answer, table, timestamp};
 use crate::password::NewPassword;
 
@@ -30,6 +34,15 @@ pub(crate) enum ClusterCommand {
     },
     /// Ask every engine how it is, for 5 seconds at most; without a login
     Info,
+    /// Destroy the cluster for good: its key, all users, all keys; as an admin
+    Zeroize {
+        /// The cluster's id, as hsm cluster info shows it
+        #[arg(long, value_name = "ID")]
+        cluster: ClusterId,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Let every engine test its cryptography, and show how it went; without a login
     SelfTest,
 }
@@ -61,6 +74,22 @@ impl ClusterCommand {
                 ))
             }
             Self::Info => info(connection),
+            Self::Zeroize { cluster, yes } => {
+                if !yes {
+                    confirm(&format!(
+                        "Destroy cluster {cluster} with all users and keys for good? Only a backup brings them back. \
+                         Type yes: "
+                    ))?;
+                }
+                connection.as_user(|engine| engine.call(&ZeroizeCluster { cluster: *cluster }))?;
+                Ok(Answer::new(
+                    format!(
+                        "cluster {cluster} is destroyed; its engines start anew, uninitialized. Audit logs and backups \
+                         are left as they are."
+                    ),
+                    json!({ "cluster": cluster.to_string() }),
+                ))
+            }
             Self::SelfTest => self_test::run(connection),
         }
     }

@@ -228,6 +228,9 @@ fn engine_advice(error: &ClientError) -> Option<&'static str> {
         RefusalCode::WrongClusterState => {
             "hsm cluster info shows its state: hsm cluster init and activate come first, in this order, once each"
         }
+        RefusalCode::InvalidAttributes | RefusalCode::AttributeFixed => {
+            "docs/keys.md has the table of what goes together, and of what may change"
+        }
         RefusalCode::NotATlsHandshake => {
             "a key of usage tls-server signs TLS handshakes and its own CSR; make one with --usage sign for this"
         }

@@ -96,7 +96,7 @@ pub(crate) enum KeyCommand {
     Zeroize {
         /// Whose
         #[arg(long, value_name = "USER")]
-        user: UserName,
+        owner: UserName,
         /// Don't ask
         #[arg(long)]
         yes: bool,
@@ -145,11 +145,11 @@ impl KeyCommand {
             Self::Unshare { key, with } => connection.as_user(|engine| unshare(engine, key, with)),
             Self::Shares { key } => connection.as_user(|engine| shares(engine, key)),
             Self::Rotate { key, grace } => connection.as_user(|engine| rotate(engine, key, *grace)),
-            Self::Zeroize { user, yes } => {
+            Self::Zeroize { owner, yes } => {
                 if !yes {
-                    confirm(&format!("Delete all keys of {user} for good? No copy is kept. Type yes: "))?;
+                    confirm(&format!("Delete all keys of {owner} for good? No copy is kept. Type yes: "))?;
                 }
-                connection.as_user(|engine| zeroize(engine, user))
+                connection.as_user(|engine| zeroize(engine, owner))
             }
             Self::Delete { key, yes } => connection.as_user(|engine| delete(engine, key, *yes)),
         }
@@ -221,10 +221,11 @@ fn delete(engine: &LoggedIn, key: &KeyArgument, yes: bool) -> Result<Answer, Fai
     Ok(Answer::new(format!("deleted key {} ({})", key.label, key.id), view(&key)))
 }
 
-fn confirm(question: &str) -> Result<(), Failure> {
+/// Asks for a yes on the terminal.
+pub(crate) fn confirm(question: &str) -> Result<(), Failure> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Err(Failure::Declined {
-            what: "deleting a key needs a yes, and there is no terminal to ask on",
+            what: "this needs a yes, and there is no terminal to ask on",
             advice: Some("give --yes if you mean it"),
         });
     }

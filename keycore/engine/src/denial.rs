@@ -61,6 +61,11 @@ impl Denial {
         Self::new(RefusalCode::WrongClusterState, detail)
     }
 
+    pub(crate) fn zeroized() -> Self {
+        let detail = "the cluster was zeroized; this engine is about to start anew";
+        Self::new(RefusalCode::ShuttingDown, detail)
+    }
+
     /// The store did not do it; the audit log says what happened.
     pub(crate) fn store(error: &impl core::fmt::Display) -> Self {
         Self::new(RefusalCode::StoreUnavailable, "the engine's store can't be used; its audit log says more")

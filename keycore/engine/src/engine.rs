@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use keycore_audit::{AuditError, Log, Peer};
@@ -48,6 +48,8 @@ pub struct Engine {
     pub(crate) keys: Mutex<KeyCache>,
     pub(crate) nonces: Mutex<GcmNonces>,
     pub(crate) journal: Journal,
+    /// Set when the store was emptied: this engine is of no more use.
+    pub(crate) zeroized: AtomicBool,
     pub(crate) self_tests: SelfTests,
     pub(crate) notary: Notary,
     /// One user's passwords are checked one after the other, so that right ones in flight don't count as wrong.
@@ -89,6 +91,7 @@ impl Engine {
             keys: Mutex::new(KeyCache::new(options.key_cache)),
             nonces: Mutex::new(GcmNonces::new()),
             journal: Journal::new(log),
+            zeroized: AtomicBool::new(false),
             self_tests: SelfTests::default(),
             notary: Notary::default(),
             logins: [const { Mutex::new(()) }; LOGIN_LOCKS],

@@ -84,6 +84,10 @@ pub(crate) fn zeroize_user(
     request: &ZeroizeKeys,
 ) -> Result<Zeroized, Denial> {
     let admin = permission.actor()?;
+    engine.transact(|records| {
+        users::acting(records, admin)?;
+        permission.spend(records)
+    })?;
     let mut keys_deleted = 0;
     loop {
         let deleted = engine.transact(|records| {

@@ -117,6 +117,9 @@ impl Engine {
     /// Opens the cluster if there is one by now, and reads everything anew.
     fn reload(&self, store: &mut dyn Store) -> Result<(), FollowError> {
         self.adopt_cluster(store)?;
+        if self.is_zeroized() {
+            return Ok(());
+        }
         let Some(keys) = self.sealing.get() else { return Ok(()) };
         let mut fresh = Snapshot::default();
         let mut outcome = Ok(());
@@ -134,7 +137,12 @@ impl Engine {
 
     /// Opens the cluster that a sibling, or this engine in an earlier life, initialized.
     pub(crate) fn adopt_cluster(&self, store: &mut dyn Store) -> Result<(), FollowError> {
-        let Some(record) = store.load(CLUSTER, ONLY)? else { return Ok(()) };
+        let Some(record) = store.load(CLUSTER, ONLY)? else {
+            if self.sealing.get().is_some() {
+                self.forget_everything();
+            }
+            return Ok(());
+        };
         let keys = cluster::open(&self.unseal, &record)?;
         let cluster = keys.cluster();
         if self.sealing.get_or_init(|| keys).cluster() != cluster {

@@ -2,8 +2,8 @@
 
 use keycore_store::RecordId;
 use keycore_wire::{
-    KeyId, KeyInfo, KeyPage, KeySelector, KeyShares, ListSharedKeys, ListShares, MAX_PAGE, MAX_SHARES,
-    RefusalCode, Role, ShareKey, SpkiSha256, UnshareKey, UserId,
+    Attribute, Attributes, KeyId, KeyInfo, KeyPage, KeySelector, KeyShares, ListSharedKeys, ListShares,
+    MAX_PAGE, MAX_SHARES, RefusalCode, Role, ShareKey, SpkiSha256, UnshareKey, UserId,
 };
 
 use crate::denial::Denial;
@@ -104,9 +104,9 @@ pub(crate) fn list_shared(
 
 /// What a sharee may know of a key: what it is and may be used for, not how it is managed.
 pub(crate) fn for_sharee(info: KeyInfo) -> KeyInfo {
-    let usages = info.attributes.and(keycore_wire::Attributes::USAGES);
+    let public = Attributes::USAGES.set(Attribute::Local, true);
     KeyInfo {
-        attributes: usages,
+        attributes: info.attributes.and(public),
         check_value: [0; 3],
         quorum_management: 0,
         wrap_template: None,

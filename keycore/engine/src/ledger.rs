@@ -6,7 +6,7 @@ use keycore_store::{
 use zeroize::Zeroizing;
 
 use crate::denial::Denial;
-use crate::records::Content;
+use crate::records::{CLUSTER, Content, ONLY};
 use crate::seal::{Place, SealingKeys};
 
 /// How often a change is decided anew because a sibling was faster.
@@ -69,6 +69,10 @@ pub(crate) fn transact<T>(
         let changes = transaction.changes;
         if changes.is_empty() {
             return Ok((decided, None));
+        }
+        // What a cluster that was destroyed has still to say must not get into the store of the next one.
+        if store.load(CLUSTER, ONLY)?.is_none() {
+            return Err(Denial::zeroized());
         }
         match store.commit(base, &changes) {
             Ok(revision) => {

@@ -79,6 +79,7 @@ mod tls_message;
 mod user_keys;
 mod users;
 mod wrapping;
+mod zeroization;
 
 pub use cluster::{UnsealError, UnsealSecret, UnsealTooShort};
 pub use connection::Connection;

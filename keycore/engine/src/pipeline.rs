@@ -22,7 +22,7 @@ use crate::quorum::Proposal;
 use crate::session::{Caller, Session, SessionChange};
 use crate::{
     expiry, key_changes, key_sharing, keys, lifecycle, login, notary, quorum, rotation, second_factor,
-    self_test, session_keys, user_keys, users,
+    self_test, session_keys, user_keys, users, zeroization,
 };
 
 /// Where a request is carried out.
@@ -76,6 +76,8 @@ fn decide(
     place: &Place<'_>,
     facts: &mut Facts,
 ) -> Result<Executed, Denial> {
+    // A cluster that was destroyed has nothing to say.
+    engine.check_not_zeroized(request)?;
     // Session: who asks, as of now and not as of the login.
     let actor = facts.know(engine, caller, now);
     let action = Action::of(request, facts.name.as_deref());
@@ -244,9 +246,13 @@ fn execute(
         }
         Request::ListSessionKeys(_) => session_keys::list(engine, permission).map(Reply::SessionKeyList),
         Request::ZeroizeKeys(zeroize) => expiry::zeroize_user(engine, permission, zeroize).map(|zeroized| {
-            facts.note = format!("{} keys", zeroized.keys);
+            facts.note = format!("{} keys {}", zeroized.keys, facts.note).trim_end().to_owned();
             Reply::Zeroized(zeroized)
         }),
+
+        Request::ZeroizeCluster(zeroize) => {
+            zeroization::zeroize_cluster(engine, permission, *zeroize).map(|()| Reply::Done(Done))
+        }
 
         Request::TlsSign(sign) => return signing::tls_sign(context, permission, sign, facts),
         Request::Sign(sign) => return signing::sign_message(context, permission, sign, facts),
@@ -316,6 +322,7 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::GenerateKey
         | Action::RotateKey
         | Action::ZeroizeKeys
+        | Action::ZeroizeCluster
         | Action::SelfTest
         | Action::DeriveKey
         | Action::WrapKey

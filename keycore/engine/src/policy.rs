@@ -55,6 +55,7 @@ pub(crate) enum Action {
     RotateKey,
     ListSessionKeys,
     ZeroizeKeys,
+    ZeroizeCluster,
     TlsSign,
     Sign,
     Random,
@@ -77,6 +78,7 @@ pub(crate) enum Approvals {
     NotRequired,
     /// As many as the service's value says, if it is above 1.
     User,
+    Cluster,
     Quorum,
 }
 
@@ -163,7 +165,8 @@ rules! {
     ListSharedKeys         no      no           no     yes          no              NotRequired;
     RotateKey              no      no           no     yes          no              NotRequired;
     ListSessionKeys        no      no           no     yes          no              NotRequired;
-    ZeroizeKeys            no      no           yes    no           no              NotRequired;
+    ZeroizeKeys            no      no           yes    no           no              User;
+    ZeroizeCluster         no      no           yes    no           no              Cluster;
     TlsSign                no      no           no     yes          no              NotRequired;
     Sign                   no      no           no     yes          no              NotRequired;
     Random                 no      no           yes    yes          no              NotRequired;
@@ -232,6 +235,7 @@ impl Action {
             Request::RotateKey(_) => Self::RotateKey,
             Request::ListSessionKeys(_) => Self::ListSessionKeys,
             Request::ZeroizeKeys(_) => Self::ZeroizeKeys,
+            Request::ZeroizeCluster(_) => Self::ZeroizeCluster,
             Request::TlsSign(_) => Self::TlsSign,
             Request::Sign(_) => Self::Sign,
             Request::Random(_) => Self::Random,
@@ -323,6 +327,7 @@ impl Authorized {
         match self.quorum {
             Approvals::NotRequired => None,
             Approvals::User => Some(QuorumService::User),
+            Approvals::Cluster => Some(QuorumService::Cluster),
             Approvals::Quorum => Some(QuorumService::Quorum),
         }
     }

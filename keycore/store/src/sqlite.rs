@@ -100,6 +100,11 @@ impl Store for SqliteStore {
         Ok(revision)
     }
 
+    fn erase(&mut self) -> Result<Revision, StoreError> {
+        self.seen = None;
+        commit::erase(&mut self.db).map_err(|error| self.fail(error))
+    }
+
     fn changes_since(&mut self, since: Revision) -> Result<(Revision, Changes), StoreError> {
         if self.revision()? == since {
             return Ok((since, Changes::These(Vec::new())));

@@ -61,6 +61,14 @@ pub trait Store: Send {
     /// the changes may have been made, so look before doing it again.
     fn commit(&mut self, base: Revision, changes: &[Change]) -> Result<Revision, CommitError>;
 
+    /// Deletes all records, and counts the revision up; the feed does not tell which, so whoever follows reads anew. What
+    /// was deleted is overwritten in the file, and the journals that had it are emptied.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store failed; look whether it is empty.
+    fn erase(&mut self) -> Result<Revision, StoreError>;
+
     /// The current revision, and which records changed after `since`. Meant to be polled: when nothing happened it
     /// costs microseconds.
     ///

@@ -54,6 +54,7 @@ pub use ops::user::{
     MAX_PASSWORD, MIN_PASSWORD, UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout,
     UserPage, UserSetPeerUid,
 };
+pub use ops::zeroize_cluster::ZeroizeCluster;
 pub use ops::zeroize_keys::{ZeroizeKeys, Zeroized};
 pub use refusal::{Blame, Refusal, RefusalCode};
 pub use request::{Done, Operation, Repeat, Reply, ReplyError, Request, decode_reply, encode_request};

@@ -22,4 +22,5 @@ pub(crate) mod share_key;
 pub(crate) mod sign;
 pub(crate) mod tls_sign;
 pub(crate) mod user;
+pub(crate) mod zeroize_cluster;
 pub(crate) mod zeroize_keys;

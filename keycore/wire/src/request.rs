@@ -33,6 +33,7 @@ use crate::ops::tls_sign::TlsSign;
 use crate::ops::user::{
     UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout, UserPage, UserSetPeerUid,
 };
+use crate::ops::zeroize_cluster::ZeroizeCluster;
 use crate::ops::zeroize_keys::{ZeroizeKeys, Zeroized};
 use crate::refusal::{Refusal, RefusalCode};
 
@@ -154,6 +155,7 @@ operations! {
     0x3b Safe   RotateKey => KeyInfo;
     0x3c Safe   ListSessionKeys => SessionKeyList;
     0x3d Safe   ZeroizeKeys => Zeroized;
+    0x3e Unsafe ZeroizeCluster => Done;
 
     0x40 Safe   TlsSign<'a> => Signature;
     0x41 Safe   Sign<'a> => Signature;

@@ -124,6 +124,7 @@ operations! {
     RotateKey (RotateKey { idempotency_key: IdempotencyKey([0xdd; 16]), key: KeyId([0xaa; 16]), grace_secs: 86_400 }) => KeyInfo (key().into());
     ListSessionKeys (ListSessionKeys) => SessionKeyList (SessionKeyList { keys: vec![key()] });
     ZeroizeKeys (ZeroizeKeys { user: "web".parse().unwrap() }) => Zeroized (Zeroized { keys: 3 });
+    ZeroizeCluster (ZeroizeCluster { cluster: ClusterId([0xcc; 16]) }) => Done (Done);
     TlsSign (TlsSign { key: SpkiSha256([0xee; 32]), scheme: SignatureScheme::EcdsaP256Sha256, site: "www.example.org", message: &certificate_verify() }) => Signature (Signature { bytes: vec![0x30, 0x00] });
     Sign (Sign { key: KeyId([0xaa; 16]), scheme: SignatureScheme::Ed25519, message: b"message" }) => Signature (Signature { bytes: vec![0x30, 0x00] });
     Random (Random { length: 4 }) => RandomBytes (RandomBytes { bytes: vec![1, 2, 3, 4] });

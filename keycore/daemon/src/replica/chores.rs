@@ -24,6 +24,8 @@ impl Chores {
     const MAX_PAUSE: u32 = 40;
     /// Every so many periods the log is made durable: a machine that loses power loses a second of signatures' records.
     const SYNC_EVERY: u32 = 40;
+    /// How long an engine answers after its cluster was destroyed.
+    const LAST_ANSWERS: Duration = Duration::from_millis(500);
     /// Every so many periods what ended is deleted, some ten seconds after it ended.
     const TIDY_EVERY: u32 = 400;
     /// How often the log is signed and anchored, if there is something new in it.
@@ -96,11 +98,24 @@ fn follow(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
             next_pause = 1;
         }
         store.note(followed.as_ref().err());
+        if engine.is_zeroized() {
+            leave(engine, stopped);
+        }
         periods = (periods + 1) % Chores::TIDY_EVERY;
         if periods == 0 {
             leftovers.note(engine.tidy(clock.now()).as_ref().err());
         }
     }
+}
+
+/// Ends the process, whose memory knew the cluster, once answers on their way are out and the audit log is on the disk.
+fn leave(engine: &Engine, stopped: &mpsc::Receiver<()>) {
+    tracing::warn!("the cluster was zeroized; this engine ends, to be started anew");
+    let _stopped = stopped.recv_timeout(Chores::LAST_ANSWERS);
+    if let Err(error) = engine.sync_audit() {
+        tracing::error!("the audit log's last records may be lost: {error}");
+    }
+    std::process::exit(i32::from(exit::ZEROIZED));
 }
 
 fn record(engine: &Engine, stopped: &mpsc::Receiver<()>) {

@@ -218,6 +218,7 @@ fn is_management(request: &Request<'_>) -> bool {
             | Request::SetAttribute(_)
             | Request::RotateKey(_)
             | Request::ZeroizeKeys(_)
+            | Request::ZeroizeCluster(_)
             | Request::ShareKey(_)
             | Request::UnshareKey(_)
     )

@@ -89,6 +89,15 @@ impl World {
         now(&self.millis)
     }
 
+    /// The store's files.
+    pub(crate) fn bytes_on_disk(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for file in ["store.db", "store.db-wal"] {
+            bytes.extend(std::fs::read(self.directory.path().join(file)).unwrap_or_default());
+        }
+        bytes
+    }
+
     pub(crate) fn pass(&self, time: Duration) {
         self.millis.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }

@@ -23,3 +23,4 @@ mod signatures;
 mod stolen_proxy;
 mod tampering;
 mod users;
+mod zeroization;

@@ -36,7 +36,10 @@ fn a_sharee_uses_a_key_and_does_nothing_else_with_it() {
     app.call(&sign(&key)).unwrap();
     assert_eq!(web.call(&ListShares { key: key.id }).unwrap().with, [name("app")]);
     let seen = shared(&mut app);
-    assert_eq!((seen.len(), seen[0].id, seen[0].attributes), (1, key.id, Attributes::SIGN));
+    assert_eq!(
+        (seen.len(), seen[0].id, seen[0].attributes),
+        (1, key.id, Attributes::SIGN.set(Attribute::Local, true))
+    );
     assert_eq!(seen[0], app.call(&FindKey { key: KeySelector::Id(key.id) }).unwrap());
 
     let denied = RefusalCode::PermissionDenied;

@@ -75,6 +75,10 @@ impl Store for Liar {
         }
     }
 
+    fn erase(&mut self) -> Result<Revision, StoreError> {
+        self.honest.erase()
+    }
+
     fn commit(&mut self, base: Revision, changes: &[Change]) -> Result<Revision, CommitError> {
         self.honest.commit(base, changes)
     }

@@ -48,6 +48,19 @@ pub(super) fn commit(db: &mut Connection, base: Revision, changes: &[Change]) ->
     Ok(new)
 }
 
+/// Deletes everything, and then what the write-ahead log still has of it.
+pub(super) fn erase(db: &mut Connection) -> rusqlite::Result<Revision> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let new = read::revision(&transaction)?.next();
+    transaction
+        .execute_batch("DELETE FROM tags; DELETE FROM records; DELETE FROM counts; DELETE FROM changes;")?;
+    transaction.execute("UPDATE state SET revision = ?1", [new.0])?;
+    transaction.commit()?;
+    // A sibling that reads keeps some of the log; the next checkpoint empties it.
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    Ok(new)
+}
+
 /// Writes or deletes one record, frees its tags, counts it and puts it into the feed.
 fn apply(db: &Connection, new: Revision, change: &Change) -> Result<(), Error> {
     let (kind, id) = change.record();

@@ -50,6 +50,10 @@ impl Store for Stuck {
         self.store.count(kind, group)
     }
 
+    fn erase(&mut self) -> Result<Revision, StoreError> {
+        self.store.erase()
+    }
+
     fn commit(&mut self, base: Revision, changes: &[Change]) -> Result<Revision, CommitError> {
         self.store.commit(base, changes)
     }
