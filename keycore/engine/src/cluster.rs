@@ -90,17 +90,27 @@ pub(crate) fn create(
     secret: &UnsealSecret,
     version: Revision,
 ) -> Result<(Vec<u8>, SealingKeys), DeriveError> {
-    let (mut id, mut salt, mut key) = ([0; 16], [0; 32], Zeroizing::new([0; 32]));
+    let (mut id, mut key) = ([0; 16], Zeroizing::new([0; 32]));
     rand::fill(&mut id)?;
-    rand::fill(&mut salt)?;
     rand::fill(&mut *key)?;
     let cluster = ClusterId(id);
+    Ok((wrap(secret, cluster, &*key, version)?, SealingKeys::derive(cluster, &*key)?))
+}
+
+/// Wraps the key of a cluster: the content of its record, to be committed as `version`.
+pub(crate) fn wrap(
+    secret: &UnsealSecret,
+    cluster: ClusterId,
+    key: &[u8],
+    version: Revision,
+) -> Result<Vec<u8>, DeriveError> {
+    let mut salt = [0; 32];
+    rand::fill(&mut salt)?;
     let method = Method::HighEntropySecret { salt };
     let mut wrapped = Wrapped { format: FORMAT, cluster, method, key: Vec::new() };
     let wrapping_key = wrapped.method.wrapping_key(secret)?;
-    encrypt(&wrapping_key, &authenticated(cluster, version), &*key, &mut wrapped.key)?;
-    let content = postcard::to_allocvec(&wrapped).map_err(|_| Unspecified)?;
-    Ok((content, SealingKeys::derive(cluster, &*key)?))
+    encrypt(&wrapping_key, &authenticated(cluster, version), key, &mut wrapped.key)?;
+    Ok(postcard::to_allocvec(&wrapped).map_err(|_| Unspecified)?)
 }
 
 /// Opens the cluster of a record.

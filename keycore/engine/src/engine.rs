@@ -6,6 +6,7 @@ use keycore_store::{Revision, Store};
 use keycore_wire::{ClusterState, KeyId, Refusal, RefusalCode, Request, SpkiSha256, UnixMillis, UserId};
 use zeroize::Zeroizing;
 
+use crate::backup::Backups;
 use crate::cluster::UnsealSecret;
 use crate::connection::Connection;
 use crate::denial::Denial;
@@ -52,6 +53,7 @@ pub struct Engine {
     pub(crate) zeroized: AtomicBool,
     pub(crate) self_tests: SelfTests,
     pub(crate) notary: Notary,
+    pub(crate) backups: Backups,
     /// One user's passwords are checked one after the other, so that right ones in flight don't count as wrong.
     logins: [Mutex<()>; LOGIN_LOCKS],
     pub(crate) guesses: GuessLimit,
@@ -94,6 +96,7 @@ impl Engine {
             zeroized: AtomicBool::new(false),
             self_tests: SelfTests::default(),
             notary: Notary::default(),
+            backups: Backups::default(),
             logins: [const { Mutex::new(()) }; LOGIN_LOCKS],
             guesses: GuessLimit::default(),
             password_checks: AtomicU64::new(0),
@@ -151,7 +154,11 @@ impl Engine {
         }
         let caller = connection.caller();
         match pipeline::serve(self, &request, &caller, now, Place::Loop(&mut connection.throttle)) {
-            Served::Deferred(_) if caller.session.is_none() && body.len() > MAX_STRANGERS_JOB => {
+            Served::Deferred(_)
+                if caller.session.is_none()
+                    && body.len() > MAX_STRANGERS_JOB
+                    && !self.backups.feeds.has(caller.connection) =>
+            {
                 let detail = format!("before a login a request has at most {MAX_STRANGERS_JOB} bytes");
                 Step::Answer(self.refuse(connection, now, Refusal::new(RefusalCode::Malformed, detail)))
             }
@@ -217,6 +224,7 @@ impl Engine {
     /// A connection ended.
     #[expect(clippy::needless_pass_by_value, reason = "the connection is no more")]
     pub fn disconnect(&self, connection: Connection, now: Now) {
+        self.backups.feeds.disconnect(connection.number);
         let Some(before) = connection.throttle.rest().checked_sub(1) else { return };
         if let Some(before) = self.journal.admit_refusal(now, before) {
             let detail = format!("{} requests more were refused since the last record", before + 1);

@@ -5,6 +5,7 @@ use std::sync::{PoisonError, RwLockWriteGuard};
 use keycore_store::{Changes, Kind, RecordId, Revision, Store};
 use keycore_wire::{KeyId, UserId};
 
+use crate::backup;
 use crate::cluster::{self, UnsealError};
 use crate::engine::{Engine, locked};
 use crate::error::{FollowError, OpenError};
@@ -40,6 +41,7 @@ impl Engine {
         if self.failed_self_test().is_some() {
             return Ok(false);
         }
+        self.drop_orphans();
         let mut watch = locked(&self.watch);
         let seen = watch.seen;
         let (revision, changes) = watch.store.changes_since(seen)?;
@@ -143,7 +145,7 @@ impl Engine {
             }
             return Ok(());
         };
-        let keys = cluster::open(&self.unseal, &record)?;
+        let keys = backup::separate_sessions(store, cluster::open(&self.unseal, &record)?)?;
         let cluster = keys.cluster();
         if self.sealing.get_or_init(|| keys).cluster() != cluster {
             return Err(FollowError::Unseal(UnsealError::AnotherCluster));

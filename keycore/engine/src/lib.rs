@@ -39,6 +39,7 @@
 //! doubles, from a quarter of an hour to a day, so that guessing locks no cluster for good.
 
 mod attributes;
+mod backup;
 mod certification_request;
 mod cluster;
 mod connection;
@@ -81,11 +82,13 @@ mod users;
 mod wrapping;
 mod zeroization;
 
+pub use backup::{BackupFile, BackupPlace, BackupPlan};
 pub use cluster::{UnsealError, UnsealSecret, UnsealTooShort};
 pub use connection::Connection;
 pub use engine::Engine;
 pub use error::{FollowError, OpenError};
 pub use job::{Answer, Cost, Finished, Job, Step};
 pub use keycore_audit::Peer;
+pub use keycore_backup::Recipient as BackupRecipient;
 pub use notary::{LifeEvent, NotaryError, RolledBack};
 pub use options::{Now, Options, PasswordCost};

@@ -1,8 +1,9 @@
 //! The cluster's life: uninitialized, initialized, active.
 
 use keycore_store::{Change, CommitError};
-use keycore_wire::{ActivateCluster, ClusterState, ClusterStatus, Role};
+use keycore_wire::{ActivateCluster, ClusterState, ClusterStatus, RestoredFrom, Role};
 
+use crate::backup::{self, Restored};
 use crate::cluster;
 use crate::denial::Denial;
 use crate::engine::{Engine, locked};
@@ -16,9 +17,12 @@ use crate::users;
 
 /// State of the cluster as this engine sees it.
 pub(crate) fn status(engine: &Engine, _permission: &Permission) -> Result<ClusterStatus, Denial> {
-    let keys = match engine.sealing.get() {
-        Some(_) => engine.transact(|records| records.count::<PublicKeyPart>(None))?,
-        None => 0,
+    let (keys, restored, backups) = match engine.sealing.get() {
+        Some(_) => engine.transact(|records| {
+            let restored = records.load::<Restored>(ONLY)?.map(|found| found.content);
+            Ok((records.count::<PublicKeyPart>(None)?, restored, backup::health(records)?))
+        })?,
+        None => (0, None, None),
     };
     let state = engine.cluster_state();
     let snapshot = engine.snapshot();
@@ -33,6 +37,10 @@ pub(crate) fn status(engine: &Engine, _permission: &Permission) -> Result<Cluste
         users: u32::try_from(snapshot.users.len()).unwrap_or(u32::MAX),
         keys,
         failed_self_test: engine.failed_self_test().map(str::to_owned),
+        restored: restored.map(|Restored { revision, made_at, restored_at, .. }| {
+            Box::new(RestoredFrom { revision, made_at, restored_at })
+        }),
+        backups: backups.map(Box::new),
     })
 }
 

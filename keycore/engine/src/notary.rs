@@ -11,6 +11,7 @@ use keycore_wire::{AuditAnchor, AuditAnchorList, Secret};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::backup::Restored;
 use crate::denial::Denial;
 use crate::engine::Engine;
 use crate::options::Now;
@@ -132,21 +133,28 @@ impl Engine {
             return Ok(());
         }
         let replica = self.options.replica;
-        let anchor = self.transact(|records| records.load::<AuditAnchor>(anchor_id(replica)))?;
+        let (anchor, restored) = self.transact(|records| {
+            Ok((records.load::<AuditAnchor>(anchor_id(replica))?, records.load::<Restored>(ONLY)?))
+        })?;
+        // One from before the restore is that of a log elsewhere, which is not expected here.
+        let elsewhere =
+            anchor.as_ref().zip(restored).is_some_and(|(anchor, restored)| anchor.version < restored.version);
         if let Some(anchor) = anchor.map(|opened| opened.content)
             && let Some(found) = self.contradiction(&anchor)?
         {
             let lost = RolledBack { replica, anchored: anchor.sequence, found };
-            if !self.options.accepted_audit_losses.contains(&(replica, anchor.sequence)) {
+            if !elsewhere && !self.options.accepted_audit_losses.contains(&(replica, anchor.sequence)) {
                 self.journal.close(lost.to_string());
                 return Err(lost.into());
             }
             let head = keycore_audit::Head(anchor.head);
-            let detail = format!(
-                "accepted: the log {}, and was anchored at {} with head {head}",
-                lost.found, lost.anchored
-            );
-            self.journal.append_own(&own_entry("AuditLoss", &detail, now))?;
+            let (operation, why) = match elsewhere {
+                true => ("AuditRestored", "restored from a backup, without the log that goes with it"),
+                false => ("AuditLoss", "accepted"),
+            };
+            let (found, anchored) = (lost.found, lost.anchored);
+            let detail = format!("{why}: the log {found}, and was anchored at {anchored} with head {head}");
+            self.journal.append_own(&own_entry(operation, &detail, now))?;
         }
         state.compared = true;
         Ok(())
@@ -213,7 +221,7 @@ impl LifeEvent {
     }
 }
 
-fn own_entry<'a>(operation: &'a str, detail: &'a str, now: Now) -> Entry<'a> {
+pub(crate) fn own_entry<'a>(operation: &'a str, detail: &'a str, now: Now) -> Entry<'a> {
     Entry {
         time_micros: micros(now),
         connection: 0,

@@ -6,8 +6,8 @@ mod record;
 mod signing;
 
 use keycore_wire::{
-    Done, Hello, HelloReply, Limits, MAGIC, MAX_RANDOM, MAX_SESSION_TOKEN, Random, RandomBytes, RefusalCode,
-    Reply, Request, Resume, SessionGrant, VERSION,
+    BackupRestore, Done, Hello, HelloReply, Limits, MAGIC, MAX_RANDOM, MAX_SESSION_TOKEN, Random,
+    RandomBytes, RefusalCode, Reply, Request, Resume, SessionGrant, VERSION,
 };
 
 use crate::denial::Denial;
@@ -21,8 +21,8 @@ use crate::policy::{self, Action, Asker, Permission};
 use crate::quorum::Proposal;
 use crate::session::{Caller, Session, SessionChange};
 use crate::{
-    expiry, key_changes, key_sharing, keys, lifecycle, login, notary, quorum, rotation, second_factor,
-    self_test, session_keys, user_keys, users, zeroization,
+    backup, expiry, key_changes, key_sharing, keys, lifecycle, login, notary, quorum, rotation,
+    second_factor, self_test, session_keys, user_keys, users, zeroization,
 };
 
 /// Where a request is carried out.
@@ -34,6 +34,7 @@ pub(crate) enum Place<'a> {
 }
 
 /// What became of a request.
+#[allow(clippy::large_enum_variant, reason = "a box would cost every signature an allocation")]
 pub(crate) enum Served {
     /// It is answered, and the audit log has it.
     Finished(Finished),
@@ -113,6 +114,7 @@ struct Context<'a> {
 }
 
 /// What executing came to.
+#[allow(clippy::large_enum_variant, reason = "a box would cost every signature an allocation")]
 enum Executed {
     Replied(Reply, SessionChange),
     Deferred(Cost),
@@ -275,6 +277,25 @@ fn execute(
             Ok(Reply::SelfTestReport(self_test::on_demand(engine, permission, context.caller, now)))
         }
         Request::AuditAnchors(_) => notary::anchors(engine, permission).map(Reply::AuditAnchorList),
+        Request::BackupCreate(_) => backup::create(engine, permission, now).map(Reply::BackupInfo),
+        Request::BackupList(list) => {
+            backup::list(engine, permission, list.after.as_deref(), list.limit).map(Reply::BackupPage)
+        }
+        Request::BackupVerify(verify) => {
+            backup::verify(engine, permission, caller.connection, &verify.identity)
+                .map(|()| Reply::Done(Done))
+        }
+        Request::BackupRestore(restore) => {
+            let BackupRestore { identity, rehearse } = restore;
+            backup::restore(engine, permission, caller.connection, identity, *rehearse)
+                .map(|()| Reply::Done(Done))
+        }
+        Request::BackupChunk(chunk) => {
+            backup::chunk(engine, permission, caller.connection, chunk).map(|()| Reply::Done(Done))
+        }
+        Request::BackupEnd(_) => {
+            backup::end(engine, permission, caller.connection, now).map(Reply::BackupContent)
+        }
     }?;
     facts.learn(&reply);
     Ok(Executed::Replied(reply, SessionChange::Keep))
@@ -292,8 +313,11 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::PublicKey
         | Action::ListShares
         | Action::ListSharedKeys
-        | Action::ListSessionKeys => Some(Cost::Lookup),
-        Action::AuditAnchors => Some(Cost::Lookup),
+        | Action::ListSessionKeys
+        | Action::AuditAnchors
+        | Action::BackupList
+        | Action::BackupVerify
+        | Action::BackupRestore => Some(Cost::Lookup),
         Action::InitializeCluster
         | Action::PeerLogin
         | Action::Logout
@@ -327,7 +351,10 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::DeriveKey
         | Action::WrapKey
         | Action::UnwrapKey
-        | Action::ImportKey => Some(Cost::Heavy),
+        | Action::ImportKey
+        | Action::BackupCreate
+        | Action::BackupChunk
+        | Action::BackupEnd => Some(Cost::Heavy),
         Action::Hello
         | Action::Ping
         | Action::Resume

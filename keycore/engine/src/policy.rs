@@ -69,6 +69,12 @@ pub(crate) enum Action {
     UnwrapKey,
     SelfTest,
     AuditAnchors,
+    BackupCreate,
+    BackupList,
+    BackupVerify,
+    BackupRestore,
+    BackupChunk,
+    BackupEnd,
 }
 
 /// Approvals by other users that an action needs besides the permission.
@@ -180,6 +186,13 @@ rules! {
     UnwrapKey              no      no           no     yes          no              NotRequired;
 
     AuditAnchors           no      no           yes    yes          yes             NotRequired;
+    BackupCreate           no      no           yes    no           no              NotRequired;
+    BackupList             no      no           yes    no           no              NotRequired;
+    BackupVerify           no      no           yes    no           no              NotRequired;
+    BackupRestore          yes     no           no     no           no              NotRequired;
+    // Of what the connection was allowed to begin.
+    BackupChunk            yes     yes          yes    yes          yes             NotRequired;
+    BackupEnd              yes     yes          yes    yes          yes             NotRequired;
 }
 
 impl Action {
@@ -249,6 +262,12 @@ impl Action {
             Request::UnwrapKey(_) => Self::UnwrapKey,
             Request::SelfTest(_) => Self::SelfTest,
             Request::AuditAnchors(_) => Self::AuditAnchors,
+            Request::BackupCreate(_) => Self::BackupCreate,
+            Request::BackupList(_) => Self::BackupList,
+            Request::BackupVerify(_) => Self::BackupVerify,
+            Request::BackupRestore(_) => Self::BackupRestore,
+            Request::BackupChunk(_) => Self::BackupChunk,
+            Request::BackupEnd(_) => Self::BackupEnd,
         }
     }
 }

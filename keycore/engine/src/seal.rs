@@ -52,6 +52,7 @@ pub(crate) enum TagOf {
 /// The keys that a cluster's records, tags and tokens are protected with; all derived from the cluster key.
 pub(crate) struct SealingKeys {
     cluster: ClusterId,
+    cluster_key: SecretBytes,
     records: SecretBytes,
     tags: hmac::Key,
     tokens: hmac::Key,
@@ -64,6 +65,7 @@ impl SealingKeys {
         let mut records = derive(b"keycore records v1")?;
         Ok(Self {
             cluster,
+            cluster_key: SecretBytes::copy_from(&mut Zeroizing::new(cluster_key.to_vec()))?,
             records: SecretBytes::copy_from(&mut *records)?,
             tags: hmac::Key::new(hmac::HMAC_SHA256, &*derive(b"keycore index tags v1")?),
             tokens: hmac::Key::new(hmac::HMAC_SHA256, &*derive(b"keycore session tokens v1")?),
@@ -72,6 +74,19 @@ impl SealingKeys {
 
     pub(crate) fn cluster(&self) -> ClusterId {
         self.cluster
+    }
+
+    /// What all of them come from; for backups.
+    pub(crate) fn cluster_key(&self) -> &[u8] {
+        self.cluster_key.expose()
+    }
+
+    /// Makes the tokens of all sessions until now useless, and different from those of another copy of the cluster.
+    pub(crate) fn separate_sessions(&mut self, epoch: &[u8; 32]) -> Result<(), Unspecified> {
+        let purpose = [&b"keycore session tokens v1"[..], epoch].concat();
+        let key = derive_key(&self.cluster.0, self.cluster_key.expose(), &purpose)?;
+        self.tokens = hmac::Key::new(hmac::HMAC_SHA256, &*key);
+        Ok(())
     }
 
     /// What session tokens are authenticated with.

@@ -26,7 +26,13 @@ pub use ids::{ClusterId, IdempotencyKey, KeyId, QuorumTokenId, SpkiSha256, UserI
 pub use mechanism::{CipherMechanism, DeriveMechanism, EcdsaEncoding, Hash, SignMechanism, WrapMechanism};
 pub use names::{InvalidName, KeyLabel, UserName};
 pub use ops::audit::{AuditAnchor, AuditAnchorList, AuditAnchors};
-pub use ops::cluster::{ActivateCluster, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster};
+pub use ops::backup::{
+    BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupInfo, BackupList, BackupPage, BackupRestore,
+    BackupVerify, MAX_BACKUP_CHUNK, MAX_BACKUP_PAGE,
+};
+pub use ops::cluster::{
+    ActivateCluster, BackupHealth, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster, RestoredFrom,
+};
 pub use ops::crypto::{
     Ciphertext, Decrypt, Digest, DigestValue, Encrypt, MAX_CRYPTO_INPUT, Plaintext, SignData, Signer,
     VerifyData,

@@ -1,6 +1,7 @@
 //! One file per operation: the request's content, its reply, its limits.
 
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod cluster;
 pub(crate) mod crypto;
 pub(crate) mod delete_key;

@@ -137,6 +137,12 @@ codes! {
     InvalidAttributes = 74, Content, false;
     /// The key's attributes don't let it be changed, or not in this way.
     AttributeFixed = 75, Content, false;
+    /// This engine makes no backups: its configuration names no directory or no recipients, or the directory fails.
+    BackupsUnavailable = 89, Content, false;
+    /// It is no backup, or not as it was written; or not the bytes that are expected next.
+    BadBackup = 90, Content, false;
+    /// The identity does not open the backup.
+    WrongIdentity = 91, Content, false;
 
     /// The key's algorithm has not this mechanism, or not with these parameters.
     MechanismNotOffered = 80, Content, false;

@@ -4,6 +4,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::ops::audit::{AuditAnchorList, AuditAnchors};
+use crate::ops::backup::{
+    BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupInfo, BackupList, BackupPage, BackupRestore,
+    BackupVerify,
+};
 use crate::ops::cluster::{ActivateCluster, ClusterInfo, ClusterStatus, InitializeCluster};
 use crate::ops::crypto::{
     Ciphertext, Decrypt, Digest, DigestValue, Encrypt, Plaintext, SignData, VerifyData,
@@ -170,6 +174,13 @@ operations! {
     0x81 Safe   WrapKey => WrappedKey;
     0x82 Safe   UnwrapKey<'a> => KeyInfo;
 
+    0x90 Unsafe BackupCreate => BackupInfo;
+    0x91 Safe   BackupList => BackupPage;
+    0x92 Unsafe BackupVerify => Done;
+    0x93 Unsafe BackupRestore => Done;
+    0x94 Unsafe BackupChunk<'a> => Done;
+    0x95 Unsafe BackupEnd => BackupContent;
+
     0x98 Safe   AuditAnchors => AuditAnchorList;
 
     0xa0 Safe   SelfTest => SelfTestReport;
@@ -221,6 +232,9 @@ pub enum Reply {
     WrappedKey(WrappedKey),
     SelfTestReport(SelfTestReport),
     AuditAnchorList(AuditAnchorList),
+    BackupInfo(BackupInfo),
+    BackupPage(BackupPage),
+    BackupContent(BackupContent),
 }
 
 /// First byte of a reply's body.
@@ -259,6 +273,9 @@ impl Reply {
                     Self::WrappedKey(content) => encode_content(content, out),
                     Self::SelfTestReport(content) => encode_content(content, out),
                     Self::AuditAnchorList(content) => encode_content(content, out),
+                    Self::BackupInfo(content) => encode_content(content, out),
+                    Self::BackupPage(content) => encode_content(content, out),
+                    Self::BackupContent(content) => encode_content(content, out),
                 }
             }
             Err(refusal) => {

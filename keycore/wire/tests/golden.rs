@@ -127,6 +127,12 @@ operations! {
     ZeroizeCluster (ZeroizeCluster { cluster: ClusterId([0xcc; 16]) }) => Done (Done);
     TlsSign (TlsSign { key: SpkiSha256([0xee; 32]), scheme: SignatureScheme::EcdsaP256Sha256, site: "www.example.org", message: &certificate_verify() }) => Signature (Signature { bytes: vec![0x30, 0x00] });
     Sign (Sign { key: KeyId([0xaa; 16]), scheme: SignatureScheme::Ed25519, message: b"message" }) => Signature (Signature { bytes: vec![0x30, 0x00] });
+    BackupCreate (BackupCreate) => BackupInfo (backup());
+    BackupList (BackupList { after: Some("backup.age".into()), limit: 64 }) => BackupPage (BackupPage { backups: vec![backup()], damaged: vec![("other.age".into(), "truncated".into())], more: false });
+    BackupVerify (BackupVerify { identity: secret() }) => Done (Done);
+    BackupRestore (BackupRestore { identity: secret(), rehearse: true }) => Done (Done);
+    BackupChunk (BackupChunk { offset: 65_536, bytes: &[1, 2, 3] }) => Done (Done);
+    BackupEnd (BackupEnd) => BackupContent (*backup().content);
     Random (Random { length: 4 }) => RandomBytes (RandomBytes { bytes: vec![1, 2, 3, 4] });
     SignData (SignData { key: KeyId([0xaa; 16]), mechanism: SignMechanism::Ecdsa(Hash::Sha256, EcdsaEncoding::Fixed), prehashed: true, data: &[0x55; 32] }) => Signature (Signature { bytes: vec![1, 2, 3, 4] });
     VerifyData (VerifyData { signer: Signer::PublicKey(&[0x30, 0x00]), mechanism: SignMechanism::RsaPss(Hash::Sha384), prehashed: false, data: b"message", signature: &[1, 2, 3, 4] }) => Done (Done);
@@ -150,6 +156,24 @@ fn anchors() -> AuditAnchorList {
         signature: vec![0xab; 64],
     };
     AuditAnchorList { cluster: ClusterId([0xcc; 16]), public_key: [0xee; 32], anchors: vec![anchor] }
+}
+
+fn backup() -> BackupInfo {
+    BackupInfo {
+        name: "backup.age".into(),
+        size: 4096,
+        content: Box::new(BackupContent {
+            cluster: ClusterId([0xcc; 16]),
+            revision: 12,
+            made_at: UnixMillis(1_700_000_000_000),
+            engine: "0.1.0".into(),
+            records: 605,
+            users: 2,
+            keys: 300,
+        }),
+        recipients: vec!["0011223344556677".into()],
+        payload_sha256: "ee".repeat(32),
+    }
 }
 
 fn secret() -> Secret {
@@ -190,6 +214,17 @@ fn status(state: ClusterState) -> ClusterStatus {
         users: 2,
         keys: 300,
         failed_self_test: None,
+        restored: Some(Box::new(RestoredFrom {
+            revision: 9,
+            made_at: UnixMillis(1_690_000_000_000),
+            restored_at: UnixMillis(1_700_000_000_000),
+        })),
+        backups: Some(Box::new(BackupHealth {
+            made_at: Some(UnixMillis(1_690_000_000_000)),
+            name: "backup.age".into(),
+            failures: 1,
+            failure: "no space".into(),
+        })),
     }
 }
 

@@ -9,6 +9,7 @@ use keycore_wire::{
 };
 
 use super::Place;
+use crate::backup;
 use crate::denial::Denial;
 use crate::engine::Engine;
 use crate::journal::{self, Throttle};
@@ -53,6 +54,14 @@ impl Facts {
     /// Takes over what a reply tells of its key.
     pub(super) fn learn(&mut self, reply: &Reply) {
         let info = match reply {
+            Reply::BackupInfo(info) => {
+                self.note = backup::told(info);
+                return;
+            }
+            Reply::BackupContent(content) => {
+                self.note = format!("cluster {} at revision {}", content.cluster, content.revision);
+                return;
+            }
             Reply::KeyInfo(info) => info,
             Reply::PublicKey(public) => &public.info,
             _ => return,
@@ -184,6 +193,7 @@ pub(super) fn is_recorded(request: &Request<'_>) -> bool {
             | Request::ClusterInfo(_)
             | Request::QuorumPolicy(_)
             | Request::SelfTest(_)
+            | Request::BackupChunk(_)
     )
 }
 
@@ -221,6 +231,10 @@ fn is_management(request: &Request<'_>) -> bool {
             | Request::ZeroizeCluster(_)
             | Request::ShareKey(_)
             | Request::UnshareKey(_)
+            | Request::BackupCreate(_)
+            | Request::BackupVerify(_)
+            | Request::BackupRestore(_)
+            | Request::BackupEnd(_)
     )
 }
 

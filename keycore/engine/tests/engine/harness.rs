@@ -11,7 +11,7 @@ use keycore_engine::{
     Answer, Connection, Engine, Now, OpenError, Options, PasswordCost, Peer, Step, UnsealSecret,
 };
 use keycore_secmem::SecretBytes;
-use keycore_store::{SqliteStore, Store};
+use keycore_store::{Archive, SqliteStore, Store};
 use keycore_wire::{
     ActivateCluster, Attributes, GenerateKey, Hello, IdempotencyKey, InitializeCluster, KeyAlgorithm,
     KeyInfo, KeyTemplate, Login, Operation, Refusal, RefusalCode, Reply, ReplyError, Role, Secret,
@@ -49,6 +49,10 @@ impl World {
     }
 
     pub(crate) fn store(&self) -> Box<dyn Store> {
+        Box::new(SqliteStore::open(&self.directory.path().join("store.db")).unwrap())
+    }
+
+    pub(crate) fn archive(&self) -> Box<dyn Archive> {
         Box::new(SqliteStore::open(&self.directory.path().join("store.db")).unwrap())
     }
 

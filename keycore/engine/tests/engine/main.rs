@@ -5,6 +5,7 @@
 mod anchors;
 mod api_attacks;
 mod audit;
+mod backup;
 mod cluster;
 mod crash;
 mod harness;

@@ -79,7 +79,7 @@ fn answers(operation: &str, body: &[u8]) -> [bool; 5] {
     let fresh = World::new();
     let initialized = fresh.replica(0);
     let mut nobody = match operation {
-        "InitializeCluster" => initialized.client(),
+        "InitializeCluster" | "BackupRestore" => initialized.client(),
         "Hello" => active.stranger(),
         _ => active.client(),
     };

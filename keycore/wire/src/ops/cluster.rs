@@ -54,6 +54,34 @@ pub struct ClusterStatus {
     pub keys: u64,
     /// The self-test that failed, if one did: the engine then does nothing but answer this and the like.
     pub failed_self_test: Option<String>,
+    /// The backup that the cluster was restored from, if it was.
+    pub restored: Option<Box<RestoredFrom>>,
+    /// How its backups go, once one was made or failed.
+    pub backups: Option<Box<BackupHealth>>,
+}
+
+/// Which backup a cluster was restored from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredFrom {
+    /// The revision that it held: what was changed later is lost.
+    pub revision: u64,
+    /// When it was made.
+    pub made_at: UnixMillis,
+    /// When it was restored.
+    pub restored_at: UnixMillis,
+}
+
+/// How a cluster's backups go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupHealth {
+    /// When the last one was made.
+    pub made_at: Option<UnixMillis>,
+    /// Its name.
+    pub name: String,
+    /// Failures since then.
+    pub failures: u32,
+    /// What the last failure was; empty if there was none since.
+    pub failure: String,
 }
 
 /// Makes the cluster key, sealed by what the engine's configuration unseals with. Needs the state

@@ -16,6 +16,7 @@ use keycore_wire::{
     Login, PlainKey, PublicKey, Request, Role, Secret, SetAttribute, ShareKey, Sign, SignatureScheme,
     SpkiSha256, TlsSign, UserChangePassword, UserCreate, encode_request, frame,
 };
+use keycore_wire::{BackupChunk, BackupList, BackupRestore};
 
 /// The system's allocator; remembers the largest request of each thread.
 struct Watching;
@@ -143,6 +144,15 @@ fn well_formed() -> Vec<Vec<u8>> {
             let key = KeyId([3; 16]);
             let sign = Sign { key, scheme: SignatureScheme::Ed25519, message: b"message" };
             encode_request(&sign, out).unwrap();
+        }),
+        body(&|out| {
+            encode_request(&BackupChunk { offset: 65_536, bytes: &[7; 100] }, out).unwrap();
+        }),
+        body(&|out| {
+            encode_request(&BackupList { after: Some("backup.age".into()), limit: 9 }, out).unwrap();
+        }),
+        body(&|out| {
+            encode_request(&BackupRestore { identity: secret(), rehearse: true }, out).unwrap();
         }),
     ]
 }

@@ -1,0 +1,139 @@
+//! Filling an empty store from a backup.
+
+use keycore_backup::{Manifest, SealedRecord};
+use keycore_store::{ArchivedRecord, GroupTag, IndexTag, Kind, RecordId, Revision, Store};
+use keycore_wire::UnixMillis;
+use serde::{Deserialize, Serialize};
+
+use super::content::Opened;
+use super::schedule::BackupState;
+use super::{Failure, PAGE};
+use crate::cluster;
+use crate::engine::{Engine, locked};
+use crate::error::FollowError;
+use crate::ledger::load;
+use crate::options::Now;
+use crate::records::{CLUSTER, Content, ONLY, Revocation};
+use crate::seal::{Place, SealingKeys};
+
+/// That and from what the cluster was restored.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Restored {
+    /// The backup's revision.
+    pub(crate) revision: u64,
+    /// When it was made.
+    pub(crate) made_at: UnixMillis,
+    /// When it was restored.
+    pub(crate) restored_at: UnixMillis,
+    /// Goes into the key of session tokens: those from before the restore, and those of another restored copy, are good no more.
+    pub(crate) sessions: [u8; 32],
+}
+
+impl Content for Restored {
+    const KIND: Kind = Kind(44);
+}
+
+/// A restore that is under way; the store's import transaction belongs to it.
+pub(super) struct Restore {
+    /// Nothing is written; the backup is only looked at.
+    rehearse: bool,
+    begun: bool,
+    page: Vec<ArchivedRecord>,
+}
+
+impl Restore {
+    pub(super) fn new(rehearse: bool) -> Self {
+        Self { rehearse, begun: false, page: Vec::new() }
+    }
+
+    /// Takes a record that was checked.
+    pub(super) fn take(&mut self, engine: &Engine, record: SealedRecord) -> Result<(), Failure> {
+        // The cluster key is wrapped anew, and sessions begin anew.
+        let left_out = [CLUSTER, Restored::KIND, BackupState::KIND, Revocation::KIND];
+        if self.rehearse || left_out.contains(&Kind(record.kind)) {
+            return Ok(());
+        }
+        self.page.push(archived(record));
+        if self.page.len() >= PAGE { self.write(engine) } else { Ok(()) }
+    }
+
+    /// Writes what is left, the cluster key under this engine's unseal secret, and where all of it came from; then all of it
+    /// is there at once.
+    pub(super) fn finish(
+        &mut self,
+        engine: &Engine,
+        opened: &Opened,
+        manifest: &Manifest,
+        now: Now,
+    ) -> Result<(), Failure> {
+        if self.rehearse {
+            return Ok(());
+        }
+        let revision = Revision(opened.revision).next();
+        let keys = &opened.keys;
+        let failed =
+            |what: &dyn core::fmt::Display| Failure::Content(format!("can't be sealed here: {what}"));
+        let wrapped = cluster::wrap(&engine.unseal, keys.cluster(), keys.cluster_key(), revision)
+            .map_err(|error| failed(&error))?;
+        let mut restored = Restored {
+            revision: manifest.revision,
+            made_at: manifest.made_at,
+            restored_at: now.wall,
+            sessions: [0; 32],
+        };
+        aws_lc_rs::rand::fill(&mut restored.sessions).map_err(|error| failed(&error))?;
+        let place = Place { kind: Restored::KIND, id: ONLY, version: revision };
+        let content = postcard::to_allocvec(&restored).map_err(|error| failed(&error))?;
+        let restored = keys.seal(place, &content).map_err(|error| failed(&error))?;
+        for (kind, sealed) in [(CLUSTER, wrapped), (Restored::KIND, restored)] {
+            let (index, group) = (Vec::new(), None);
+            self.page.push(ArchivedRecord { kind, id: ONLY, version: revision, index, group, sealed });
+        }
+        self.write(engine)?;
+        let archive = engine.backups.archive.as_ref().ok_or(Failure::NotEmpty)?;
+        Ok(locked(archive).commit_import(revision)?)
+    }
+
+    /// Leaves the store as it was.
+    pub(super) fn abort(&self, engine: &Engine) {
+        if let (true, Some(archive)) = (self.begun, &engine.backups.archive) {
+            locked(archive).abort_import();
+        }
+    }
+
+    fn write(&mut self, engine: &Engine) -> Result<(), Failure> {
+        let archive = engine.backups.archive.as_ref().ok_or(Failure::NotEmpty)?;
+        let mut archive = locked(archive);
+        if !self.begun {
+            archive.begin_import()?;
+            self.begun = true;
+        }
+        archive.import(&self.page)?;
+        self.page.clear();
+        Ok(())
+    }
+}
+
+fn archived(record: SealedRecord) -> ArchivedRecord {
+    let SealedRecord { kind, id, version, index, group, sealed } = record;
+    ArchivedRecord {
+        kind: Kind(kind),
+        id: RecordId(id),
+        version: Revision(version),
+        index: index.into_iter().map(IndexTag).collect(),
+        group: group.map(GroupTag),
+        sealed,
+    }
+}
+
+/// The cluster's keys, for sessions since the last restore.
+pub(crate) fn separate_sessions(
+    store: &mut dyn Store,
+    mut keys: SealingKeys,
+) -> Result<SealingKeys, FollowError> {
+    if let Some(restored) = load::<Restored>(store, &keys, ONLY)? {
+        let separated = keys.separate_sessions(&restored.content.sessions);
+        separated.map_err(|error| FollowError::Damaged(format!("no key for session tokens: {error}")))?;
+    }
+    Ok(keys)
+}
