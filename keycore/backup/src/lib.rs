@@ -14,6 +14,7 @@
 //! implementation open what this crate writes, and the other way round.
 //!
 //! * [`Identity`], [`Recipient`]: who can open backups, who they are made for
+//! * [`CustodianShare`]: an identity that several people have together
 //! * [`BackupWriter`], [`BackupReader`]: items in and out, a chunk in memory at a time
 //! * [`Manifest`]: what is known of a backup without opening it
 
@@ -23,6 +24,7 @@ mod identity;
 mod item;
 mod manifest;
 mod reader;
+mod shares;
 mod writer;
 
 pub use age::FileKey;
@@ -31,4 +33,5 @@ pub use identity::{Fingerprint, Identity, Recipient};
 pub use item::{ClusterKey, Item, SealedRecord};
 pub use manifest::Manifest;
 pub use reader::{BackupReader, Opener};
+pub use shares::{CustodianShare, ShareError};
 pub use writer::{BackupWriter, Written};

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::audit::AuditCommand;
+use crate::backup::BackupCommand;
 use crate::cert::CertCommand;
 use crate::cluster::ClusterCommand;
 use crate::connection::Connection;
@@ -54,6 +55,9 @@ pub(crate) enum Command {
     /// Make certificates and requests for keys in the engine
     #[command(subcommand)]
     Cert(CertCommand),
+    /// Save the cluster, and bring it back
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Read and verify the audit log
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -137,6 +141,11 @@ mod tests {
             "hsm cert ca-init --key sub --cn Sub --issuer root.pem --issuer-key root",
             "hsm cert issue --csr w.csr --issuer sub.pem --issuer-key sub --out w.pem",
             "hsm cert issue --key www --dns a.org --dns b.org --issuer sub.pem --issuer-key sub",
+            "hsm backup create",
+            "hsm backup list --output json",
+            "hsm backup verify /x --identity /y",
+            "hsm backup restore /x --share /1 --share /2",
+            "hsm backup keygen --out /x --shares 2/3",
             "hsm audit verify --dir /x",
             "hsm audit tail --count 5",
             "hsm completions bash",
@@ -160,6 +169,10 @@ mod tests {
             "hsm cert csr --key www",
             "hsm cert csr --key www --dns -bad-",
             "hsm cert self-signed --key www --dns a.org --days 0",
+            "hsm backup restore /x",
+            "hsm backup restore /x --identity /y --share /1",
+            "hsm backup keygen --out /x --shares 4/3",
+            "hsm backup keygen --out /x --shares 1/1",
             "hsm crypto sign --key www --scheme sha1 --data-file x",
         ] {
             assert!(!accepts(line), "{line}");

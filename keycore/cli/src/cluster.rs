@@ -15,6 +15,7 @@ use crate::key::confirm;
 use crate::output::{Answer, table, timestamp};
 use crate::password::NewPassword;
 
+mod saved;
 mod self_test;
 
 /// An engine that is silent for so long is shown as unreachable.
@@ -138,6 +139,7 @@ fn info(connection: &Connection) -> Result<Answer, Failure> {
             Err(error) => text.push_str(&format!("\nunreachable: {endpoint}: {}", reason(error))),
         }
     }
+    text.push_str(&saved::lines(answers.iter().flatten()));
     let mut clusters: Vec<_> = answers.iter().flatten().filter_map(|status| status.cluster).collect();
     clusters.sort_unstable();
     clusters.dedup();
@@ -210,5 +212,7 @@ fn view(status: &ClusterStatus) -> Value {
         "users": status.users,
         "keys": status.keys,
         "failed_self_test": status.failed_self_test,
+        "restored": saved::restored(status),
+        "backups": saved::backups(status),
     })
 }

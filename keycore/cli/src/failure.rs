@@ -234,6 +234,7 @@ fn engine_advice(error: &ClientError) -> Option<&'static str> {
         RefusalCode::NotATlsHandshake => {
             "a key of usage tls-server signs TLS handshakes and its own CSR; make one with --usage sign for this"
         }
+        RefusalCode::BackupsUnavailable => "see [backup] in the engine's configuration, and its directory",
         RefusalCode::OwnsKeys => "log in as that user and delete them: hsm key list, hsm key delete",
         RefusalCode::LastAdmin => "make another admin first: hsm user create NAME --role admin",
         RefusalCode::Internal => "the engine's own log says more",

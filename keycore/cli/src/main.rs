@@ -2,6 +2,7 @@
 
 mod arguments;
 mod audit;
+mod backup;
 mod cert;
 mod cluster;
 mod connection;
@@ -47,6 +48,7 @@ fn run(connection: &Connection, command: Command) -> Result<Answer, Failure> {
         Command::Key(command) => command.run(connection),
         Command::Crypto(command) => command.run(connection),
         Command::Cert(command) => command.run(connection),
+        Command::Backup(command) => command.run(connection),
         Command::Audit(command) => command.run(connection),
         Command::Completions { shell } => Ok(shell::completions(shell)),
         Command::Man { directory } => shell::man_pages(&directory),

@@ -8,9 +8,11 @@ use serde::Deserialize;
 
 use crate::sandbox::Sandbox;
 
+mod backup;
 mod error;
 mod value;
 
+pub use backup::BackupConfig;
 pub use error::ConfigError;
 
 /// What the file says, complete with defaults. Each value is within its bounds.
@@ -63,6 +65,8 @@ pub struct Config {
     pub log: String,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// Where backups go, for whom, how often.
+    pub backup: BackupConfig,
 }
 
 /// Who may open the sockets, by file permissions.
@@ -150,6 +154,7 @@ impl Default for Config {
             accept_audit_loss: Vec::new(),
             log: "info".into(),
             log_format: LogFormat::Text,
+            backup: BackupConfig::default(),
         }
     }
 }
@@ -168,6 +173,9 @@ impl Config {
         let longest = config.socket_path(config.replicas - 1).as_os_str().len();
         if longest > Self::MAX_SOCKET_PATH {
             return Err(ConfigError::SocketPathTooLong { length: longest, limit: Self::MAX_SOCKET_PATH });
+        }
+        if config.backup.directory.is_some() == config.backup.recipients.is_empty() {
+            return Err(ConfigError::BackupIncomplete);
         }
         Ok(config)
     }
@@ -202,12 +210,14 @@ mod tests {
             .collect();
         let mut config = Config::parse(&every_key).unwrap();
         // Those without a fixed default.
+        assert_eq!(config.backup.directory.take(), Some("/var/backups/hsm-engine".into()));
+        assert_eq!(config.backup.recipients.drain(..).len(), 1);
         assert_eq!(config.unseal_file.take(), Some("/etc/hsm-engine/unseal".into()));
         config.worker_threads = Config::default().worker_threads;
         assert_eq!(config, Config::default());
         assert_eq!(Config::parse(sample).unwrap(), Config::default());
         let keys = every_key.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 16, "a key of the configuration is missing in the sample");
+        assert_eq!(keys, 20, "a key of the configuration is missing in the sample");
     }
 
     #[test]
@@ -233,6 +243,12 @@ mod tests {
             session-lifetime = "90m"
             log = "debug"
             log-format = "json"
+
+            [backup]
+            directory = "backups"
+            recipients = ["age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"]
+            every = "never"
+            keep = 7
             "#,
         )
         .unwrap();
@@ -240,6 +256,7 @@ mod tests {
         assert_eq!((config.replicas, config.max_in_flight), (3, 30));
         assert_eq!(config.session_lifetime, Duration::from_secs(5400));
         assert_eq!(config.allow_uids, [33, 1000]);
+        assert_eq!((config.backup.every, config.backup.keep.get()), (None, 7));
         assert_eq!((config.socket_access, config.log_format), (SocketAccess::Group, LogFormat::Json));
     }
 

@@ -17,6 +17,7 @@
 //! * `event_loop`, `connection`: the socket side; nothing in it waits for a disk or a slow key
 //! * `worker_pool`: the slow work, in turn between connections
 
+mod backups;
 mod cli;
 mod clock;
 mod config;
@@ -34,5 +35,5 @@ mod supervisor;
 mod worker_pool;
 
 pub use cli::{Cli, run};
-pub use config::{Config, ConfigError, LogFormat, SocketAccess};
+pub use config::{BackupConfig, Config, ConfigError, LogFormat, SocketAccess};
 pub use sandbox::Sandbox;

@@ -14,6 +14,7 @@ mod unseal;
 
 use chores::Chores;
 
+use crate::backups;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::directory::{self, Lock, PidFile};
@@ -37,6 +38,9 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
     lock_down(index, config.max_connections.get());
     directory::prepare(&config.state_dir, 0o700)?;
     directory::prepare(&config.socket_dir, config.socket_access.directory_mode())?;
+    if let Some(directory) = &config.backup.directory {
+        directory::prepare(directory, 0o700)?;
+    }
     sandbox::confine_files(config)?;
     let clock = Clock::start();
     let shutdown = Shutdown::install().map_err(StartError::system("can't catch signals"))?;
@@ -128,7 +132,10 @@ fn open_engine(config: &Config, index: u16, clock: Clock) -> Result<Engine, Star
             .collect(),
         ..Options::new(index, std::process::id())
     };
-    Ok(Engine::open(Box::new(store), Box::new(watch), log, unseal, options, clock.now())?)
+    let mut engine = Engine::open(Box::new(store), Box::new(watch), log, unseal, options, clock.now())?;
+    let archive = SqliteStore::open(&store_path)?;
+    engine.enable_backups(Box::new(archive), backups::plan(config, index));
+    Ok(engine)
 }
 
 fn open_audit(dir: &Path, index: u16) -> Result<keycore_audit::Log, StartError> {

@@ -46,7 +46,11 @@ impl Needs {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let read = [config.unseal_file.clone(), credentials, Some("/dev/urandom".into())];
         Self {
-            write: vec![config.state_dir.clone(), config.socket_dir.clone()],
+            write: [&config.state_dir, &config.socket_dir]
+                .into_iter()
+                .chain(&config.backup.directory)
+                .cloned()
+                .collect(),
             read: read.into_iter().flatten().collect(),
         }
     }

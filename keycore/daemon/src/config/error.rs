@@ -31,6 +31,9 @@ pub enum ConfigError {
         /// The limit.
         limit: usize,
     },
+    /// Backups without a place, or for nobody.
+    #[error("[backup]: set both directory and recipients, or neither; hsm backup keygen makes a recipient")]
+    BackupIncomplete,
 }
 
 impl ConfigError {

@@ -14,7 +14,7 @@ use crate::exit;
 /// Follows the store's revisions, writes out the audit log and signs it, so that the event loop never waits for a disk. Each is a
 /// thread of its own: a store that is locked by a sibling, perhaps a stopped one, must not keep records in memory.
 #[derive(Debug)]
-pub(super) struct Chores([Chore; 3]);
+pub(super) struct Chores([Chore; 4]);
 
 impl Chores {
     /// How often: a deleted key stops working within this and the time to look, far below the promised 100 ms; and no
@@ -31,13 +31,17 @@ impl Chores {
     /// How often the log is signed and anchored, if there is something new in it.
     const SIGN_EVERY: Duration = Duration::from_secs(1);
 
+    /// How often it is looked whether a backup is due.
+    const BACKUP_EVERY: Duration = Duration::from_secs(5);
+
     /// Starts the threads.
     pub(super) fn start(engine: &Arc<Engine>, clock: Clock) -> io::Result<Self> {
-        let [followed, recorded, signed] = [(); 3].map(|()| Arc::clone(engine));
+        let [followed, recorded, signed, saved] = [(); 4].map(|()| Arc::clone(engine));
         Ok(Self([
             Chore::start("follower", move |stopped| follow(&followed, clock, stopped))?,
             Chore::start("recorder", move |stopped| record(&recorded, stopped))?,
             Chore::start("notary", move |stopped| sign(&signed, clock, stopped))?,
+            Chore::start("backups", move |stopped| back_up(&saved, clock, stopped))?,
         ]))
     }
 
@@ -141,6 +145,25 @@ fn sign(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
     let mut notary = Health::new("the audit log can't be signed and anchored");
     while stopped.recv_timeout(Chores::SIGN_EVERY) == Err(RecvTimeoutError::Timeout) {
         notary.note(engine.checkpoint_audit(clock.now()).as_ref().err());
+    }
+}
+
+/// Makes the backups that are due, each of which takes as long as it takes.
+fn back_up(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
+    let mut said = None;
+    while stopped.recv_timeout(Chores::BACKUP_EVERY) == Err(RecvTimeoutError::Timeout) {
+        match engine.backup_if_due(clock.now()) {
+            Ok(None) => {}
+            Ok(Some(made)) => {
+                said = None;
+                tracing::info!(name = made.name, bytes = made.size, "backup made");
+            }
+            Err(refusal) if said.as_ref() == Some(&refusal) => {}
+            Err(refusal) => {
+                tracing::error!("no backup was made: {refusal}; trying again");
+                said = Some(refusal);
+            }
+        }
     }
 }
 
