@@ -9,3 +9,4 @@ mod hostile_peers;
 mod peer;
 mod service;
 mod supervision;
+mod vectors;

@@ -7,8 +7,10 @@ use aws_lc_rs::kdf::{KbkdfCtrHmacAlgorithmId, get_kbkdf_ctr_hmac_algorithm, kbkd
 use keycore_wire::{DeriveMechanism, Hash, KeyAlgorithm};
 use zeroize::Zeroizing;
 
+use super::public_key::{PublicKey, PublicKind};
 use super::{bad_input, hash, not_offered};
 use crate::denial::Denial;
+use crate::der::SEQUENCE;
 use crate::material::Material;
 use crate::private_key::PrivateKey;
 
@@ -78,10 +80,18 @@ fn ecdh<T>(key: &PrivateKey, peer: &[u8], kdf: impl FnOnce(&[u8]) -> Result<T, D
         KeyAlgorithm::P521 => &agreement::ECDH_P521,
         other => return Err(not_offered(format!("a key of type {other} has no ECDH"))),
     };
+    let wrong = || bad_input("the peer's public key is none of this curve");
+    let point = match peer {
+        // Only named curves are taken: parameters that are written out could be anything.
+        [SEQUENCE, ..] => match PublicKey::from_spki(peer).map_err(|_| wrong())? {
+            PublicKey { kind: PublicKind::Ec(curve), bits } if Some(curve) == key.curve() => bits,
+            _ => return Err(wrong()),
+        },
+        point => point,
+    };
     let private = agreement::PrivateKey::from_private_key_der(algorithm, &key.to_pkcs8()?)
         .map_err(|_| Denial::internal("a stored key does not agree"))?;
-    let wrong = || bad_input("the peer's public key is none of this curve");
-    agree(&private, UnparsedPublicKey::new(algorithm, peer), wrong(), kdf)
+    agree(&private, UnparsedPublicKey::new(algorithm, point), wrong(), kdf)
 }
 
 /// ANSI X9.63's KDF (SEC 1, section 3.6.1): the digests of secret, counter and information, one behind the other.
@@ -98,4 +108,28 @@ fn x963(hash: Hash, shared: &[u8], info: &[u8], length: usize) -> Zeroizing<Vec<
     }
     out.truncate(length);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+
+    use super::*;
+
+    /// NIST's CAVP, "ANS X9.63-2001": the first vector of each hash, and the first with shared information.
+    #[test]
+    #[rustfmt::skip]
+    fn x963_gives_the_known_answers() {
+        for (hash, shared, info, key) in [
+            (Hash::Sha1, "1c7d7b5f0597b03d06a018466ed1a93e30ed4b04dc64ccdd", "", "bf71dffd8f4d99223936beb46fee8ccc"),
+            (Hash::Sha224, "9ba3226ba0fca6bd5ddaef5b8d763a4d3303bc258d90468c", "", "15ccbd7d6b8f918335799b3920e69c1f"),
+            (Hash::Sha256, "96c05619d56c328ab95fe84b18264b08725b85e33fd34f08", "", "443024c3dae66b95e6f5670601558f71"),
+            (Hash::Sha256, "22518b10e70f2a3f243810ae3254139efbee04aa57c7af7d", "75eef81aa3041e33b80971203d2c0c52", "c498af77161cc59f2962b9a713e2b215152d139766ce34a776df11866a69bf2e52a13d9c7c6fc878c50c5ea0bc7b00e0da2447cfd874f6cf92f30d0097111485500c90c3af8b487872d04685d14c8d1dc8d7fa08beb0ce0ababc11f0bd496269142d43525a78e5bc79a17f59676a5706dc54d54d4d1f0bd7e386128ec26afc21"),
+            (Hash::Sha384, "d8554db1b392cd55c3fe957bed76af09c13ac2a9392f88f6", "", "671a46aada145162f8ddf1ca586a1cda"),
+            (Hash::Sha512, "87fc0d8c4477485bb574f5fcea264b30885dc8d90ad82782", "", "947665fbb9152153ef460238506a0245"),
+        ] {
+            let hex = |text: &str| HEXLOWER.decode(text.as_bytes()).unwrap();
+            assert_eq!(*x963(hash, &hex(shared), &hex(info), key.len() / 2), hex(key), "{hash}");
+        }
+    }
 }
