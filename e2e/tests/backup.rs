@@ -1,0 +1,318 @@
+//! A cluster is lost and comes back elsewhere; and an engine is killed while it makes a backup.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hsm_e2e::{Finished, Program, binary, run, tool, wait};
+use keycore_client::blocking::Client;
+use keycore_client::{Endpoint, Identity};
+use keycore_wire::{Attributes, GenerateKey, IdempotencyKey, KeyAlgorithm, KeyTemplate, Secret};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const REPLICAS: usize = 2;
+
+/// Engines in a directory of their own, with an unseal secret of their own.
+struct Site {
+    directory: tempfile::TempDir,
+    engines: Option<Program>,
+}
+
+impl Site {
+    fn start(unseal: &str, backup: &str) -> Self {
+        Self::start_in(&std::env::temp_dir(), unseal, backup)
+    }
+
+    fn start_in(place: &Path, unseal: &str, backup: &str) -> Self {
+        let directory = tempfile::tempdir_in(place).unwrap();
+        let root = directory.path();
+        write_private(&root.join("unseal"), unseal);
+        for user in ["alice", "web"] {
+            write_private(&root.join(user), &format!("the password of {user}\n"));
+        }
+        let configuration = format!(
+            "state-dir = \"{root}/state\"\nsocket-dir = \"{root}/run\"\nunseal-file = \"{root}/unseal\"\nreplicas = {REPLICAS}\n{backup}",
+            root = root.display()
+        );
+        fs::write(root.join("engine.toml"), configuration).unwrap();
+        let mut site = Self { directory, engines: None };
+        site.start_engines();
+        site
+    }
+
+    fn start_engines(&mut self) {
+        let mut engine = Command::new(binary("hsm-engine"));
+        engine.args(["run", "--config"]).arg(self.path("engine.toml")).stdin(Stdio::null());
+        self.engines = Some(Program::start(&mut engine));
+        for replica in 0..REPLICAS {
+            wait::until("the engine listens", PATIENCE, || {
+                std::os::unix::net::UnixStream::connect(self.socket(replica)).ok()
+            });
+        }
+    }
+
+    fn stop_engines(&mut self) {
+        let mut engines = self.engines.take().unwrap();
+        engines.signal(Signal::TERM);
+        engines.wait(PATIENCE);
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn socket(&self, replica: usize) -> PathBuf {
+        self.path(&format!("run/engine-{replica}.sock"))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut hsm = Command::new(binary("hsm"));
+        hsm.env("XDG_RUNTIME_DIR", self.directory.path()).current_dir(self.directory.path());
+        for replica in 0..REPLICAS {
+            hsm.arg("--engine").arg(self.socket(replica));
+        }
+        hsm.args(arguments);
+        hsm
+    }
+
+    fn hsm(&self, arguments: &[&str]) -> Finished {
+        run(&mut self.command(arguments))
+    }
+
+    fn as_user(&self, user: &str, arguments: &[&str]) -> Finished {
+        let password = self.path(user).display().to_string();
+        self.hsm(&[&["--user", user, "--password-file", &password], arguments].concat())
+    }
+
+    fn json(&self, user: &str, arguments: &[&str]) -> Value {
+        let answer = self.as_user(user, &[&["--output", "json"], arguments].concat()).success();
+        serde_json::from_str::<Value>(&answer).unwrap()["data"].clone()
+    }
+
+    fn activate(&self) {
+        self.hsm(&["cluster", "init"]).success();
+        let password = |user| self.path(user).display().to_string();
+        let (alice, web) = (password("alice"), password("web"));
+        self.hsm(&["cluster", "activate", "--admin", "alice", "--new-password-file", &alice]).success();
+        let create = ["user", "create", "web", "--role", "crypto-user", "--new-password-file", &web];
+        self.as_user("alice", &create).success();
+    }
+
+    /// Makes keys quickly.
+    fn make_keys(&self, count: u32) {
+        let mut client = Client::connect(&[Endpoint::Unix(self.socket(0))], PATIENCE).unwrap();
+        let password = Secret::new(b"the password of web".to_vec());
+        client.login(&Identity::with_password("web".parse().unwrap(), password)).unwrap();
+        for n in 0..count {
+            let mut key = [0; 16];
+            key[..4].copy_from_slice(&n.to_be_bytes());
+            let template = KeyTemplate::new(format!("many-{n}").parse().unwrap(), Attributes::SIGN);
+            let algorithm = KeyAlgorithm::Ed25519;
+            client.call(&GenerateKey { idempotency_key: IdempotencyKey(key), algorithm, template }).unwrap();
+        }
+    }
+}
+
+fn write_private(path: &Path, content: &str) {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(content.as_bytes()).unwrap();
+}
+
+/// Shares of an identity, and the table of the configuration for its recipient.
+fn keygen(directory: &Path, backups: &Path) -> (Vec<String>, String) {
+    let mut keygen = Command::new(binary("hsm"));
+    keygen
+        .current_dir(directory)
+        .args(["--output", "json", "backup", "keygen", "--shares", "2/3", "--out", "key"]);
+    let made: Value = serde_json::from_str(&run(&mut keygen).success()).unwrap();
+    let recipient = made["data"]["recipient"].as_str().unwrap();
+    let shares = (1..4).map(|n| directory.join(format!("key-{n}.share")).display().to_string()).collect();
+    (
+        shares,
+        format!("[backup]\ndirectory = {backups:?}\nrecipients = [\"{recipient}\"]\nevery = \"never\"\n"),
+    )
+}
+
+#[test]
+fn a_cluster_comes_back_in_another_directory_under_another_secret() {
+    let Some(openssl) = tool::find("openssl") else { return };
+    let safe = tempfile::tempdir().unwrap();
+    let (shares, backup) = keygen(safe.path(), &safe.path().join("backups"));
+    let two = ["--share", &shares[2], "--share", &shares[0]];
+    let mut old = Site::start("the unseal secret of the old engines\n", &backup);
+    old.activate();
+    let generate = ["key", "generate-asymmetric-pair", "ec", "--curve", "p256", "--label", "www"];
+    old.as_user("web", &generate).success();
+    let public = old.as_user("web", &["key", "public", "www"]).success();
+    fs::write(safe.path().join("public.pem"), &public).unwrap();
+
+    let made = old.json("alice", &["backup", "create"]);
+    let file = safe.path().join("backups").join(made["name"].as_str().unwrap()).display().to_string();
+    let listed = old.json("alice", &["backup", "list"]);
+    assert_eq!((&listed["backups"][0], listed["backups"].as_array().unwrap().len()), (&made, 1));
+    old.as_user("alice", &[&["backup", "verify", &file][..], &two].concat()).success();
+    assert_eq!(old.as_user("web", &["backup", "create"]).code, Some(77), "an admin's");
+    old.stop_engines();
+
+    let mut new = Site::start("the unseal secret of the new engines\n", "");
+    let restore = |arguments: &[&str]| new.hsm(&[&["backup", "restore"][..], arguments].concat());
+    let few = restore(&[&file, "--share", &shares[0]]);
+    assert!(few.stderr.contains("1 shares are too few: 2 different"), "{}", few.stderr);
+    let (others, _) = keygen(&new.path(""), &new.path("backups"));
+    let wrong = restore(&[&file, "--share", &others[0], "--share", &others[1]]);
+    assert!(
+        wrong.stderr.contains("does not open this backup") && wrong.stderr.contains(&file),
+        "{}",
+        wrong.stderr
+    );
+    let content = fs::read(&file).unwrap();
+    for (name, damaged) in
+        [("cut.age", content[..content.len() - 1].to_vec()), ("flipped.age", flip(&content))]
+    {
+        let path = new.path(name).display().to_string();
+        fs::write(&path, damaged).unwrap();
+        let refused = restore(&[&[path.as_str()][..], &two].concat());
+        assert_eq!(refused.code, Some(65), "{}", refused.stderr);
+        assert!(refused.stderr.contains(name), "{}", refused.stderr);
+    }
+    new.hsm(&[&["backup", "verify", &file][..], &two].concat()).success();
+    restore(&[&[file.as_str()][..], &two].concat()).success();
+    let again = restore(&[&[file.as_str()][..], &two].concat());
+    assert_ne!(again.code, Some(0), "once");
+
+    for life in ["restored", "started anew"] {
+        assert_eq!(new.as_user("web", &["key", "public", "www"]).success(), public, "{life}");
+        fs::write(new.path("message"), life).unwrap();
+        let signature = new.path(&format!("{life}.sig")).display().to_string();
+        let sign = ["crypto", "sign", "--key", "www", "--data-file", "message", "--out", &signature];
+        new.as_user("web", &sign).success();
+        let verified = run(Command::new(&openssl)
+            .args(["dgst", "-sha256", "-verify"])
+            .arg(safe.path().join("public.pem"))
+            .args(["-signature", &signature])
+            .arg(new.path("message")));
+        assert!(verified.success().contains("Verified OK"));
+        assert_eq!(
+            new.as_user("web", &["user", "delete", "alice"]).code,
+            Some(77),
+            "{life}: the same policies"
+        );
+        let info = new.json("alice", &["cluster", "info"]);
+        assert_eq!(info["cluster"], made["cluster"]);
+        assert_eq!(info["engines"][0]["restored"]["revision"], made["revision"], "{info}");
+        new.stop_engines();
+        new.start_engines();
+    }
+    let audit = new.path("state/audit").display().to_string();
+    new.as_user("alice", &["audit", "verify", "--dir", &audit, "--live"]).success();
+}
+
+fn flip(content: &[u8]) -> Vec<u8> {
+    let mut flipped = content.to_vec();
+    flipped[content.len() - 100] ^= 1;
+    flipped
+}
+
+#[test]
+fn an_engine_killed_while_it_makes_a_backup_leaves_no_half_of_one() {
+    let safe = tempfile::tempdir().unwrap();
+    let backups = safe.path().join("backups");
+    let (shares, backup) = keygen(safe.path(), &backups);
+    let site = Site::start("the unseal secret of these engines\n", &backup);
+    site.activate();
+    site.make_keys(400);
+    let password = site.path("alice").display().to_string();
+    let mut killed_in_the_middle = 0;
+    for round in 0..8 {
+        let pids: Vec<i32> = (0..REPLICAS).map(|replica| engine_pid(&site, replica)).collect();
+        let arguments = ["--user", "alice", "--password-file", &password, "backup", "create"];
+        let mut create =
+            site.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        // The file grows from nothing: each round it is killed at another size.
+        let size = || {
+            let unfinished = (0..REPLICAS).map(|replica| backups.join(format!(".unfinished-{replica}")));
+            unfinished.filter_map(|path| fs::metadata(path).ok()).map(|found| found.len()).max()
+        };
+        while size().is_none_or(|size| size < round * 30_000) && begun.elapsed() < Duration::from_secs(10) {
+            if create.try_wait().unwrap().is_some() {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        for &pid in &pids {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        }
+        killed_in_the_middle += u32::from(size().is_some());
+        create.wait().unwrap();
+        for (replica, pid) in pids.into_iter().enumerate() {
+            wait::until("another engine listens", PATIENCE, || {
+                let another = engine_pid(&site, replica) != pid;
+                another.then(|| std::os::unix::net::UnixStream::connect(site.socket(replica)).ok())?
+            });
+        }
+    }
+    let whole = site.json("alice", &["backup", "create"]);
+    let listed = site.json("alice", &["backup", "list"]);
+    assert_eq!(listed["damaged"].as_array().map(Vec::len), Some(0), "{listed}");
+    for backup in listed["backups"].as_array().unwrap() {
+        let file = backups.join(backup["name"].as_str().unwrap()).display().to_string();
+        let verify = ["backup", "verify", &file, "--share", &shares[0], "--share", &shares[1]];
+        site.as_user("alice", &verify).success();
+    }
+    assert_eq!(whole["keys"], 400);
+    assert!(killed_in_the_middle > 0, "no backup was under way when an engine was killed");
+    println!("{killed_in_the_middle} of 8 kills came while a backup was being written");
+}
+
+/// Run by hand for the figures of `docs/backup.md`: `KEYCORE_BACKUP_KEYS=100000 cargo test -p hsm-e2e --test backup -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes; measures"]
+fn what_a_backup_of_many_keys_costs() {
+    let keys = std::env::var("KEYCORE_BACKUP_KEYS").map_or(1000, |text| text.parse().unwrap());
+    // The keys are made in memory, if it can be had: their syncs are not what is measured.
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let safe = tempfile::tempdir().unwrap();
+    let (shares, backup) = keygen(safe.path(), &safe.path().join("backups"));
+    let two = ["--share", &shares[0], "--share", &shares[1]];
+    let mut old = Site::start_in(&place, "the unseal secret of the old engines\n", &backup);
+    old.activate();
+    old.make_keys(keys);
+    old.stop_engines();
+    old.start_engines();
+    let peak = |site: &Site| (0..REPLICAS).map(|replica| peak_kib(engine_pid(site, replica))).max().unwrap();
+    let (before, begun) = (peak(&old), Instant::now());
+    let made = old.json("alice", &["--timeout", "3600", "backup", "create"]);
+    println!("{keys} keys: {} bytes, made and verified in {:.2?}", made["bytes"], begun.elapsed());
+    println!("peak of an engine's memory: {before} KiB before, {} KiB after", peak(&old));
+    let file = safe.path().join("backups").join(made["name"].as_str().unwrap()).display().to_string();
+    let mut new = Site::start("the unseal secret of the new engines\n", "");
+    let (before, begun) = (peak(&new), Instant::now());
+    new.hsm(&[&["--timeout", "3600", "backup", "restore", &file][..], &two].concat()).success();
+    println!("restored in {:.2?}, peak {before} KiB before, {} KiB after", begun.elapsed(), peak(&new));
+    assert_eq!(new.json("alice", &["cluster", "info"])["engines"][0]["keys"], keys);
+    new.stop_engines();
+}
+
+/// Most memory that a process ever had.
+fn peak_kib(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn engine_pid(site: &Site, replica: usize) -> i32 {
+    let file = site.path(&format!("run/engine-{replica}.pid"));
+    wait::until("the pid file names a running engine", PATIENCE, || {
+        let pid = fs::read_to_string(&file).ok()?.trim().parse().ok()?;
+        wait::is_running(pid).then_some(pid)
+    })
+}
