@@ -321,3 +321,109 @@ fn two_admins_approve_with_openssl_and_with_hsm_and_a_second_factor_is_asked_for
     cluster.hsm(&[&login[..], &["--mfa-sign-with", "openssl dgst -sha256 -sign ec.pem"]].concat()).success();
     cluster.hsm(&["--user", "bob", "user", "list"]).success();
 }
+
+#[test]
+fn what_keys_do_is_what_openssl_does() {
+    let Some(openssl) = tool::find("openssl") else { return };
+    let cluster = Cluster::start();
+    cluster.activate();
+    let web = |line: &str| {
+        let arguments: Vec<_> = line.split(' ').collect();
+        cluster.as_user("web", &arguments).success()
+    };
+    let openssl = |line: &str| {
+        let arguments: Vec<_> = line.split(' ').collect();
+        run(Command::new(&openssl).current_dir(cluster.directory.path()).args(arguments)).success()
+    };
+    std::fs::write(cluster.path("data"), "what is to be signed").unwrap();
+
+    for (key, kind, mechanism, verified_with) in [
+        ("pkcs1", "rsa", "rsa-pkcs1-sha384", "dgst -sha384"),
+        (
+            "pss",
+            "rsa",
+            "rsa-pss-sha512",
+            "dgst -sha512 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest",
+        ),
+        ("p256", "ec --curve p256", "ecdsa-sha512", "dgst -sha512"),
+        ("p384", "ec --curve p384", "ecdsa-sha256", "dgst -sha256"),
+        ("p521", "ec --curve p521", "ecdsa-sha1", "dgst -sha1"),
+        ("k256", "ec --curve secp256k1", "ecdsa-sha224", "dgst -sha224"),
+        ("ed", "ed25519", "ed25519", "pkeyutl"),
+    ] {
+        web(&format!("key generate-asymmetric-pair {kind} --label {key}"));
+        web(&format!("key public {key} --out {key}.pem"));
+        web(&format!("crypto sign --key {key} --mechanism {mechanism} --data-file data --out {key}.sig"));
+        let how = match verified_with {
+            "pkeyutl" => {
+                format!("pkeyutl -verify -rawin -pubin -inkey {key}.pem -in data -sigfile {key}.sig")
+            }
+            digest => format!("{digest} -verify {key}.pem -signature {key}.sig data"),
+        };
+        let said = openssl(&how);
+        assert!(said.contains("Verified OK") || said.contains("Verified Successfully"), "{key}: {said}");
+        web(&format!(
+            "crypto verify --public-key {key}.pem --mechanism {mechanism} --data-file data --signature-file {key}.sig"
+        ));
+    }
+
+    std::fs::write(cluster.path("aes"), [0x42; 32]).unwrap();
+    web("key import --label aes --form aes --file aes --usage encrypt");
+    web("crypto encrypt --key aes --mechanism aes-cbc-pad --data-file data --out cbc");
+    let whole = std::fs::read(cluster.path("cbc")).unwrap();
+    std::fs::write(cluster.path("cbc-only"), &whole[16..]).unwrap();
+    let iv: String = whole[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let plain = openssl(&format!("enc -d -aes-256-cbc -K {} -iv {iv} -in cbc-only", "42".repeat(32)));
+    assert_eq!(plain, "what is to be signed");
+    web("crypto encrypt --key aes --data-file data --out gcm");
+    web("crypto decrypt --key aes --data-file gcm --out gcm-plain");
+    assert_eq!(std::fs::read(cluster.path("gcm-plain")).unwrap(), b"what is to be signed");
+
+    // A secret that openssl wrapped, and one that both sides agree on, make openssl's codes.
+    let code = |hexkey: &str| openssl(&format!("dgst -sha256 -mac HMAC -macopt hexkey:{hexkey} -r data"));
+    let mac = |key: &str| {
+        let answer = cluster.json("web", &["crypto", "mac", "--key", key, "--data-file", "data"]);
+        answer["signature"].as_str().unwrap().to_owned()
+    };
+    let base64 = |hex: &str| {
+        let digits = hex.split(' ').next().unwrap();
+        let bytes: Vec<_> = (0..digits.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+            .collect();
+        std::fs::write(cluster.path("code"), bytes).unwrap();
+        openssl("base64 -A -in code").trim().to_owned()
+    };
+    web("key generate-asymmetric-pair rsa --label wrapping --usage wrap");
+    web("key public wrapping --out wrapping.pem");
+    openssl(
+        "pkeyutl -encrypt -pubin -inkey wrapping.pem -in aes -out wrapped -pkeyopt rsa_padding_mode:oaep \
+         -pkeyopt rsa_oaep_md:sha256"
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .as_str(),
+    );
+    web(
+        "key unwrap --wrapping-key wrapping --mechanism rsa-oaep-sha256 --form generic-secret --label in --file wrapped",
+    );
+    assert_eq!(mac("in"), base64(&code(&"42".repeat(32))));
+
+    web("key generate-asymmetric-pair ec --curve p256 --label agree --usage derive");
+    web("key public agree --out agree.pem");
+    openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out theirs.key");
+    openssl("pkey -in theirs.key -pubout -out theirs.pem");
+    openssl("pkeyutl -derive -inkey theirs.key -peerkey agree.pem -out shared");
+    web(
+        "crypto derive --key agree --mechanism ecdh --peer-key theirs.pem --key-type generic-secret --label shared",
+    );
+    let shared = std::fs::read(cluster.path("shared")).unwrap();
+    let shared: String = shared.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(mac("shared"), base64(&code(&shared)));
+
+    let wrong = cluster.as_user(
+        "web",
+        &["crypto", "verify", "--key", "p384", "--data-file", "data", "--signature-file", "p256.sig"],
+    );
+    assert_eq!(wrong.code, Some(1), "{}", wrong.stderr);
+}

@@ -18,10 +18,14 @@ use crate::output::Answer;
 mod manage;
 mod new;
 mod view;
+mod wrap;
 
 use manage::{Change, Grace, rotate, set_attribute, share, shares, unshare, zeroize};
-use new::{Form, NewKey, Pair, SecretKey};
-use view::{details, listing, view};
+pub(crate) use new::NewKey;
+use new::{Form, Pair, SecretKey};
+use view::listing;
+pub(crate) use view::{details, view};
+use wrap::{Wrapped, Wrapping, unwrap, wrap};
 
 #[derive(Subcommand)]
 pub(crate) enum KeyCommand {
@@ -42,6 +46,18 @@ pub(crate) enum KeyCommand {
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
     },
+    /// Write a key, wrapped under another, to a file
+    Wrap {
+        /// Label, id or hash of the public key; it has to be extractable
+        key: KeyArgument,
+        #[command(flatten)]
+        wrapping: Wrapping,
+        /// File to write the bytes to; without it they are printed in Base64
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Take in a key from a file, wrapped under another
+    Unwrap(Box<Wrapped>),
     /// List your keys
     List,
     /// Show one key
@@ -123,6 +139,10 @@ impl KeyCommand {
                 connection.as_user(|engine| generate(engine, algorithm, new))
             }
             Self::Import { new, form, file } => import(connection, new, *form, file),
+            Self::Wrap { key, wrapping, out } => {
+                connection.as_user(|engine| wrap(engine, key, wrapping, out.as_deref()))
+            }
+            Self::Unwrap(wrapped) => connection.as_user(|engine| unwrap(engine, wrapped)),
             Self::List => connection.as_user(list),
             Self::Info { key } => connection.as_user(|engine| {
                 let key = engine.call(&FindKey { key: key.0.clone() })?;

@@ -12,6 +12,7 @@ mod file;
 mod key;
 mod key_argument;
 mod login;
+mod mechanism_argument;
 mod output;
 mod own_key;
 mod password;

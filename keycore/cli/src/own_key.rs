@@ -114,7 +114,8 @@ impl OwnKey {
     }
 }
 
-fn read_public(path: &Path) -> Result<Vec<u8>, Failure> {
+/// Reads the SubjectPublicKeyInfo out of a PEM file.
+pub(crate) fn read_public(path: &Path) -> Result<Vec<u8>, Failure> {
     let content = file::read(path, LONGEST_PEM)?;
     let text = String::from_utf8_lossy(&content);
     let body = text

@@ -106,7 +106,7 @@ pub(crate) enum AesLength {
 }
 
 /// What a file with a key holds.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Form {
     Pem,
     Aes,

@@ -12,7 +12,7 @@ fn origin(key: &KeyInfo) -> &'static str {
 }
 
 /// One key, a property a line.
-pub(super) fn details(key: &KeyInfo) -> String {
+pub(crate) fn details(key: &KeyInfo) -> String {
     let mut rows = vec![
         ("label", key.label.to_string()),
         ("id", key.id.to_string()),
@@ -32,7 +32,7 @@ pub(super) fn details(key: &KeyInfo) -> String {
 }
 
 /// For programs.
-pub(super) fn view(key: &KeyInfo) -> Value {
+pub(crate) fn view(key: &KeyInfo) -> Value {
     json!({
         "id": key.id.to_string(),
         "label": key.label,
