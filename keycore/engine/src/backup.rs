@@ -99,7 +99,8 @@ impl Backups {
 }
 
 /// Makes a backup now.
-pub(crate) fn create(engine: &Engine, _permission: &Permission, now: Now) -> Result<BackupInfo, Denial> {
+pub(crate) fn create(engine: &Engine, permission: &Permission, now: Now) -> Result<BackupInfo, Denial> {
+    engine.transact(|records| permission.spend(records))?;
     let made = make(engine, now);
     schedule::note(engine, now, &made)?;
     made

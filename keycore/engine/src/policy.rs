@@ -186,7 +186,7 @@ rules! {
     UnwrapKey              no      no           no     yes          no              NotRequired;
 
     AuditAnchors           no      no           yes    yes          yes             NotRequired;
-    BackupCreate           no      no           yes    no           no              NotRequired;
+    BackupCreate           no      no           yes    no           no              Cluster;
     BackupList             no      no           yes    no           no              NotRequired;
     BackupVerify           no      no           yes    no           no              NotRequired;
     BackupRestore          yes     no           no     no           no              NotRequired;

@@ -55,13 +55,13 @@ pub trait Archive: Send {
     /// Lets go of the moment. Without an export, nothing happens.
     fn end_export(&mut self);
 
-    /// Begins to fill an empty store. Nothing is seen of it before [`Archive::commit_import`]; until then other commits
+    /// Begins to fill an empty store, new or erased; returns its revision. Nothing is seen of it before [`Archive::commit_import`]; until then other commits
     /// wait, and fail after a few seconds. Whatever ends this process undoes it.
     ///
     /// # Errors
     ///
     /// [`CommitError::Conflict`]: the store is not empty. [`CommitError::Store`]: it can't be read or written.
-    fn begin_import(&mut self) -> Result<(), CommitError>;
+    fn begin_import(&mut self) -> Result<Revision, CommitError>;
 
     /// Adds records with the versions that they have.
     ///
@@ -71,11 +71,12 @@ pub trait Archive: Send {
     /// record's. [`CommitError::Conflict`]: no import is under way. The import can only be aborted then.
     fn import(&mut self, records: &[ArchivedRecord]) -> Result<(), CommitError>;
 
-    /// Makes everything seen at once, at `revision`, which must not be below a record's version. Durable when it returns.
+    /// Makes everything seen at once, at `revision`, which must be above the store's own and not below a record's version.
+    /// Durable when it returns.
     ///
     /// # Errors
     ///
-    /// [`CommitError::Conflict`]: no import is under way, or a record is newer than `revision`. [`CommitError::Store`].
+    /// [`CommitError::Conflict`]: no import is under way, or `revision` is too low. [`CommitError::Store`].
     fn commit_import(&mut self, revision: Revision) -> Result<(), CommitError>;
 
     /// Leaves the store empty as it was. Without an import, nothing happens.

@@ -130,7 +130,7 @@ impl Archive for SqliteStore {
         archive::end(&self.db);
     }
 
-    fn begin_import(&mut self) -> Result<(), CommitError> {
+    fn begin_import(&mut self) -> Result<Revision, CommitError> {
         self.seen = None;
         archive::begin_import(&self.db).map_err(|error| blame_commit(&self.path, error))
     }

@@ -97,3 +97,64 @@ fn check_record(record: &SealedRecord, opened: &Opened) -> Result<(), Failure> {
 fn bad(what: &str) -> Failure {
     Failure::Content(what.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use keycore_backup::ClusterKey;
+    use keycore_wire::{Secret, UnixMillis};
+
+    use super::*;
+
+    const CLUSTER_ID: ClusterId = ClusterId([1; 16]);
+
+    fn cluster() -> Item {
+        let keys = vec![ClusterKey { generation: 1, key: Secret::new(vec![7; 32]) }];
+        Item::Cluster { cluster: CLUSTER_ID, revision: 9, keys }
+    }
+
+    fn record(n: u8, version: u64) -> Item {
+        let (kind, id) = (Kind(4), RecordId([n; 16]));
+        let place = Place { kind, id, version: Revision(version) };
+        let sealed = SealingKeys::derive(CLUSTER_ID, &[7; 32]).unwrap().seal(place, b"content").unwrap();
+        Item::Record(SealedRecord { kind: 4, id: id.0, version, index: Vec::new(), group: None, sealed })
+    }
+
+    fn end(records: u64) -> Item {
+        Item::End { records }
+    }
+
+    /// What is wrong with these items under a manifest that counts `counted` records.
+    fn verdict(items: Vec<Item>, counted: u64) -> Result<(), String> {
+        let manifest = Manifest {
+            cluster: CLUSTER_ID,
+            revision: 9,
+            made_at: UnixMillis(0),
+            engine: "0".to_owned(),
+            counts: vec![(4, counted)],
+            recipients: Vec::new(),
+            payload_sha256: [0; 32],
+        };
+        let mut check = ContentCheck::default();
+        let taken = items.into_iter().try_for_each(|item| check.take(item).map(drop));
+        taken.and_then(|()| check.finish(&manifest).map(drop)).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn items_come_in_order_are_complete_and_are_what_the_manifest_says() {
+        assert_eq!(verdict(vec![cluster(), record(1, 3), record(2, 9), end(2)], 2), Ok(()));
+        for (items, counted, wrong) in [
+            (vec![record(1, 3), end(1)], 1, "does not begin with the cluster"),
+            (vec![cluster(), cluster(), end(0)], 0, "does not begin with the cluster"),
+            (vec![cluster(), record(1, 3)], 1, "its end is missing"),
+            (vec![cluster(), record(1, 3), end(2)], 2, "another number of records"),
+            (vec![cluster(), record(1, 3), end(1), record(2, 3)], 2, "goes on behind its end"),
+            (vec![cluster(), record(2, 3), record(1, 3), end(2)], 2, "not in order"),
+            (vec![cluster(), record(1, 3), record(1, 3), end(2)], 2, "not in order"),
+            (vec![cluster(), record(1, 10), end(1)], 1, "newer than the backup"),
+            (vec![cluster(), record(1, 3), end(1)], 2, "other records than its manifest"),
+        ] {
+            let said = verdict(items, counted).unwrap_err();
+            assert!(said.contains(wrong), "{wrong}: {said}");
+        }
+    }
+}

@@ -37,13 +37,14 @@ impl Content for Restored {
 pub(super) struct Restore {
     /// Nothing is written; the backup is only looked at.
     rehearse: bool,
-    begun: bool,
+    /// The empty store's revision, once the import has begun.
+    base: Option<Revision>,
     page: Vec<ArchivedRecord>,
 }
 
 impl Restore {
     pub(super) fn new(rehearse: bool) -> Self {
-        Self { rehearse, begun: false, page: Vec::new() }
+        Self { rehearse, base: None, page: Vec::new() }
     }
 
     /// Takes a record that was checked.
@@ -69,7 +70,7 @@ impl Restore {
         if self.rehearse {
             return Ok(());
         }
-        let revision = Revision(opened.revision).next();
+        let revision = Revision(opened.revision).max(self.begin(engine)?).next();
         let keys = &opened.keys;
         let failed =
             |what: &dyn core::fmt::Display| Failure::Content(format!("can't be sealed here: {what}"));
@@ -96,19 +97,25 @@ impl Restore {
 
     /// Leaves the store as it was.
     pub(super) fn abort(&self, engine: &Engine) {
-        if let (true, Some(archive)) = (self.begun, &engine.backups.archive) {
+        if let (Some(_), Some(archive)) = (self.base, &engine.backups.archive) {
             locked(archive).abort_import();
         }
     }
 
-    fn write(&mut self, engine: &Engine) -> Result<(), Failure> {
-        let archive = engine.backups.archive.as_ref().ok_or(Failure::NotEmpty)?;
-        let mut archive = locked(archive);
-        if !self.begun {
-            archive.begin_import()?;
-            self.begun = true;
+    fn begin(&mut self, engine: &Engine) -> Result<Revision, Failure> {
+        if let Some(base) = self.base {
+            return Ok(base);
         }
-        archive.import(&self.page)?;
+        let archive = engine.backups.archive.as_ref().ok_or(Failure::NotEmpty)?;
+        let base = locked(archive).begin_import()?;
+        self.base = Some(base);
+        Ok(base)
+    }
+
+    fn write(&mut self, engine: &Engine) -> Result<(), Failure> {
+        self.begin(engine)?;
+        let archive = engine.backups.archive.as_ref().ok_or(Failure::NotEmpty)?;
+        locked(archive).import(&self.page)?;
         self.page.clear();
         Ok(())
     }

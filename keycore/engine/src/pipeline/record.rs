@@ -55,7 +55,9 @@ impl Facts {
     pub(super) fn learn(&mut self, reply: &Reply) {
         let info = match reply {
             Reply::BackupInfo(info) => {
-                self.note = backup::told(info);
+                let approved = core::mem::take(&mut self.note);
+                let between = if approved.is_empty() { "" } else { "; " };
+                self.note = format!("{}{between}{approved}", backup::told(info));
                 return;
             }
             Reply::BackupContent(content) => {

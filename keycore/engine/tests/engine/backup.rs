@@ -9,9 +9,10 @@ use std::time::Duration;
 use keycore_backup::Identity;
 use keycore_engine::{BackupFile, BackupPlace, BackupPlan};
 use keycore_wire::{
-    Attributes, BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupInfo, BackupList, BackupRestore,
-    BackupVerify, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster, KeyAlgorithm, KeySelector,
-    PublicKey, Refusal, RefusalCode, Resume, Role, Secret, SessionToken, Sign, SignatureScheme, UserList,
+    Attributes, AuditAnchors, BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupInfo, BackupList,
+    BackupRestore, BackupVerify, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster, KeyAlgorithm,
+    KeySelector, PublicKey, Refusal, RefusalCode, Resume, Role, Secret, SessionToken, Sign, SignatureScheme,
+    UserChangePassword, UserList, ZeroizeCluster,
 };
 
 use crate::harness::{Client, PASSWORD, Replica, World};
@@ -166,6 +167,8 @@ fn a_restored_cluster_has_the_same_keys_users_and_policies() {
     for _ in 0..6 {
         assert!(old.client().login("web", "a wrong password").is_err());
     }
+    old.engine.checkpoint_audit(old.now()).unwrap();
+    let anchored = old.client_of("root").call(&AuditAnchors).unwrap();
     let (info, file) = backup(&old, &shelf);
     assert_eq!((info.content.users, info.content.keys), (2, 41));
     assert_eq!((info.size, shelf.names()), (file.len() as u64, vec![info.name.clone()]));
@@ -186,12 +189,16 @@ fn a_restored_cluster_has_the_same_keys_users_and_policies() {
     assert_eq!((from.revision, from.made_at), (info.content.revision, info.content.made_at));
     assert!(restored.revision > info.content.revision);
 
+    // The audit key and the anchors are the same, though the log that they are of is elsewhere.
+    assert_eq!(new.client_of("root").call(&AuditAnchors).unwrap(), anchored);
+    new.engine.checkpoint_audit(new.now()).unwrap();
+
     // The lock that wrong passwords put on the account came along; an admin takes it off.
     let mut root = new.client_of("root");
     assert_eq!(new.client().login("web", PASSWORD).unwrap_err().code, RefusalCode::AccountLocked);
     let users = root.call(&UserList { after: None, limit: 10 }).unwrap().users;
     assert_eq!(users.iter().filter(|user| user.locked).count(), 1);
-    let change = keycore_wire::UserChangePassword {
+    let change = UserChangePassword {
         name: Some("web".parse().unwrap()),
         current: None,
         new: crate::harness::secret(PASSWORD),
@@ -219,6 +226,9 @@ fn a_restored_cluster_has_the_same_keys_users_and_policies() {
     new.client().call(&Resume { token }).unwrap();
 
     let what = new.audit.map(&new.engine, |entry| (entry.operation.to_owned(), entry.detail.to_owned()));
+    assert!(
+        what.iter().any(|(operation, detail)| operation == "AuditRestored" && detail.contains("anchored at"))
+    );
     let said = format!("cluster {} at revision {}", content.cluster, content.revision);
     assert!(what.contains(&("BackupEnd".to_owned(), said)), "{what:?}");
 }
@@ -245,9 +255,11 @@ fn what_is_no_whole_backup_leaves_the_store_empty_and_the_next_try_succeeds() {
         file[at] ^= 1;
         file
     };
+    // A digit stays one when its last bit is flipped.
+    let time = file.windows(8).position(|bytes| bytes == b"time-ms=").unwrap() + 10;
     for (what, file, fill, code, said) in [
         ("another's", file.clone(), 2, RefusalCode::WrongIdentity, "does not open"),
-        ("header", flipped(60), 1, RefusalCode::BadBackup, "header was changed"),
+        ("header", flipped(time), 1, RefusalCode::BadBackup, "header was changed"),
         ("first chunk", flipped(900), 1, RefusalCode::BadBackup, "at 0 bytes"),
         ("second chunk", flipped(70_000), 1, RefusalCode::BadBackup, "at 65552 bytes"),
         ("last byte", flipped(file.len() - 1), 1, RefusalCode::BadBackup, "truncated"),
@@ -274,9 +286,13 @@ fn what_is_no_whole_backup_leaves_the_store_empty_and_the_next_try_succeeds() {
     // One that was left in the middle, by another connection that may or may not have ended.
     let mut left = new.client();
     left.call(&begin).unwrap();
-    for (n, bytes) in file[..120_000].chunks(10_000).enumerate() {
+    let sent = &file[..file.len() - 10];
+    for (n, bytes) in sent.chunks(10_000).enumerate() {
         left.call(&BackupChunk { offset: n as u64 * 10_000, bytes }).unwrap();
     }
+    client.call(&begin).unwrap();
+    let rest = BackupChunk { offset: sent.len() as u64, bytes: &file[sent.len()..] };
+    assert_eq!(left.refused(&rest), RefusalCode::BadBackup, "another has taken its place");
     restore(&mut client, &file, 1).unwrap();
     assert_eq!(left.refused(&BackupEnd), RefusalCode::BadBackup);
     assert_eq!(state(&new).keys, 300);
@@ -293,7 +309,8 @@ fn a_connection_that_ends_leaves_nothing_behind() {
     let (_world, new) = fresh();
     let mut left = new.client();
     left.call(&BackupRestore { identity: identity_text(1), rehearse: false }).unwrap();
-    for (n, bytes) in file[..120_000].chunks(10_000).enumerate() {
+    let sent = &file[..file.len() - 10];
+    for (n, bytes) in sent.chunks(10_000).enumerate() {
         left.call(&BackupChunk { offset: n as u64 * 10_000, bytes }).unwrap();
     }
     new.engine.disconnect(left.connection, new.now());
@@ -326,6 +343,21 @@ fn only_an_uninitialized_cluster_is_restored_and_a_rehearsal_restores_nothing() 
     // A stranger's long requests are refused but for these.
     let chunk = BackupChunk { offset: 0, bytes: &file };
     assert_eq!(new.client().refused(&chunk), RefusalCode::Malformed);
+}
+
+#[test]
+fn a_cluster_that_was_destroyed_comes_back_in_its_place() {
+    let (world, replica, shelf) = active();
+    let (_, file) = backup(&replica, &shelf);
+    let destroyed = state(&replica);
+    let cluster = destroyed.cluster.unwrap();
+    replica.client_of("root").call(&ZeroizeCluster { cluster }).unwrap();
+    drop(replica);
+    let mut anew = world.replica(0);
+    enable(&world, &mut anew, &shelf, None, 90);
+    restore(&mut anew.client(), &file, 1).unwrap();
+    anew.client_of("web");
+    assert!(state(&anew).revision > destroyed.revision, "never back");
 }
 
 #[test]

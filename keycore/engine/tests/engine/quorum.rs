@@ -9,11 +9,11 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use keycore_wire::{
-    Attributes, ClusterInfo, IdempotencyKey, KeyAlgorithm, KeyPurpose, LoginChallenge, Logout, Operation,
-    PeerLogin, QuorumApprove, QuorumDelete, QuorumList, QuorumPolicy, QuorumPropose, QuorumService,
-    QuorumSetPolicy, QuorumSetValue, QuorumToken, Refusal, RefusalCode, Role, Secret, SignedLogin,
-    SpkiSha256, UserChangePassword, UserCreate, UserDelete, UserList, UserLogout, UserRegisterKey,
-    UserRemoveKey, UserSetPeerUid, encode_request,
+    Attributes, BackupCreate, BackupList, ClusterInfo, IdempotencyKey, KeyAlgorithm, KeyPurpose,
+    LoginChallenge, Logout, Operation, PeerLogin, QuorumApprove, QuorumDelete, QuorumList, QuorumPolicy,
+    QuorumPropose, QuorumService, QuorumSetPolicy, QuorumSetValue, QuorumToken, Refusal, RefusalCode, Role,
+    Secret, SignedLogin, SpkiSha256, UserChangePassword, UserCreate, UserDelete, UserList, UserLogout,
+    UserRegisterKey, UserRemoveKey, UserSetPeerUid, encode_request,
 };
 
 use crate::harness::{Client, PASSWORD, Replica, World, generate, name, random_key, secret};
@@ -124,7 +124,7 @@ fn what_needs_approvals_is_what_the_table_says() {
     type Send = fn(&mut Client) -> Result<(), Refusal>;
     const USER: Option<QuorumService> = Some(QuorumService::User);
     const QUORUM: Option<QuorumService> = Some(QuorumService::Quorum);
-    let table: [(&str, Option<QuorumService>, Send); 11] = [
+    let table: [(&str, Option<QuorumService>, Send); 13] = [
         ("UserCreate", USER, |c| c.call(&create("carol", random_key())).map(|_| ())),
         ("UserDelete", USER, |c| c.call(&delete("nobody")).map(|_| ())),
         ("UserChangePassword, another's", USER, |c| {
@@ -148,10 +148,12 @@ fn what_needs_approvals_is_what_the_table_says() {
         ("QuorumSetPolicy", QUORUM, |c| {
             c.call(&QuorumSetPolicy { timeout_secs: Some(60), self_approval: None }).map(|_| ())
         }),
+        ("BackupCreate", Some(QuorumService::Cluster), |c| c.call(&BackupCreate).map(|_| ())),
+        ("BackupList", None, |c| c.call(&BackupList { after: None, limit: 1 }).map(|_| ())),
         ("QuorumList", None, |c| c.call(&QuorumList).map(|_| ())),
         ("UserList", None, |c| c.call(&UserList { after: None, limit: 1 }).map(|_| ())),
     ];
-    for on in [QuorumService::User, QuorumService::Quorum] {
+    for on in [QuorumService::User, QuorumService::Cluster, QuorumService::Quorum] {
         let committee = Committee::needing(on, 2);
         let mut root = committee.replica.client_of("root");
         for (operation, service, send) in &table {

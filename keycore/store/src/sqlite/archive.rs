@@ -52,15 +52,15 @@ pub(super) fn export(
     Ok(records)
 }
 
-pub(super) fn begin_import(db: &Connection) -> Result<(), Error> {
+pub(super) fn begin_import(db: &Connection) -> Result<Revision, Error> {
     end(db);
     db.execute_batch("BEGIN IMMEDIATE")?;
     let records: bool = db.query_row("SELECT EXISTS (SELECT 1 FROM records)", [], |row| row.get(0))?;
-    if records || read::revision(db)? != Revision(0) {
+    if records {
         end(db);
         return Err(Error::Conflict);
     }
-    Ok(())
+    Ok(read::revision(db)?)
 }
 
 pub(super) fn import(db: &Connection, records: &[ArchivedRecord]) -> Result<(), Error> {
@@ -91,7 +91,7 @@ pub(super) fn commit_import(db: &Connection, revision: Revision) -> Result<(), E
         return Err(Error::Conflict);
     }
     let newest: Option<u64> = db.query_row("SELECT max(version) FROM records", [], |row| row.get(0))?;
-    if newest.is_some_and(|newest| newest > revision.0) {
+    if read::revision(db)? >= revision || newest.is_some_and(|newest| newest > revision.0) {
         return Err(Error::Conflict);
     }
     // The feed stays empty: whoever followed the empty store is told that everything changed.

@@ -60,7 +60,7 @@ fn what_was_exported_is_imported_as_it_was() {
     let records = all(&mut source, 3);
     let place = Place::new();
     let (mut target, mut sibling) = (place.open(), place.open());
-    target.begin_import().unwrap();
+    assert_eq!(target.begin_import().unwrap(), Revision(0));
     for page in records.chunks(2) {
         target.import(page).unwrap();
     }
@@ -115,4 +115,10 @@ fn an_import_needs_an_empty_store_and_leaves_one_when_it_does_not_end() {
     store.import(&[record(1)]).unwrap();
     store.commit_import(Revision(5)).unwrap();
     assert_eq!(store.revision().unwrap(), Revision(5));
+    // An erased store is empty, too, and its revision never goes back.
+    store.erase().unwrap();
+    assert_eq!(store.begin_import().unwrap(), Revision(6));
+    store.import(&[record(1)]).unwrap();
+    assert!(matches!(store.commit_import(Revision(6)), Err(CommitError::Conflict)));
+    store.commit_import(Revision(7)).unwrap();
 }
