@@ -142,13 +142,14 @@ fn what_needs_approvals_is_what_the_table_says() {
             c.call(&UserRemoveKey { name: name("nobody"), purpose: KeyPurpose::SecondFactor }).map(|_| ())
         }),
         ("UserLogout", None, |c| c.call(&UserLogout { name: name("nobody") }).map(|_| ())),
+        // Before the value of its service is set.
+        ("BackupCreate", Some(QuorumService::Cluster), |c| c.call(&BackupCreate).map(|_| ())),
         ("QuorumSetValue", QUORUM, |c| {
             c.call(&QuorumSetValue { service: QuorumService::Cluster, value: 2 }).map(|_| ())
         }),
         ("QuorumSetPolicy", QUORUM, |c| {
             c.call(&QuorumSetPolicy { timeout_secs: Some(60), self_approval: None }).map(|_| ())
         }),
-        ("BackupCreate", Some(QuorumService::Cluster), |c| c.call(&BackupCreate).map(|_| ())),
         ("BackupList", None, |c| c.call(&BackupList { after: None, limit: 1 }).map(|_| ())),
         ("QuorumList", None, |c| c.call(&QuorumList).map(|_| ())),
         ("UserList", None, |c| c.call(&UserList { after: None, limit: 1 }).map(|_| ())),
