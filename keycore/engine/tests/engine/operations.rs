@@ -432,6 +432,47 @@ fn every_use_takes_its_attribute() {
 }
 
 #[test]
+fn one_half_of_a_purpose_is_not_the_other() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    let (iv, data) = (&[0; 16][..], &[0; 16][..]);
+    let mut one =
+        |usage: Attribute| make(&mut web, KeyAlgorithm::Aes256, Attributes::of(&[usage]), usage.name());
+    let (sign, verify) = (one(Attribute::Sign), one(Attribute::Verify));
+    let (encrypt, decrypt) = (one(Attribute::Encrypt), one(Attribute::Decrypt));
+    let (wrap, unwrap) = (one(Attribute::Wrap), one(Attribute::Unwrap));
+    let target = make(&mut web, KeyAlgorithm::Aes256, Attributes::SIGN.with(EXTRACTABLE), "target");
+
+    let mechanism = SignMechanism::AesCmac;
+    let signing = |key| SignData { key, mechanism, prehashed: false, data };
+    let code = web.call(&signing(sign)).unwrap().bytes;
+    assert_eq!(web.refused(&signing(verify)), RefusalCode::KeyNotSuitable);
+    let signer = Signer::Key(sign);
+    let verifying = VerifyData { signer, mechanism, prehashed: false, data, signature: &code };
+    assert_eq!(web.refused(&verifying), RefusalCode::KeyNotSuitable);
+
+    let mechanism = CipherMechanism::AesCbc;
+    web.call(&Encrypt { key: encrypt, mechanism, iv, data }).unwrap();
+    assert_eq!(web.refused(&Encrypt { key: decrypt, mechanism, iv, data }), RefusalCode::KeyNotSuitable);
+    web.call(&Decrypt { key: decrypt, mechanism, iv, data }).unwrap();
+    assert_eq!(web.refused(&Decrypt { key: encrypt, mechanism, iv, data }), RefusalCode::KeyNotSuitable);
+
+    let mechanism = WrapMechanism::AesKw;
+    let wrapped = web.call(&WrapKey { wrapping: wrap, key: target, mechanism }).unwrap().bytes;
+    let wrapping = WrapKey { wrapping: unwrap, key: target, mechanism };
+    assert_eq!(web.refused(&wrapping), RefusalCode::KeyNotSuitable);
+    let unwrapping = UnwrapKey {
+        idempotency_key: random_key(),
+        unwrapping: wrap,
+        mechanism,
+        form: KeyForm::Aes,
+        wrapped: &wrapped,
+        template: template("again", Attributes::SIGN),
+    };
+    assert_eq!(web.refused(&unwrapping), RefusalCode::KeyNotSuitable);
+}
+
+#[test]
 fn the_audit_log_has_key_and_mechanism_of_each_use_and_no_data() {
     let (_world, replica) = World::active();
     let mut web = replica.client_of("web");
