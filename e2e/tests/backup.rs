@@ -272,6 +272,22 @@ fn an_engine_killed_while_it_makes_a_backup_leaves_no_half_of_one() {
     println!("{killed_in_the_middle} of 8 kills came while a backup was being written");
 }
 
+#[test]
+fn a_backup_that_is_due_is_made_by_itself() {
+    let safe = tempfile::tempdir().unwrap();
+    let (_, backup) = keygen(safe.path(), &safe.path().join("backups"));
+    let site = Site::start("the unseal secret of these engines\n", &backup.replace("never", "24h"));
+    site.activate();
+    let made = wait::until("a backup is there", PATIENCE, || {
+        site.json("alice", &["backup", "list"])["backups"].as_array()?.first().cloned()
+    });
+    let health = wait::until("the engines tell of it", PATIENCE, || {
+        let info = site.json("alice", &["cluster", "info"]);
+        Some(info["engines"][0]["backups"].clone()).filter(|health| health["name"] == made["name"])
+    });
+    assert_eq!((&health["failures"], &health["failure"]), (&Value::from(0), &Value::from("")));
+}
+
 /// Run by hand for the figures of `docs/backup.md`: `KEYCORE_BACKUP_KEYS=100000 cargo test -p hsm-e2e --test backup -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes minutes; measures"]

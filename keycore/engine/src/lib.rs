@@ -27,8 +27,11 @@
 //!
 //! **What is audited.** Every operation, signatures included, before its answer is given; management is on the disk
 //! before its answer is. If the log can't be written, nothing is done. Not recorded one by one: successful hellos, pings and
-//! cluster information (they tell no secret and need no login), and floods of refusals that cost the peer nothing
+//! cluster information (they tell no secret and need no login), the pieces of a backup between its begin and its end, and floods of refusals that cost the peer nothing
 //! (malformed, not logged in): one record per second and connection, 32 per second in all, with the number of the others.
+//!
+//! **Backups.** The store as it is at one revision, sealed, with the cluster key, encrypted to recipients whose identities the engine
+//! does not have (`backup.rs`). Restored into an empty store only, all or nothing, with no session from before.
 //!
 //! **Self-tests.** Before anything is unsealed every algorithm proves that it works; once a self-test failed, the engine does nothing
 //! more (`self_test.rs`).
