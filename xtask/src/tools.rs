@@ -15,7 +15,7 @@ pub(crate) struct Tool {
 }
 
 /// All that any test asks for.
-pub(crate) const TOOLS: [Tool; 7] = [
+pub(crate) const TOOLS: [Tool; 9] = [
     Tool {
         program: "curl",
         package: "curl",
@@ -31,6 +31,8 @@ pub(crate) const TOOLS: [Tool; 7] = [
     Tool { program: "wrk", package: "wrk", tests: "HTTP/1.1 load by a foreign client" },
     Tool { program: "systemd-analyze", package: "systemd", tests: "how exposed the units are" },
     Tool { program: "strace", package: "strace", tests: "power cuts at every write and sync" },
+    Tool { program: "age", package: "age", tests: "backups before age's reference implementation" },
+    Tool { program: "age-keygen", package: "age", tests: "its identities, read here" },
 ];
 
 /// Those that are not installed.
@@ -71,28 +73,46 @@ fn apt_get(arguments: &[&str]) -> Command {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use super::*;
 
+    /// Parts of every system, or this workspace's own.
+    const GIVEN: [&str; 4] = ["sh", "sleep", "false", "cargo"];
+
     #[test]
     fn whatever_the_tests_look_for_is_known_here() {
-        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/tests");
-        let mut looked_for = Vec::new();
-        for entry in std::fs::read_dir(tests).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = std::fs::read_to_string(path).unwrap();
-                looked_for.extend(
-                    text.split("tool::find(\"")
-                        .skip(1)
-                        .map(|rest| rest.split('"').next().unwrap().to_owned()),
-                );
-            }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut looked_for = BTreeSet::new();
+        for member in ["e2e", "keycore", "proxy", "certs", "loadtest"] {
+            add_programs(&root.join(member), &mut looked_for);
         }
-        assert!(!looked_for.is_empty(), "the tests moved");
+        for expected in ["age", "openssl", "strace", "wrk"] {
+            assert!(
+                looked_for.contains(expected),
+                "the tests moved: {expected} is not found in {looked_for:?}"
+            );
+        }
         for program in looked_for {
-            assert!(TOOLS.iter().any(|tool| tool.program == program), "{program} is missing in TOOLS");
+            let known = TOOLS.iter().any(|tool| tool.program == program) || GIVEN.contains(&&*program);
+            assert!(known, "{program} is missing in TOOLS");
+        }
+    }
+
+    /// Adds what sources name as a program to run or to look for. Paths are not looked for.
+    fn add_programs(directory: &Path, to: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                add_programs(&path, to);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                for call in ["tool::find(\"", "Command::new(\""] {
+                    let named = text.split(call).skip(1).filter_map(|rest| rest.split('"').next());
+                    to.extend(named.filter(|name| !name.contains('/')).map(str::to_owned));
+                }
+            }
         }
     }
 }

@@ -68,13 +68,15 @@ pub(crate) fn openssl(server: &Certificate, root: &Certificate, name: &str) -> b
     output.status.success()
 }
 
-/// The openssl program, or none after saying so; with `HSM_TEST_REQUIRE_TOOLS=1` its absence is a failure.
+/// The openssl program, or none after saying so; where `HSM_TEST_REQUIRE_TOOLS` is set, its absence is a failure.
 pub(crate) fn openssl_command() -> Option<Command> {
     let found = Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_ok();
     if !found {
-        let required = std::env::var_os("HSM_TEST_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-        assert!(!required, "openssl is required and not found");
-        println!("SKIPPED: openssl not found");
+        assert!(
+            std::env::var_os("HSM_TEST_REQUIRE_TOOLS").is_none(),
+            "openssl is required and not installed"
+        );
+        println!("SKIPPED: openssl is not installed");
     }
     found.then(|| Command::new("openssl"))
 }
