@@ -104,6 +104,17 @@ macro_rules! operations {
                 }
             }
 
+            /// Whether `body` is the body of a reply, success or refusal, to the operation with this opcode.
+            pub fn is_reply(opcode: u8, body: &[u8]) -> bool {
+                match opcode {
+                    $($code => !matches!(
+                        decode_reply::<$name $(<$life>)?>(body),
+                        Err(ReplyError::Undecodable { .. })
+                    ),)*
+                    _ => false,
+                }
+            }
+
             /// The operation's code, for audit records.
             pub fn opcode(&self) -> u8 {
                 match self {

@@ -4,32 +4,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-
 use data_encoding::HEXLOWER;
 use keycore_wire::*;
 
-const DOCUMENT: &str = include_str!("../../../docs/wire-protocol.md");
+#[path = "malformed/documented.rs"]
+mod documented;
+
+use documented::{DOCUMENT, Frames, documented};
 
 /// The request id of every frame in the document.
 const ID: u32 = 7;
-
-/// Frames by name: `Hello request`, `Hello reply`.
-type Frames = BTreeMap<String, Vec<u8>>;
-
-/// The fenced blocks that begin with "```hex NAME".
-fn documented() -> Frames {
-    let mut frames = Frames::new();
-    let mut lines = DOCUMENT.lines();
-    while let Some(line) = lines.next() {
-        if let Some(name) = line.strip_prefix("```hex ") {
-            let digits: String = lines.by_ref().take_while(|line| *line != "```").collect();
-            let bytes = HEXLOWER.decode(digits.replace(' ', "").as_bytes()).unwrap();
-            assert!(frames.insert(name.to_owned(), bytes).is_none(), "{name} is printed twice");
-        }
-    }
-    frames
-}
 
 fn framed(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();

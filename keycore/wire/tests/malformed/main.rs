@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod checks;
+mod documented;
 
 use core::cell::Cell;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -54,6 +55,18 @@ fn watched_request(body: &[u8]) -> bool {
     accepted
 }
 
+/// Most that a reply's lists may get ahead of their entries, as serde's caution has it.
+const AHEAD: usize = 1 << 20;
+
+/// Decodes `body` as a reply and sees what it allocates.
+fn watched_reply(opcode: u8, body: &[u8]) -> bool {
+    LARGEST.set(0);
+    let accepted = checks::reply(opcode, body);
+    let largest = LARGEST.get();
+    assert!(largest <= AHEAD, "{largest} bytes allocated for a reply of {} to {opcode:#04x}", body.len());
+    accepted
+}
+
 /// SplitMix64.
 struct Random(u64);
 
@@ -74,8 +87,25 @@ impl Random {
     }
 }
 
-/// Bodies of well-formed requests, with every sort of field.
+/// Bodies that the document prints for every operation, as its `request` or its `reply`, with the operation's opcode.
+fn documented_bodies(which: &str) -> Vec<(u8, Vec<u8>)> {
+    let frames = documented::documented();
+    let printed = |&(opcode, name): &(u8, &str)| {
+        let bytes = frames.get(&format!("{name} {which}")).unwrap_or_else(|| panic!("no {name} {which}"));
+        let (frame, _) = frame::split(bytes, frame::MAX_FRAME).unwrap().unwrap();
+        (opcode, frame.body.to_vec())
+    };
+    Request::TABLE.iter().map(printed).collect()
+}
+
+/// Bodies of well-formed requests: one of every operation, and more with every sort of field.
 fn well_formed() -> Vec<Vec<u8>> {
+    let mut bodies: Vec<_> = documented_bodies("request").into_iter().map(|(_, body)| body).collect();
+    bodies.extend(with_every_field());
+    bodies
+}
+
+fn with_every_field() -> Vec<Vec<u8>> {
     let secret = || Secret::new(b"correct horse".to_vec());
     let idempotency_key = IdempotencyKey([1; 16]);
     let body = |write: &dyn Fn(&mut Vec<u8>)| {
@@ -184,8 +214,27 @@ fn random_bodies_under_every_opcode() {
         }
         body.extend((0..random.below(120)).map(|_| random.byte()));
         watched_request(&body);
-        checks::reply(&body);
+        let (opcode, _) = Request::TABLE[random.below(Request::TABLE.len())];
+        // The status byte of a reply; at random, two in 256 would be one.
+        if let Some(status) = body.first_mut() {
+            *status = random.byte() % 4;
+        }
+        checks::reply(opcode, &body);
     }
+}
+
+#[test]
+fn well_formed_replies_that_were_changed() {
+    let mut random = Random(4);
+    let samples = documented_bodies("reply");
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..200_000 {
+        let (opcode, body) = &samples[random.below(samples.len())];
+        let mut body = body.clone();
+        mutate(&mut random, &mut body);
+        *(if watched_reply(*opcode, &body) { &mut accepted } else { &mut refused }) += 1;
+    }
+    assert!(accepted > 10_000 && refused > 10_000, "{accepted} accepted, {refused} refused");
 }
 
 #[test]
@@ -234,13 +283,18 @@ fn the_unchanged_samples_are_accepted() {
     for body in well_formed() {
         assert!(watched_request(&body), "{body:02x?}");
     }
+    for (opcode, body) in documented_bodies("reply") {
+        assert!(watched_reply(opcode, &body), "{opcode:#04x}: {body:02x?}");
+    }
 }
 
 #[test]
 fn a_reply_that_claims_a_million_entries_gets_no_memory_for_them() {
-    // Success, then a list of 2^32 - 1 keys.
-    let body = [0, 0xff, 0xff, 0xff, 0xff, 0x0f];
-    LARGEST.set(0);
-    checks::reply(&body);
-    assert!(LARGEST.get() <= 1 << 20, "{} bytes", LARGEST.get());
+    // Success, then a list of 2^32 - 1 entries; where the list comes later, after what precedes it.
+    for (opcode, body) in documented_bodies("reply") {
+        for at in 1..=body.len() {
+            let claims = [&body[..at], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
+            watched_reply(opcode, &claims);
+        }
+    }
 }
