@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token};
-use signal_hook::consts::SIGCHLD;
+use signal_hook::consts::{SIGCHLD, SIGSYS};
 
 mod backoff;
 mod process;
@@ -239,7 +239,10 @@ fn describe(status: ExitStatus) -> String {
         (_, Some(signal)) => {
             let name = signal_hook::low_level::signal_name(signal).map(|name| format!(" ({name})"));
             let dumped = if status.core_dumped() { ", core dumped" } else { "" };
-            format!("signal {signal}{}{dumped}", name.unwrap_or_default())
+            // What a seccomp filter ends a process with.
+            let why =
+                if signal == SIGSYS { ", its sandbox: it asked for what no engine asks for" } else { "" };
+            format!("signal {signal}{}{dumped}{why}", name.unwrap_or_default())
         }
         _ => status.to_string(),
     }
@@ -256,5 +259,7 @@ mod tests {
         assert_eq!(describe(ExitStatus::from_raw(70 << 8)), "exit status 70");
         assert_eq!(describe(ExitStatus::from_raw(9)), "signal 9 (SIGKILL)");
         assert_eq!(describe(ExitStatus::from_raw(0x80 | 11)), "signal 11 (SIGSEGV), core dumped");
+        let denied = "signal 31 (SIGSYS), its sandbox: it asked for what no engine asks for";
+        assert_eq!(describe(ExitStatus::from_raw(SIGSYS)), denied);
     }
 }

@@ -7,6 +7,7 @@ mod confinement;
 mod fixture;
 mod hostile_peers;
 mod peer;
+mod same_user;
 mod service;
 mod supervision;
 mod vectors;
