@@ -3,10 +3,12 @@
 //! * [`Stack`]: `hsm-proxy dev` in a directory of its own, on a port of its own
 //! * [`Program`]: any other process that a test starts: an upstream, a peer, a foreign client
 //! * [`memory`]: what a process holds, for the search for keys
+//! * [`files`]: and what is in files
 //! * [`needle`]: the forms that a secret may have
 //! * [`tool`]: programs from the system; a test whose tool is missing says so, and fails where CI requires it
 
 mod certificate;
+pub mod files;
 pub mod memory;
 pub mod needle;
 mod program;

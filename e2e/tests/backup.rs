@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hsm_e2e::{Finished, Program, binary, run, tool, wait};
+use hsm_e2e::needle::forms;
+use hsm_e2e::{Finished, Program, SelfMadeKey, binary, files, run, tool, wait};
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Identity};
 use keycore_wire::{Attributes, GenerateKey, IdempotencyKey, KeyAlgorithm, KeyTemplate, Secret};
@@ -218,6 +219,58 @@ fn flip(content: &[u8]) -> Vec<u8> {
     let mut flipped = content.to_vec();
     flipped[content.len() - 100] ^= 1;
     flipped
+}
+
+#[test]
+fn no_secret_is_in_a_backup_or_left_behind_by_one() {
+    let Some(openssl) = tool::find("openssl") else { return };
+    let safe = tempfile::tempdir().unwrap();
+    let key = SelfMadeKey::generate(&openssl, safe.path());
+    let identity = safe.path().join("identity").display().to_string();
+    let mut keygen = Command::new(binary("hsm"));
+    keygen.args(["--output", "json", "backup", "keygen", "--out", &identity]);
+    let printed: Value = serde_json::from_str(&run(&mut keygen).success()).unwrap();
+    let recipient = printed["data"]["recipient"].as_str().unwrap();
+    let of = |directory: &Path| {
+        format!("[backup]\ndirectory = {directory:?}\nrecipients = [\"{recipient}\"]\nevery = \"never\"\n")
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let [backups, of_the_new] = ["backups", "of-the-new"].map(|name| elsewhere.path().join(name));
+
+    let old = Site::start("the unseal secret of the old engines\n", &of(&backups));
+    old.activate();
+    let pem = key.pem.display().to_string();
+    old.as_user("web", &["key", "import", "--label", "self-made", "--file", &pem]).success();
+    let made = old.json("alice", &["backup", "create"]);
+    let file = backups.join(made["name"].as_str().unwrap()).display().to_string();
+    old.as_user("alice", &["backup", "verify", &file, "--identity", &identity]).success();
+    let new = Site::start("the unseal secret of the new engines\n", &of(&of_the_new));
+    new.hsm(&["backup", "restore", &file, "--identity", &identity]).success();
+    new.as_user("web", &["crypto", "sign", "--key", "self-made", "--data-file", &pem]).success();
+    new.json("alice", &["backup", "create"]);
+
+    let text = fs::read_to_string(&identity).unwrap();
+    let secret = text.lines().find(|line| line.starts_with("AGE-SECRET-KEY-1")).unwrap();
+    let needles: Vec<_> = [
+        ("the key", &key.scalar[..]),
+        ("the identity", secret.as_bytes()),
+        ("a password", b"the password of web"),
+        ("the old unseal secret", b"the unseal secret of the old engines"),
+        ("the new unseal secret", b"the unseal secret of the new engines"),
+    ]
+    .into_iter()
+    .flat_map(|(what, secret)| forms(what, secret))
+    .collect();
+    let none: [String; 0] = [];
+    let (old_state, new_state) = (old.path("state"), new.path("state"));
+    for directory in [&backups, &of_the_new, &old_state, &new_state] {
+        assert_eq!(files::hits(directory, None, &needles), none);
+    }
+    // The search finds them where they belong.
+    let belonging = files::hits(safe.path(), None, &needles);
+    assert!(belonging.iter().any(|hit| hit.contains("the identity, as it is")), "{belonging:?}");
+    let belonging = files::hits(&new.path(""), Some(&new_state), &needles);
+    assert!(belonging.iter().any(|hit| hit.contains("the new unseal secret")), "{belonging:?}");
 }
 
 #[test]

@@ -2,49 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use hsm_e2e::needle::{Needle, forms};
-use hsm_e2e::{SelfMadeKey, Stack, binary, memory, run, tool, wait};
+use hsm_e2e::{SelfMadeKey, Stack, binary, files, memory, run, tool, wait};
 use rustix::process::Signal;
 
 /// A process that is searched.
 struct Searched {
     name: &'static str,
     pid: i32,
-}
-
-/// All files below a directory, but for those below `except`.
-fn files(directory: &Path, except: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(directory).unwrap().flatten() {
-        let kind = entry.file_type().unwrap();
-        if kind.is_dir() && entry.path() != except {
-            files(&entry.path(), except, found);
-        } else if kind.is_file() {
-            found.push(entry.path());
-        }
-    }
-}
-
-/// Where any of the needles are in files.
-fn in_files(directory: &Path, except: &Path, needles: &[Needle]) -> Vec<String> {
-    let mut paths = Vec::new();
-    files(directory, except, &mut paths);
-    assert!(paths.iter().any(|path| path.ends_with("store.db")), "the store is searched: {paths:?}");
-    let mut hits = Vec::new();
-    for path in paths {
-        // Some come and go, as SQLite's journals do.
-        let Ok(content) = std::fs::read(&path) else { continue };
-        hits.extend(
-            needles
-                .iter()
-                .filter(|needle| memory::in_bytes(&content, &needle.bytes) > 0)
-                .map(|needle| format!("{}: {}", path.display(), needle.what)),
-        );
-    }
-    hits
 }
 
 /// Where any of the needles are in memory; none if this user may not look.
@@ -121,7 +89,7 @@ fn keys_are_in_the_engines_alone_and_passwords_in_no_engine_and_neither_in_any_f
     assert_eq!(in_memory(&others, &unseal).unwrap(), none);
     assert_eq!(in_memory(&engines, &password).unwrap(), none);
     for needles in [&scalar, &password, &unseal] {
-        assert_eq!(in_files(stack.state_dir(), &secrets, needles), none);
+        assert_eq!(files::hits(stack.state_dir(), Some(&secrets), needles), none);
     }
 
     // A crash leaves nothing either.
@@ -130,7 +98,7 @@ fn keys_are_in_the_engines_alone_and_passwords_in_no_engine_and_neither_in_any_f
         (!wait::is_running(crashed) && stack.engine_pid(1) != crashed).then_some(())
     });
     for needles in [&scalar, &password, &unseal] {
-        assert_eq!(in_files(stack.state_dir(), &secrets, needles), none, "after a crash");
+        assert_eq!(files::hits(stack.state_dir(), Some(&secrets), needles), none, "after a crash");
     }
 
     // The searches find what is there: the key where it belongs, and everything that is planted, in every form.
@@ -140,7 +108,7 @@ fn keys_are_in_the_engines_alone_and_passwords_in_no_engine_and_neither_in_any_f
             let planted = stack.state_dir().join("engine/planted");
             std::fs::write(&planted, [b"before ", &needle.bytes[..], b" after"].concat()).unwrap();
             assert!(
-                !in_files(stack.state_dir(), &secrets, needles).is_empty(),
+                !files::hits(stack.state_dir(), Some(&secrets), needles).is_empty(),
                 "{} is not found",
                 needle.what
             );

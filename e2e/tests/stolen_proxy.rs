@@ -5,7 +5,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use hsm_e2e::{SelfMadeKey, Stack, binary, memory, run, tool};
+use hsm_e2e::needle::{Needle, forms};
+use hsm_e2e::{SelfMadeKey, Stack, binary, files, memory, run, tool};
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error, Identity};
 use keycore_wire::{
@@ -105,11 +106,13 @@ fn the_key_is_in_no_file_and_not_in_the_proxys_memory() {
         .arg(&key.certificate))
     .success();
 
-    let reversed: Vec<u8> = key.scalar.iter().rev().copied().collect();
     let hexadecimal: String = key.scalar.iter().map(|byte| format!("{byte:02x}")).collect();
     let pid = proxy.pid().as_raw_nonzero().get();
-    for needle in [&key.scalar[..], &reversed, hexadecimal.as_bytes()] {
-        match memory::occurrences(pid, needle) {
+    let mut needles = forms("the key", &key.scalar);
+    let pem = std::fs::read_to_string(&key.pem).unwrap();
+    needles.push(Needle { what: "the key as PEM".into(), bytes: pem.lines().nth(1).unwrap().into() });
+    for needle in &needles {
+        match memory::occurrences(pid, &needle.bytes) {
             Ok(count) => assert_eq!(count, 0, "the key is in the proxy's memory"),
             Err(error) => {
                 println!("SKIPPED: this user may not read the proxy's memory: {error}");
@@ -117,11 +120,9 @@ fn the_key_is_in_no_file_and_not_in_the_proxys_memory() {
                 return;
             }
         }
-        assert_eq!(in_files(stack.state_dir(), needle), 0, "the key is in a file");
     }
-    let pem = std::fs::read_to_string(&key.pem).unwrap();
-    let base64 = pem.lines().nth(1).unwrap();
-    assert_eq!(in_files(stack.state_dir(), base64.as_bytes()), 0, "the key is in a file as PEM");
+    let none: [String; 0] = [];
+    assert_eq!(files::hits(stack.state_dir(), None, &needles), none);
 
     // The same searches find it where it is planted: in a header that the proxy has read but not the end of, and in
     // a file; and in the engine, where it belongs.
@@ -133,11 +134,11 @@ fn the_key_is_in_no_file_and_not_in_the_proxys_memory() {
     let found =
         |needle: &[u8]| engines.iter().any(|&engine| memory::occurrences(engine, needle).unwrap() > 0);
     assert!(
-        found(&key.scalar) || found(&reversed),
+        needles.iter().any(|needle| found(&needle.bytes)),
         "the engines hold the key in a form that the search misses"
     );
     std::fs::write(stack.state_dir().join("planted"), key.scalar).unwrap();
-    assert_eq!(in_files(stack.state_dir(), &key.scalar), 1);
+    assert_eq!(files::hits(stack.state_dir(), None, &needles).len(), 1);
 }
 
 /// A second proxy, with the imported key's certificate; it listens on a free port.
@@ -182,20 +183,6 @@ fn plant(
     write!(held, "GET / HTTP/1.1\r\nhost: localhost\r\nx-planted: {scalar}\r\n").unwrap();
     held.flush().unwrap();
     held
-}
-
-fn in_files(directory: &std::path::Path, needle: &[u8]) -> usize {
-    let mut count = 0;
-    for entry in std::fs::read_dir(directory).unwrap().flatten() {
-        let path = entry.path();
-        let kind = entry.file_type().unwrap();
-        if kind.is_dir() {
-            count += in_files(&path, needle);
-        } else if kind.is_file() {
-            count += memory::in_bytes(&std::fs::read(&path).unwrap(), needle);
-        }
-    }
-    count
 }
 
 /// The first element of the certificate's outer SEQUENCE: what its issuer signed (RFC 5280, section 4.1).
