@@ -14,7 +14,7 @@
 //! implementation open what this crate writes, and the other way round.
 //!
 //! * [`Identity`], [`Recipient`]: who can open backups, who they are made for
-//! * [`CustodianShare`]: an identity that several people have together
+//! * [`CustodianShare`]: an identity that several people have together; [`Share`]: the scheme, which unsealing uses as well
 //! * [`BackupWriter`], [`BackupReader`]: items in and out, a chunk in memory at a time
 //! * [`Manifest`]: what is known of a backup without opening it
 
@@ -33,5 +33,5 @@ pub use identity::{Fingerprint, Identity, Recipient};
 pub use item::{ClusterKey, Item, SealedRecord};
 pub use manifest::Manifest;
 pub use reader::{BackupReader, Opener};
-pub use shares::{CustodianShare, ShareError};
+pub use shares::{CustodianShare, Share, ShareError, SharePurpose};
 pub use writer::{BackupWriter, Written};

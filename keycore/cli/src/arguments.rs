@@ -94,6 +94,10 @@ mod tests {
     fn lines_of_the_manual_parse() {
         for line in [
             "hsm cluster init",
+            "hsm cluster init --unseal passphrase",
+            "hsm cluster init --custodians 2/3 --share-out /x",
+            "hsm cluster unseal",
+            "hsm --engine /a cluster unseal --share-file -",
             "hsm cluster activate --admin alice --new-password-file /x",
             "hsm --engine /a --engine /b cluster info --output json",
             "hsm cluster self-test --output json",

@@ -103,7 +103,7 @@ impl IdentityFiles {
             let text = file::read_secret(path, CustodianShare::MAX_TEXT)?;
             shares.push(CustodianShare::parse(&text).map_err(|error| bad(path, error.to_string()))?);
         }
-        CustodianShare::combine(&shares).map_err(|error| Failure::Usage(error.to_string()))
+        CustodianShare::combine(shares).map_err(|error| Failure::Usage(error.to_string()))
     }
 }
 

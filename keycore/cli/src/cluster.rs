@@ -4,8 +4,7 @@ use clap::Subcommand;
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error};
 use keycore_wire::{
-    ActivateCluster, ClusterId, ClusterInfo, ClusterStatus, InitializeCluster, Operation, UserName,
-    ZeroizeCluster,
+    ActivateCluster, ClusterId, ClusterInfo, ClusterStatus, Operation, UserName, ZeroizeCluster,
 };
 use serde_json::{Value, json};
 
@@ -17,14 +16,19 @@ use crate::password::NewPassword;
 
 mod saved;
 mod self_test;
+mod unseal;
+
+use unseal::{Method, Part};
 
 /// An engine that is silent for so long is shown as unreachable.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Subcommand)]
 pub(crate) enum ClusterCommand {
-    /// Make the cluster key of an empty cluster; once, without a login
-    Init,
+    /// Make the cluster key of an empty cluster, and choose what unseals it; once, without a login
+    Init(Method),
+    /// Give a custodian's share, or the unseal secret, to every sealed engine; without a login
+    Unseal(Part),
     /// Make the first admin of an initialized cluster; once, without a login
     Activate {
         /// The first admin's name
@@ -51,17 +55,8 @@ pub(crate) enum ClusterCommand {
 impl ClusterCommand {
     pub(crate) fn run(&self, connection: &Connection) -> Result<Answer, Failure> {
         match self {
-            Self::Init => {
-                let status = connection.connect()?.call(&InitializeCluster)?;
-                Ok(Answer::new(
-                    format!(
-                        "{} is initialized; next: hsm cluster activate --admin NAME\n\
-                         Keep the engine's unseal secret safe: without it every key is lost.",
-                        named(&status)
-                    ),
-                    view(&status),
-                ))
-            }
+            Self::Init(method) => method.initialize(connection),
+            Self::Unseal(part) => part.give(connection),
             Self::Activate { admin, password } => {
                 let mut client = connection.connect()?;
                 let password = password.read(admin.as_str())?;
@@ -135,7 +130,11 @@ fn info(connection: &Connection) -> Result<Answer, Failure> {
             Ok(ClusterStatus { failed_self_test: Some(test), .. }) => {
                 text.push_str(&format!("\nstopped: {endpoint}: a self-test failed: {test}"));
             }
-            Ok(_) => {}
+            Ok(status) => {
+                if let Some(line) = unseal::line(status) {
+                    text.push_str(&format!("\n{endpoint}: {line}"));
+                }
+            }
             Err(error) => text.push_str(&format!("\nunreachable: {endpoint}: {}", reason(error))),
         }
     }
@@ -214,5 +213,6 @@ fn view(status: &ClusterStatus) -> Value {
         "failed_self_test": status.failed_self_test,
         "restored": saved::restored(status),
         "backups": saved::backups(status),
+        "unseal": unseal::json(status),
     })
 }

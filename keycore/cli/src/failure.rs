@@ -228,6 +228,10 @@ fn engine_advice(error: &ClientError) -> Option<&'static str> {
         RefusalCode::WrongClusterState => {
             "hsm cluster info shows its state: hsm cluster init and activate come first, in this order, once each"
         }
+        RefusalCode::Sealed => "hsm cluster info says what it waits for; then hsm cluster unseal",
+        RefusalCode::UnsealSecretUnfit => {
+            "see unseal-file in the engine's configuration, or choose another method: hsm cluster init --help"
+        }
         RefusalCode::InvalidAttributes | RefusalCode::AttributeFixed => {
             "docs/keys.md has the table of what goes together, and of what may change"
         }

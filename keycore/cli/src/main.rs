@@ -20,6 +20,7 @@ mod private_key;
 mod quorum;
 mod session;
 mod shell;
+mod split;
 mod user;
 mod user_key;
 

@@ -3,7 +3,7 @@
 use keycore_wire::{
     ActivateCluster, ClusterInfo, Decrypt, Digest, Encrypt, FindKey, ImportKey, ListKeys, Login,
     LoginChallenge, Operation, Ping, PublicKey, QuorumPropose, Random, RefusalCode, Repeat, Resume, Sign,
-    SignData, TlsSign, UserChangePassword, UserCreate, UserList, UserRegisterKey, VerifyData,
+    SignData, TlsSign, UnsealCluster, UserChangePassword, UserCreate, UserList, UserRegisterKey, VerifyData,
 };
 
 /// An operation without its content.
@@ -56,6 +56,7 @@ impl Traits {
                     | UserRegisterKey::OPCODE
                     | QuorumPropose::OPCODE
                     | ActivateCluster::OPCODE
+                    | UnsealCluster::OPCODE
             ),
         }
     }
@@ -69,6 +70,7 @@ impl Traits {
                 | RefusalCode::SessionEnded
                 | RefusalCode::Overloaded
                 | RefusalCode::ShuttingDown
+                | RefusalCode::Sealed
         );
         code.is_worth_retrying() && (self.repeatable || surely_not_done)
     }

@@ -30,6 +30,8 @@ pub struct Config {
     /// Processes that serve, each with a socket of its own; 1 to 64.
     #[serde(deserialize_with = "value::between::<1, 64, _, _>")]
     pub replicas: u16,
+    /// Where what unseals the cluster comes from.
+    pub unseal: Unseal,
     /// The unseal secret: at least 16 bytes, readable by the owner only. Without it `$CREDENTIALS_DIRECTORY/unseal`.
     #[serde(deserialize_with = "value::some_path")]
     pub unseal_file: Option<PathBuf>,
@@ -67,6 +69,16 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Where backups go, for whom, how often.
     pub backup: BackupConfig,
+}
+
+/// Where what unseals the cluster comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unseal {
+    /// From a file, or from the service manager's credentials.
+    Secret,
+    /// From people: replicas start sealed.
+    Custodians,
 }
 
 /// Who may open the sockets, by file permissions.
@@ -142,6 +154,7 @@ impl Default for Config {
             socket_dir: "/run/hsm-engine".into(),
             socket_access: SocketAccess::Owner,
             replicas: 2,
+            unseal: Unseal::Secret,
             unseal_file: None,
             allow_uids: Vec::new(),
             worker_threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).max(TWO),
@@ -173,6 +186,9 @@ impl Config {
         let longest = config.socket_path(config.replicas - 1).as_os_str().len();
         if longest > Self::MAX_SOCKET_PATH {
             return Err(ConfigError::SocketPathTooLong { length: longest, limit: Self::MAX_SOCKET_PATH });
+        }
+        if config.unseal == Unseal::Custodians && config.unseal_file.is_some() {
+            return Err(ConfigError::UnsealTwice);
         }
         if config.backup.directory.is_some() == config.backup.recipients.is_empty() {
             return Err(ConfigError::BackupIncomplete);
@@ -217,7 +233,7 @@ mod tests {
         assert_eq!(config, Config::default());
         assert_eq!(Config::parse(sample).unwrap(), Config::default());
         let keys = every_key.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 20, "a key of the configuration is missing in the sample");
+        assert_eq!(keys, 21, "a key of the configuration is missing in the sample");
     }
 
     #[test]

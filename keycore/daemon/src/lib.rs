@@ -35,5 +35,5 @@ mod supervisor;
 mod worker_pool;
 
 pub use cli::{Cli, run};
-pub use config::{BackupConfig, Config, ConfigError, LogFormat, SocketAccess};
+pub use config::{BackupConfig, Config, ConfigError, LogFormat, SocketAccess, Unseal};
 pub use sandbox::Sandbox;

@@ -137,8 +137,10 @@ fn write(
         payload_sha256: [0; 32],
     };
     let mut writer = BackupWriter::new(plan.place.create()?, manifest, &plan.recipients)?;
-    let key = Secret::new(keys.cluster_key().to_vec());
-    let cluster_keys = vec![ClusterKey { generation: 1, key }];
+    let ring = keys.ring();
+    let tags = ClusterKey { generation: 0, key: Secret::new(ring.tags().expose().to_vec()) };
+    let generations = ring.keys().into_iter().map(|(generation, key)| ClusterKey { generation, key });
+    let cluster_keys = core::iter::once(tags).chain(generations).collect();
     writer.add(&Item::Cluster { cluster, revision: inventory.revision.0, keys: cluster_keys })?;
     let (mut records, mut after) = (0, None);
     loop {

@@ -1,50 +1,41 @@
-//! The cluster key, and what it is wrapped by.
+//! The record of the cluster key: the keyring, wrapped by what unseals the engine.
+//!
+//! A wrapping key comes from what the operators hold, by the record's method: HKDF of a key, Argon2id and HKDF of a passphrase, or
+//! HKDF of what M of N custodians' shares make. An engine keeps the wrapping key while it runs: with it, it follows changes of
+//! the ring.
+
+use std::sync::Arc;
 
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand;
+use keycore_backup::{Share, SharePurpose};
 use keycore_secmem::SecretBytes;
 use keycore_store::{Record, Revision};
-use keycore_wire::ClusterId;
+use keycore_wire::{ClusterId, Secret, UnsealMethod};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
+use crate::keyring::{DeriveError, Keyring, Wrapping, new_key};
+use crate::options::PasswordCost;
+use crate::password;
 use crate::records::{CLUSTER, ONLY};
-use crate::seal::{DeriveError, Place, SealingKeys, associated_data, decrypt, derive_key, encrypt};
+use crate::seal::{Place, SealingKeys, associated_data, decrypt, derive_key, encrypt};
+use crate::unseal_secret::UnsealSecret;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// Wraps one cluster key, of the first generation.
+const ONE_KEY: u8 = 1;
 
-/// What opens the cluster: at least [`UnsealSecret::MIN`] bytes with as much entropy as a key, since they are not
-/// stretched. Every replica has the same.
-pub struct UnsealSecret(SecretBytes);
-
-impl UnsealSecret {
-    /// Shortest secret, in bytes.
-    pub const MIN: usize = 16;
-
-    /// Takes over the secret.
-    ///
-    /// # Errors
-    ///
-    /// [`UnsealTooShort`].
-    pub fn new(secret: SecretBytes) -> Result<Self, UnsealTooShort> {
-        let length = secret.expose().len();
-        if length < Self::MIN { Err(UnsealTooShort { length }) } else { Ok(Self(secret)) }
-    }
-}
-
-/// The unseal secret is too short to be one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the unseal secret has {length} bytes, at least 16 random ones are needed")]
-pub struct UnsealTooShort {
-    /// Its length in bytes.
-    pub length: usize,
-}
+/// Dearest Argon2id that a record may ask for: it is not authenticated before it is paid.
+const MAX_MEMORY_KIB: u32 = 4 * 1024 * 1024;
+const MAX_PASSES: u32 = 64;
 
 /// The cluster can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum UnsealError {
     /// The secret does not fit.
-    #[error("the unseal secret does not open this cluster; use the one that it was initialized with")]
+    #[error(
+        "the unseal secret does not open this cluster; use the one that it was initialized with, or changed to"
+    )]
     WrongSecret,
     /// The record of the cluster key can't be read.
     #[error("the store's record of the cluster key is damaged, or a newer version wrote it")]
@@ -52,105 +43,217 @@ pub enum UnsealError {
     /// The store belongs to another cluster than when the engine started.
     #[error("the store now holds another cluster; start the engine anew")]
     AnotherCluster,
+    /// The record is wrapped with another key than this engine knows.
+    #[error("what unseals the cluster was changed while this engine did not follow; start it anew")]
+    MethodChanged,
     /// The cryptographic library or locked memory failed.
     #[error("the cluster's keys can't be derived: {0}")]
     Derive(String),
 }
 
+impl From<DeriveError> for UnsealError {
+    fn from(error: DeriveError) -> Self {
+        Self::Derive(error.to_string())
+    }
+}
+
+impl From<Unspecified> for UnsealError {
+    fn from(error: Unspecified) -> Self {
+        Self::Derive(error.to_string())
+    }
+}
+
 /// The record of the cluster key.
 #[derive(Serialize, Deserialize)]
-struct Wrapped {
+pub(crate) struct WrappedRing {
     format: u8,
     cluster: ClusterId,
     method: Method,
     /// Nonce, ciphertext and tag of AES-256-GCM.
     #[serde(with = "serde_bytes")]
     key: Vec<u8>,
+    #[serde(skip)]
+    version: Revision,
 }
 
-/// How the wrapping key comes from what the operator holds; passphrases and shares will be others.
-#[derive(Serialize, Deserialize)]
+/// How the wrapping key comes from what the operators hold.
+#[derive(Clone, Serialize, Deserialize)]
 enum Method {
     /// HKDF-SHA256 of a secret with the entropy of a key.
     HighEntropySecret { salt: [u8; 32] },
+    /// The same of what Argon2id makes of a passphrase.
+    Passphrase { salt: [u8; 16], memory_kib: u32, passes: u32 },
+    /// The same of 32 bytes that `needed` of `of` shares of one split make.
+    Custodians { salt: [u8; 32], split: [u8; 8], needed: u8, of: u8 },
 }
 
 impl Method {
-    fn wrapping_key(&self, secret: &UnsealSecret) -> Result<Zeroizing<[u8; 32]>, Unspecified> {
-        match self {
-            Self::HighEntropySecret { salt } => {
-                derive_key(salt, secret.0.expose(), b"keycore cluster key wrap v1")
+    fn wrapping_key(&self, secret: &[u8]) -> Result<Arc<SecretBytes>, UnsealError> {
+        const PURPOSE: &[u8] = b"keycore cluster key wrap v1";
+        let mut key = match self {
+            Self::HighEntropySecret { salt } | Self::Custodians { salt, .. } => {
+                derive_key(salt, secret, PURPOSE)?
             }
+            &Self::Passphrase { ref salt, memory_kib, passes } => {
+                if memory_kib > MAX_MEMORY_KIB || passes > MAX_PASSES {
+                    return Err(UnsealError::Unreadable);
+                }
+                let stretched = password::argon2id(secret, memory_kib, passes, salt)
+                    .map_err(|denial| UnsealError::Derive(denial.reason.into_owned()))?;
+                derive_key(salt, &*stretched, PURPOSE)?
+            }
+        };
+        Ok(Arc::new(SecretBytes::copy_from(&mut *key).map_err(DeriveError::from)?))
+    }
+
+    fn told(&self) -> UnsealMethod {
+        match *self {
+            Self::HighEntropySecret { .. } => UnsealMethod::Secret,
+            Self::Passphrase { .. } => UnsealMethod::Passphrase,
+            Self::Custodians { needed, of, .. } => UnsealMethod::Custodians { needed, of },
         }
     }
 }
 
-/// Makes a cluster: the content of its record, to be committed as `version`, and its keys.
-pub(crate) fn create(
-    secret: &UnsealSecret,
-    version: Revision,
-) -> Result<(Vec<u8>, SealingKeys), DeriveError> {
-    let (mut id, mut key) = ([0; 16], Zeroizing::new([0; 32]));
-    rand::fill(&mut id)?;
-    rand::fill(&mut *key)?;
-    let cluster = ClusterId(id);
-    Ok((wrap(secret, cluster, &*key, version)?, SealingKeys::derive(cluster, &*key)?))
+/// What the cluster is to be unsealed with from now on; made before the store is locked, since Argon2id takes its time.
+pub(crate) struct NewMethod {
+    method: Method,
+    wrapping: Arc<SecretBytes>,
+    /// The custodians' shares, told once.
+    pub(crate) shares: Vec<Secret>,
 }
 
-/// Wraps the key of a cluster: the content of its record, to be committed as `version`.
-pub(crate) fn wrap(
-    secret: &UnsealSecret,
-    cluster: ClusterId,
-    key: &[u8],
-    version: Revision,
-) -> Result<Vec<u8>, DeriveError> {
-    let mut salt = [0; 32];
-    rand::fill(&mut salt)?;
-    let method = Method::HighEntropySecret { salt };
-    let mut wrapped = Wrapped { format: FORMAT, cluster, method, key: Vec::new() };
-    let wrapping_key = wrapped.method.wrapping_key(secret)?;
-    encrypt(&wrapping_key, &authenticated(cluster, version), key, &mut wrapped.key)?;
-    Ok(postcard::to_allocvec(&wrapped).map_err(|_| Unspecified)?)
-}
-
-/// Opens the cluster of a record.
-pub(crate) fn open(secret: &UnsealSecret, record: &Record) -> Result<SealingKeys, UnsealError> {
-    let wrapped: Wrapped = postcard::from_bytes(&record.sealed).map_err(|_| UnsealError::Unreadable)?;
-    if wrapped.format != FORMAT {
-        return Err(UnsealError::Unreadable);
+impl NewMethod {
+    /// By a secret with the entropy of a key, which [`UnsealSecret::is_a_key`] tells.
+    pub(crate) fn secret(secret: &UnsealSecret) -> Result<Self, UnsealError> {
+        let method = Method::HighEntropySecret { salt: *new_key()? };
+        Ok(Self { wrapping: method.wrapping_key(secret.expose())?, method, shares: Vec::new() })
     }
-    let derive = |error: DeriveError| UnsealError::Derive(error.to_string());
-    let wrapping_key = wrapped.method.wrapping_key(secret).map_err(|error| derive(error.into()))?;
-    let key = decrypt(&wrapping_key, &authenticated(wrapped.cluster, record.version), &wrapped.key)
-        .map_err(|_| UnsealError::WrongSecret)?;
-    SealingKeys::derive(wrapped.cluster, &key).map_err(derive)
+
+    /// By a passphrase, stretched at this cost.
+    pub(crate) fn passphrase(secret: &UnsealSecret, cost: PasswordCost) -> Result<Self, UnsealError> {
+        let mut salt = [0; 16];
+        rand::fill(&mut salt)?;
+        let method = Method::Passphrase { salt, memory_kib: cost.memory_kib(), passes: cost.passes() };
+        Ok(Self { wrapping: method.wrapping_key(secret.expose())?, method, shares: Vec::new() })
+    }
+
+    /// By new shares of custodians; the numbers fit ([`Share::fits`]).
+    pub(crate) fn custodians(needed: u8, of: u8) -> Result<Self, UnsealError> {
+        let (secret, mut split) = (new_key()?, [0; 8]);
+        rand::fill(&mut split)?;
+        let method = Method::Custodians { salt: *new_key()?, split, needed, of };
+        let shares = Share::split(SharePurpose::Unseal, split, &secret, needed, of)?;
+        let shares = shares.into_iter().map(|mut text| Secret::new(core::mem::take(&mut *text).into_bytes()));
+        Ok(Self { wrapping: method.wrapping_key(&*secret)?, method, shares: shares.collect() })
+    }
+
+    /// By what suits the secret: stretched, unless it is a key already.
+    pub(crate) fn suitable(secret: &UnsealSecret, cost: PasswordCost) -> Result<Self, UnsealError> {
+        if secret.is_a_key() { Self::secret(secret) } else { Self::passphrase(secret, cost) }
+    }
+
+    /// The content of the cluster's record, to be committed as `version`, and the ring that has been wrapped so.
+    pub(crate) fn wrap(&self, ring: Keyring, version: Revision) -> Result<(Vec<u8>, Keyring), DeriveError> {
+        wrap(self.method.clone(), &self.wrapping, ring, version)
+    }
 }
 
-fn authenticated(cluster: ClusterId, version: Revision) -> Vec<u8> {
-    associated_data(FORMAT, cluster, Place { kind: CLUSTER, id: ONLY, version })
+fn wrap(
+    method: Method,
+    wrapping: &Arc<SecretBytes>,
+    ring: Keyring,
+    version: Revision,
+) -> Result<(Vec<u8>, Keyring), DeriveError> {
+    let cluster = ring.cluster();
+    let mut wrapped = WrappedRing { format: FORMAT, cluster, method, key: Vec::new(), version };
+    let authenticated = wrapped.authenticated()?;
+    encrypt(key_of(wrapping)?, &authenticated, &ring.write()?, &mut wrapped.key)?;
+    let sealed = postcard::to_allocvec(&wrapped).map_err(|_| DeriveError::Form)?;
+    Ok((sealed, ring.wrapped(Wrapping { key: Arc::clone(wrapping), version })))
+}
+
+/// A new cluster's ring.
+pub(crate) fn new_ring() -> Result<Keyring, DeriveError> {
+    let mut id = [0; 16];
+    rand::fill(&mut id)?;
+    Keyring::first(ClusterId(id), &*new_key()?)
+}
+
+impl WrappedRing {
+    /// Reads the cluster's record; nothing in it is authenticated yet.
+    pub(crate) fn read(record: &Record) -> Result<Self, UnsealError> {
+        let unreadable = |_| UnsealError::Unreadable;
+        let mut wrapped: Self = postcard::from_bytes(&record.sealed).map_err(unreadable)?;
+        wrapped.version = record.version;
+        if matches!(wrapped.format, ONE_KEY | FORMAT) { Ok(wrapped) } else { Err(UnsealError::Unreadable) }
+    }
+
+    pub(crate) fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    pub(crate) fn method(&self) -> UnsealMethod {
+        self.method.told()
+    }
+
+    /// Which split of the secret the shares are of, if it is shares that unseal.
+    pub(crate) fn split(&self) -> Option<[u8; 8]> {
+        match self.method {
+            Method::Custodians { split, .. } => Some(split),
+            Method::HighEntropySecret { .. } | Method::Passphrase { .. } => None,
+        }
+    }
+
+    /// Opens it with what the operators hold.
+    pub(crate) fn open(&self, secret: &[u8]) -> Result<SealingKeys, UnsealError> {
+        self.open_with(&self.method.wrapping_key(secret)?).map(SealingKeys::new)
+    }
+
+    fn open_with(&self, wrapping: &Arc<SecretBytes>) -> Result<Keyring, UnsealError> {
+        let authenticated = self.authenticated()?;
+        let content =
+            decrypt(key_of(wrapping)?, &authenticated, &self.key).map_err(|_| UnsealError::WrongSecret)?;
+        let ring = match self.format {
+            ONE_KEY => Keyring::first(self.cluster, &content)?,
+            _ => Keyring::read(self.cluster, &content)?,
+        };
+        Ok(ring.wrapped(Wrapping { key: Arc::clone(wrapping), version: self.version }))
+    }
+
+    fn authenticated(&self) -> Result<Vec<u8>, DeriveError> {
+        let place = Place { kind: CLUSTER, id: ONLY, version: self.version };
+        let mut authenticated = associated_data(self.format, self.cluster, place);
+        if self.format != ONE_KEY {
+            authenticated =
+                postcard::to_extend(&self.method, authenticated).map_err(|_| DeriveError::Form)?;
+        }
+        Ok(authenticated)
+    }
+}
+
+/// Brings the ring to what the cluster's record has now, if it was written since.
+pub(crate) fn catch_up(keys: &SealingKeys, record: &Record) -> Result<(), UnsealError> {
+    let before = keys.ring();
+    let Some(wrapping) = &before.wrapping else { return Err(UnsealError::MethodChanged) };
+    if wrapping.version == record.version {
+        return Ok(());
+    }
+    let wrapped = WrappedRing::read(record)?;
+    if wrapped.cluster != keys.cluster() {
+        return Err(UnsealError::AnotherCluster);
+    }
+    let ring = wrapped.open_with(&wrapping.key).map_err(|error| match error {
+        UnsealError::WrongSecret => UnsealError::MethodChanged,
+        other => other,
+    })?;
+    keys.replace(ring.in_epoch(before.epoch())?);
+    Ok(())
+}
+
+fn key_of(wrapping: &SecretBytes) -> Result<&[u8; 32], DeriveError> {
+    wrapping.expose().try_into().map_err(|_| DeriveError::Form)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn secret(fill: u8) -> UnsealSecret {
-        UnsealSecret::new(SecretBytes::copy_from(&mut [fill; 32]).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn opens_with_the_same_secret_only() {
-        let (sealed, keys) = create(&secret(1), Revision(1)).unwrap();
-        let record = Record { id: ONLY, version: Revision(1), sealed };
-        assert_eq!(open(&secret(1), &record).ok().unwrap().cluster(), keys.cluster());
-        assert!(matches!(open(&secret(2), &record), Err(UnsealError::WrongSecret)));
-        let moved = Record { version: Revision(2), ..record };
-        assert!(matches!(open(&secret(1), &moved), Err(UnsealError::WrongSecret)));
-    }
-
-    #[test]
-    fn a_short_secret_is_none() {
-        let short = SecretBytes::copy_from(&mut [1; 15]).unwrap();
-        assert_eq!(UnsealSecret::new(short).err(), Some(UnsealTooShort { length: 15 }));
-    }
-}
+mod tests;

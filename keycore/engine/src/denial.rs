@@ -61,6 +61,10 @@ impl Denial {
         Self::new(RefusalCode::WrongClusterState, detail)
     }
 
+    pub(crate) fn sealed() -> Self {
+        Self::new(RefusalCode::Sealed, "this engine is sealed: hsm cluster unseal; or ask another one")
+    }
+
     pub(crate) fn zeroized() -> Self {
         let detail = "the cluster was zeroized; this engine is about to start anew";
         Self::new(RefusalCode::ShuttingDown, detail)

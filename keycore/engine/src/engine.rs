@@ -7,7 +7,6 @@ use keycore_wire::{ClusterState, KeyId, Refusal, RefusalCode, Request, SpkiSha25
 use zeroize::Zeroizing;
 
 use crate::backup::Backups;
-use crate::cluster::UnsealSecret;
 use crate::connection::Connection;
 use crate::denial::Denial;
 use crate::error::OpenError;
@@ -26,6 +25,8 @@ use crate::seal::SealingKeys;
 use crate::self_test::{self, SelfTests};
 use crate::session::SessionChange;
 use crate::snapshot::Snapshot;
+use crate::unseal::Unsealing;
+use crate::unseal_secret::UnsealSecret;
 
 /// Longest request that waits for a worker before its connection is logged in, in bytes: a login, a resume and an
 /// activation have less. So that strangers can't fill the memory with what they queue.
@@ -40,8 +41,8 @@ const LOGIN_LOCKS: usize = 16;
 pub struct Engine {
     pub(crate) options: Options,
     pub(crate) started_at: UnixMillis,
-    pub(crate) unseal: UnsealSecret,
-    /// Set once the cluster is initialized, here or by a sibling.
+    pub(crate) unsealing: Unsealing,
+    /// Set once the cluster is initialized, here or by a sibling, and unsealed.
     pub(crate) sealing: OnceLock<SealingKeys>,
     pub(crate) store: Mutex<Box<dyn Store>>,
     pub(crate) watch: Mutex<Watch>,
@@ -66,7 +67,8 @@ impl Engine {
     /// Opens the engine of one replica.
     ///
     /// `store` serves the control plane and cache misses, `watch` (another handle of the same store) tells what
-    /// siblings changed. An empty store is fine: the cluster is then uninitialized.
+    /// siblings changed. An empty store is fine: the cluster is then uninitialized. Without an unseal secret, or if custodians
+    /// have it, a cluster in the store stays sealed until it is given.
     ///
     /// All self-tests run first. If one fails, the engine unseals nothing, and answers what it is and what failed:
     /// [`Engine::failed_self_test`].
@@ -79,13 +81,13 @@ impl Engine {
         store: Box<dyn Store>,
         watch: Box<dyn Store>,
         log: Log,
-        unseal: UnsealSecret,
+        unseal: impl Into<Option<UnsealSecret>>,
         options: Options,
         now: Now,
     ) -> Result<Self, OpenError> {
         let engine = Self {
             started_at: now.wall,
-            unseal,
+            unsealing: Unsealing::new(unseal.into()),
             sealing: OnceLock::new(),
             store: Mutex::new(store),
             watch: Mutex::new(Watch::new(watch)),
@@ -255,6 +257,7 @@ impl Engine {
     /// Where the cluster is in its life, as far as this engine knows.
     pub fn cluster_state(&self) -> ClusterState {
         match (self.sealing.get(), self.snapshot().users.is_empty()) {
+            (None, _) if self.unsealing.is_sealed() => ClusterState::Sealed,
             (None, _) => ClusterState::Uninitialized,
             (Some(_), true) => ClusterState::Initialized,
             (Some(_), false) => ClusterState::Active,
@@ -263,7 +266,10 @@ impl Engine {
 
     /// The cluster's keys.
     pub(crate) fn sealing(&self) -> Result<&SealingKeys, Denial> {
-        self.sealing.get().ok_or_else(|| Denial::cluster_state("the cluster is not initialized"))
+        self.sealing.get().ok_or_else(|| match self.unsealing.is_sealed() {
+            true => Denial::sealed(),
+            false => Denial::cluster_state("the cluster is not initialized"),
+        })
     }
 
     pub(crate) fn snapshot(&self) -> RwLockReadGuard<'_, Snapshot> {

@@ -6,7 +6,7 @@ use keycore_store::{Changes, Kind, RecordId, Revision, Store};
 use keycore_wire::{KeyId, UserId};
 
 use crate::backup;
-use crate::cluster::{self, UnsealError};
+use crate::cluster::{self, WrappedRing};
 use crate::engine::{Engine, locked};
 use crate::error::{FollowError, OpenError};
 use crate::ledger::{LoadError, Opened, load, open};
@@ -37,7 +37,8 @@ impl Engine {
     /// # Errors
     ///
     /// [`FollowError`]; the engine goes on with what it knows, and the next call tries again.
-    pub fn follow(&self, _now: Now) -> Result<bool, FollowError> {
+    pub fn follow(&self, now: Now) -> Result<bool, FollowError> {
+        self.unsealing.drop_stale(now);
         if self.failed_self_test().is_some() {
             return Ok(false);
         }
@@ -122,7 +123,27 @@ impl Engine {
         if self.is_zeroized() {
             return Ok(());
         }
-        let Some(keys) = self.sealing.get() else { return Ok(()) };
+        self.sealing.get().map_or(Ok(()), |keys| self.read_everything(store, keys))
+    }
+
+    /// Takes the keys of the cluster that was sealed, once everything is read with them.
+    pub(crate) fn take_keys(
+        &self,
+        watch: &mut Watch,
+        store: &mut dyn Store,
+        keys: SealingKeys,
+    ) -> Result<(), FollowError> {
+        let revision = watch.store.revision()?;
+        self.read_everything(store, &keys)?;
+        watch.seen = revision;
+        self.snapshot_mut().revision = revision;
+        let _set_once_as_the_store_is_locked = self.sealing.set(keys);
+        self.unsealing.note(None);
+        Ok(())
+    }
+
+    /// Reads all users and logged-out sessions.
+    fn read_everything(&self, store: &mut dyn Store, keys: &SealingKeys) -> Result<(), FollowError> {
         let mut fresh = Snapshot::default();
         let mut outcome = Ok(());
         each::<User>(store, keys, &mut outcome, |user| fresh.note_user(user.id, Some(&user.content)))?;
@@ -137,19 +158,26 @@ impl Engine {
         outcome
     }
 
-    /// Opens the cluster that a sibling, or this engine in an earlier life, initialized.
+    /// Opens the cluster that a sibling, or this engine in an earlier life, initialized, if its secret is in the configuration;
+    /// if it is open, brings its keys to what the store has.
     pub(crate) fn adopt_cluster(&self, store: &mut dyn Store) -> Result<(), FollowError> {
         let Some(record) = store.load(CLUSTER, ONLY)? else {
             if self.sealing.get().is_some() {
                 self.forget_everything();
             }
+            self.unsealing.note(None);
             return Ok(());
         };
-        let keys = backup::separate_sessions(store, cluster::open(&self.unseal, &record)?)?;
-        let cluster = keys.cluster();
-        if self.sealing.get_or_init(|| keys).cluster() != cluster {
-            return Err(FollowError::Unseal(UnsealError::AnotherCluster));
+        if let Some(keys) = self.sealing.get() {
+            return Ok(cluster::catch_up(keys, &record)?);
         }
+        let wrapped = WrappedRing::read(&record)?;
+        let Some(secret) = self.unsealing.secret_for(&wrapped) else {
+            self.unsealing.note(Some(&wrapped));
+            return Ok(());
+        };
+        let keys = backup::separate_sessions(store, wrapped.open(secret.expose())?)?;
+        let _set_once_as_the_store_is_locked = self.sealing.set(keys);
         Ok(())
     }
 

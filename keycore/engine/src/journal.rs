@@ -213,6 +213,7 @@ impl Throttle {
                 | RefusalCode::Overloaded
                 | RefusalCode::ShuttingDown
                 | RefusalCode::SelfTestFailed
+                | RefusalCode::Sealed
         )
     }
 

@@ -5,6 +5,7 @@ use keycore_store::{
 };
 use zeroize::Zeroizing;
 
+use crate::cluster::{UnsealError, catch_up};
 use crate::denial::Denial;
 use crate::records::{CLUSTER, Content, ONLY};
 use crate::seal::{Place, SealingKeys};
@@ -64,6 +65,15 @@ pub(crate) fn transact<T>(
 ) -> Result<(T, Option<Committed>), Denial> {
     for _ in 0..ATTEMPTS {
         let base = store.revision()?;
+        // With the keys that the cluster has at this revision: what is read may be sealed with new ones, and what is written
+        // must be.
+        let cluster = store.load(CLUSTER, ONLY)?;
+        if let Some(record) = &cluster {
+            catch_up(keys, record).map_err(|error| match error {
+                UnsealError::AnotherCluster => Denial::zeroized(),
+                other => Denial::store(&other),
+            })?;
+        }
         let mut transaction = Transaction { store: &mut *store, keys, base, changes: Vec::new() };
         let decided = decide(&mut transaction)?;
         let changes = transaction.changes;
@@ -71,7 +81,7 @@ pub(crate) fn transact<T>(
             return Ok((decided, None));
         }
         // What a cluster that was destroyed has still to say must not get into the store of the next one.
-        if store.load(CLUSTER, ONLY)?.is_none() {
+        if cluster.is_none() {
             return Err(Denial::zeroized());
         }
         match store.commit(base, &changes) {

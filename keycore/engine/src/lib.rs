@@ -33,6 +33,9 @@
 //! **Backups.** The store as it is at one revision, sealed, with the cluster key, encrypted to recipients whose identities the engine
 //! does not have (`backup.rs`). Restored into an empty store only, all or nothing, with no session from before.
 //!
+//! **Sealed.** The cluster key comes from what the engine's configuration holds, or from custodians' shares (`cluster.rs`,
+//! `unseal.rs`). Until it is there, the engine answers what it is and takes shares, and nothing else.
+//!
 //! **Self-tests.** Before anything is unsealed every algorithm proves that it works; once a self-test failed, the engine does nothing
 //! more (`self_test.rs`).
 //!
@@ -57,6 +60,7 @@ mod journal;
 mod key_cache;
 mod key_changes;
 mod key_sharing;
+mod keyring;
 mod keys;
 mod ledger;
 mod lifecycle;
@@ -80,13 +84,15 @@ mod session_keys;
 mod signable;
 mod snapshot;
 mod tls_message;
+mod unseal;
+mod unseal_secret;
 mod user_keys;
 mod users;
 mod wrapping;
 mod zeroization;
 
 pub use backup::{BackupFile, BackupPlace, BackupPlan};
-pub use cluster::{UnsealError, UnsealSecret, UnsealTooShort};
+pub use cluster::UnsealError;
 pub use connection::Connection;
 pub use engine::Engine;
 pub use error::{FollowError, OpenError};
@@ -95,3 +101,4 @@ pub use keycore_audit::Peer;
 pub use keycore_backup::Recipient as BackupRecipient;
 pub use notary::{LifeEvent, NotaryError, RolledBack};
 pub use options::{Now, Options, PasswordCost};
+pub use unseal_secret::{UnsealSecret, UnsealTooShort};

@@ -4,7 +4,7 @@ use keycore_store::{Change, CommitError};
 use keycore_wire::{ActivateCluster, ClusterState, ClusterStatus, RestoredFrom, Role};
 
 use crate::backup::{self, Restored};
-use crate::cluster;
+use crate::cluster::{self, NewMethod};
 use crate::denial::Denial;
 use crate::engine::{Engine, locked};
 use crate::error::FollowError;
@@ -13,6 +13,7 @@ use crate::options::Now;
 use crate::password;
 use crate::policy::Permission;
 use crate::records::{CLUSTER, ONLY, PublicKeyPart, User};
+use crate::seal::SealingKeys;
 use crate::users;
 
 /// State of the cluster as this engine sees it.
@@ -27,7 +28,7 @@ pub(crate) fn status(engine: &Engine, _permission: &Permission) -> Result<Cluste
     let state = engine.cluster_state();
     let snapshot = engine.snapshot();
     Ok(ClusterStatus {
-        cluster: engine.sealing.get().map(crate::seal::SealingKeys::cluster),
+        cluster: engine.cluster(),
         state,
         replica: engine.options.replica,
         pid: engine.options.pid,
@@ -41,11 +42,28 @@ pub(crate) fn status(engine: &Engine, _permission: &Permission) -> Result<Cluste
             Box::new(RestoredFrom { revision, made_at, restored_at })
         }),
         backups: backups.map(Box::new),
+        unseal: engine.unseal_status()?.map(Box::new),
     })
 }
 
-/// Makes the cluster key. Of several replicas that try, one does it; the others find it done.
+/// Makes the cluster key, wrapped by the secret of the configuration, which is stretched unless it is a key.
 pub(crate) fn initialize(engine: &Engine, permission: &Permission) -> Result<ClusterStatus, Denial> {
+    if locked(&engine.store).load(CLUSTER, ONLY)?.is_some() {
+        adopt(engine, &mut **locked(&engine.store))?;
+        return Err(Denial::cluster_state("the cluster is initialized already"));
+    }
+    let secret = engine.unsealing.secret()?;
+    let method = NewMethod::suitable(secret, engine.options.unseal_cost)
+        .map_err(|error| Denial::internal(format!("no cluster key: {error}")))?;
+    initialize_by(engine, permission, &method)
+}
+
+/// Makes the cluster key. Of several replicas that try, one does it; the others find it done.
+pub(crate) fn initialize_by(
+    engine: &Engine,
+    permission: &Permission,
+    method: &NewMethod,
+) -> Result<ClusterStatus, Denial> {
     engine.self_tests.generator_is_healthy()?;
     let done_before = || Denial::cluster_state("the cluster is initialized already");
     let mut store = locked(&engine.store);
@@ -55,13 +73,14 @@ pub(crate) fn initialize(engine: &Engine, permission: &Permission) -> Result<Clu
             adopt(engine, &mut **store)?;
             return Err(done_before());
         }
-        let (sealed, keys) = cluster::create(&engine.unseal, base.next())
+        let (sealed, ring) = cluster::new_ring()
+            .and_then(|ring| method.wrap(ring, base.next()))
             .map_err(|error| Denial::internal(format!("no cluster key: {error}")))?;
         let change =
             Change::Put { kind: CLUSTER, id: ONLY, expect: None, sealed, index: Vec::new(), group: None };
         match store.commit(base, &[change]) {
             Ok(revision) => {
-                if engine.sealing.set(keys).is_err() {
+                if engine.sealing.set(SealingKeys::new(ring)).is_err() {
                     return Err(Denial::internal("the store was emptied under a running engine"));
                 }
                 engine.note_own(revision);

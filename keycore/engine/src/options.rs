@@ -30,6 +30,8 @@ pub struct Options {
     pub session_lifetime: Duration,
     /// What a password hash costs.
     pub password_cost: PasswordCost,
+    /// What stretching a passphrase that unseals costs, where one is set from now on.
+    pub unseal_cost: PasswordCost,
     /// Most users in the cluster.
     pub max_users: u64,
     /// Most keys in the cluster.
@@ -51,6 +53,7 @@ impl Options {
             key_cache: NonZeroUsize::new(10_000).unwrap_or(NonZeroUsize::MIN),
             session_lifetime: Duration::from_hours(12),
             password_cost: PasswordCost::default(),
+            unseal_cost: PasswordCost::new(64 * 1024, 3),
             max_users: 1024,
             max_keys: 1_000_000,
             max_user_keys: 1_000_000,
@@ -81,7 +84,7 @@ impl PasswordCost {
 
     /// The cheapest that Argon2 allows: for tests, which hash hundreds of passwords that protect nothing.
     #[must_use]
-    pub fn insecure_for_tests() -> Self {
+    pub const fn insecure_for_tests() -> Self {
         Self { memory_kib: 8, passes: 1 }
     }
 

@@ -22,7 +22,7 @@ use crate::quorum::Proposal;
 use crate::session::{Caller, Session, SessionChange};
 use crate::{
     backup, expiry, key_changes, key_sharing, keys, lifecycle, login, notary, quorum, rotation,
-    second_factor, self_test, session_keys, user_keys, users, zeroization,
+    second_factor, self_test, session_keys, unseal, user_keys, users, zeroization,
 };
 
 /// Where a request is carried out.
@@ -79,6 +79,8 @@ fn decide(
 ) -> Result<Executed, Denial> {
     // A cluster that was destroyed has nothing to say.
     engine.check_not_zeroized(request)?;
+    // Nor has one that is sealed, but what it is and that it waits for shares.
+    engine.check_not_sealed(request)?;
     // Session: who asks, as of now and not as of the login.
     let actor = facts.know(engine, caller, now);
     let action = Action::of(request, facts.name.as_deref());
@@ -141,6 +143,14 @@ fn execute(
         Request::InitializeCluster(_) => lifecycle::initialize(engine, permission).map(Reply::ClusterStatus),
         Request::ActivateCluster(activate) => {
             lifecycle::activate(engine, permission, activate, now).map(Reply::ClusterStatus)
+        }
+
+        Request::InitializeBy(by) => unseal::initialize_by(engine, permission, *by).map(Reply::NewUnseal),
+        Request::UnsealCluster(part) => {
+            unseal::unseal(engine, permission, part, caller.peer, now).map(|status| {
+                facts.note = unseal::told(&status);
+                Reply::ClusterStatus(status)
+            })
         }
 
         Request::Login(login) => {
@@ -337,6 +347,8 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::UnshareKey
         | Action::DeleteKey => Some(Cost::Change),
         Action::ActivateCluster
+        | Action::InitializeBy
+        | Action::UnsealCluster
         | Action::LoginChallenge
         | Action::UserRegisterKey
         | Action::Login
@@ -385,7 +397,7 @@ fn hello_reply(engine: &Engine, hello: &Hello<'_>) -> Result<HelloReply, Denial>
     }
     Ok(HelloReply {
         version: VERSION,
-        cluster: engine.sealing.get().map(crate::seal::SealingKeys::cluster),
+        cluster: engine.cluster(),
         state: engine.cluster_state(),
         replica: engine.options.replica,
         limits: Limits { max_frame: engine.options.max_frame, max_in_flight: engine.options.max_in_flight },
@@ -404,7 +416,15 @@ fn resume_session(context: &Context<'_>, resume: &Resume, facts: &mut Facts) -> 
         (Err(_), Place::Loop(_)) => return Ok(Executed::Deferred(Cost::Lookup)),
         (Err(uninitialized), Place::Worker) => return Err(uninitialized),
     };
-    let session = Session::resume(&resume.token, keys.tokens(), now)?;
+    let session = match (Session::resume(&resume.token, keys, now), place) {
+        (Ok(session), _) => session,
+        // It may be of a generation of the cluster key that this replica has not heard of.
+        (Err(_), Place::Loop(_)) => return Ok(Executed::Deferred(Cost::Lookup)),
+        (Err(_), Place::Worker) => {
+            let _followed = engine.follow(now);
+            Session::resume(&resume.token, keys, now)?
+        }
+    };
     let good = session.check(&engine.snapshot(), now).is_ok();
     match place {
         Place::Loop(_) if !good => Ok(Executed::Deferred(Cost::Lookup)),
@@ -426,7 +446,7 @@ fn begin_session(context: &Context<'_>, session: Session, facts: &mut Facts) -> 
     let grant = SessionGrant {
         user: session.user,
         role: principal.role,
-        token: session.token(engine.sealing()?.tokens()),
+        token: session.token(engine.sealing()?),
         expires_at: session.expires_at,
         lifetime_secs: session.seconds_left(now),
     };

@@ -18,6 +18,8 @@ pub(crate) enum Action {
     ClusterInfo,
     InitializeCluster,
     ActivateCluster,
+    InitializeBy,
+    UnsealCluster,
     Login,
     Resume,
     Logout,
@@ -130,6 +132,8 @@ rules! {
     SelfTest               yes     yes          yes    yes          yes             NotRequired;
     InitializeCluster      yes     no           no     no           no              NotRequired;
     ActivateCluster        no      yes          no     no           no              NotRequired;
+    InitializeBy           yes     no           no     no           no              NotRequired;
+    UnsealCluster          yes     no           no     no           no              NotRequired;
 
     Login                  yes     yes          yes    yes          yes             NotRequired;
     Resume                 yes     yes          yes    yes          yes             NotRequired;
@@ -204,6 +208,8 @@ impl Action {
             Request::ClusterInfo(_) => Self::ClusterInfo,
             Request::InitializeCluster(_) => Self::InitializeCluster,
             Request::ActivateCluster(_) => Self::ActivateCluster,
+            Request::InitializeBy(_) => Self::InitializeBy,
+            Request::UnsealCluster(_) => Self::UnsealCluster,
             Request::Login(_) => Self::Login,
             Request::Resume(_) => Self::Resume,
             Request::Logout(_) => Self::Logout,

@@ -1,24 +1,30 @@
 //! Seals the store's records, and makes the blind tags that they are found by.
 //!
 //! ```text
-//! sealed = format (1) ‖ salt (32) ‖ nonce (12) ‖ AES-256-GCM ciphertext ‖ tag (16)
+//! sealed = format (1) ‖ generation (4) ‖ salt (32) ‖ nonce (12) ‖ AES-256-GCM ciphertext ‖ tag (16)
 //! ```
 //!
-//! Each sealing derives a key of its own from the cluster's record key and a random salt (HKDF-SHA256, RFC 5869), so
-//! no number of records wears out the nonces. The format, the cluster and the record's kind, id and version are
+//! Each sealing derives a key of its own from the record key of the newest generation (`keyring.rs`) and a random salt
+//! (HKDF-SHA256, RFC 5869), so no number of records wears out the nonces. The format, the cluster and the record's kind, id and version are
 //! authenticated: a record that was moved or swapped, or put back under a newer version, does not open.
+
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::{hkdf, hmac, rand};
-use keycore_secmem::{SecmemError, SecretBytes};
 use keycore_store::{GroupTag, IndexTag, Kind, RecordId, Revision};
 use keycore_wire::ClusterId;
 use zeroize::Zeroizing;
 
-const FORMAT: u8 = 1;
+use crate::keyring::{self, DeriveError, Keyring};
+
+const FORMAT: u8 = 2;
+/// Without a generation: of the first one.
+const FIRST_FORMAT: u8 = 1;
+const GENERATION: usize = 4;
 const SALT: usize = 32;
-const HEADER: usize = 1 + SALT + NONCE_LEN;
+const HEADER: usize = 1 + GENERATION + SALT + NONCE_LEN;
 
 /// Where a record belongs; authenticated with it.
 #[derive(Debug, Clone, Copy)]
@@ -49,69 +55,76 @@ pub(crate) enum TagOf {
     QuorumOperation = 25,
 }
 
-/// The keys that a cluster's records, tags and tokens are protected with; all derived from the cluster key.
+/// The keys that a cluster's records, tags and tokens are protected with. The ring changes when the cluster key is rotated.
 pub(crate) struct SealingKeys {
     cluster: ClusterId,
-    cluster_key: SecretBytes,
-    records: SecretBytes,
     tags: hmac::Key,
-    tokens: hmac::Key,
+    ring: RwLock<Arc<Keyring>>,
 }
 
 impl SealingKeys {
-    /// Derives them.
-    pub(crate) fn derive(cluster: ClusterId, cluster_key: &[u8]) -> Result<Self, DeriveError> {
-        let derive = |purpose: &[u8]| derive_key(&cluster.0, cluster_key, purpose);
-        let mut records = derive(b"keycore records v1")?;
-        Ok(Self {
-            cluster,
-            cluster_key: SecretBytes::copy_from(&mut Zeroizing::new(cluster_key.to_vec()))?,
-            records: SecretBytes::copy_from(&mut *records)?,
-            tags: hmac::Key::new(hmac::HMAC_SHA256, &*derive(b"keycore index tags v1")?),
-            tokens: hmac::Key::new(hmac::HMAC_SHA256, &*derive(b"keycore session tokens v1")?),
-        })
+    /// Those of a ring.
+    pub(crate) fn new(ring: Keyring) -> Self {
+        let tags = hmac::Key::new(hmac::HMAC_SHA256, ring.tags().expose());
+        Self { cluster: ring.cluster(), tags, ring: RwLock::new(Arc::new(ring)) }
     }
 
     pub(crate) fn cluster(&self) -> ClusterId {
         self.cluster
     }
 
-    /// What all of them come from; for backups.
-    pub(crate) fn cluster_key(&self) -> &[u8] {
-        self.cluster_key.expose()
+    /// The ring as it is now.
+    pub(crate) fn ring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes another ring of the same cluster, whose index tags are the same.
+    pub(crate) fn replace(&self, ring: Keyring) {
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
     }
 
     /// Makes the tokens of all sessions until now useless, and different from those of another copy of the cluster.
-    pub(crate) fn separate_sessions(&mut self, epoch: &[u8; 32]) -> Result<(), Unspecified> {
-        let purpose = [&b"keycore session tokens v1"[..], epoch].concat();
-        let key = derive_key(&self.cluster.0, self.cluster_key.expose(), &purpose)?;
-        self.tokens = hmac::Key::new(hmac::HMAC_SHA256, &*key);
-        Ok(())
+    pub(crate) fn separate_sessions(self, epoch: [u8; 32]) -> Result<Self, DeriveError> {
+        let ring = self.ring.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let ring = Arc::into_inner(ring).ok_or(DeriveError::Form)?;
+        Ok(Self { ring: RwLock::new(Arc::new(ring.in_epoch(Some(epoch))?)), ..self })
     }
 
-    /// What session tokens are authenticated with.
-    pub(crate) fn tokens(&self) -> &hmac::Key {
-        &self.tokens
+    /// Authenticates a session token or a challenge.
+    pub(crate) fn sign_token(&self, token: &[u8]) -> hmac::Tag {
+        hmac::sign(&self.ring().newest().tokens, token)
+    }
+
+    /// Whether [`SealingKeys::sign_token`] authenticated it, with this generation or one that is not dropped yet.
+    pub(crate) fn verify_token(&self, token: &[u8], mac: &[u8]) -> Result<(), Unspecified> {
+        let ring = self.ring();
+        let good = ring.generations().rev().any(|of| hmac::verify(&of.tokens, token, mac).is_ok());
+        if good { Ok(()) } else { Err(Unspecified) }
     }
 
     /// Seals `content` for its place.
     pub(crate) fn seal(&self, place: Place, content: &[u8]) -> Result<Vec<u8>, Unspecified> {
+        let ring = self.ring();
+        let newest = ring.newest();
         let mut salt = [0; SALT];
         rand::fill(&mut salt)?;
-        let key = derive_key(&salt, self.records.expose(), b"record")?;
+        let key = derive_key(&salt, newest.records.expose(), b"record")?;
         let mut sealed = Vec::with_capacity(HEADER + content.len() + AES_256_GCM.tag_len());
         sealed.push(FORMAT);
+        sealed.extend_from_slice(&newest.number.to_be_bytes());
         sealed.extend_from_slice(&salt);
-        encrypt(&key, &self.authenticated(place), content, &mut sealed)?;
+        encrypt(&key, &self.authenticated(FORMAT, place), content, &mut sealed)?;
         Ok(sealed)
     }
 
     /// Opens what was sealed for this very place.
     pub(crate) fn open(&self, place: Place, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, NotAuthentic> {
-        let Some((&[FORMAT], rest)) = sealed.split_first_chunk::<1>() else { return Err(NotAuthentic) };
+        let (format, number, rest) = split_header(sealed).ok_or(NotAuthentic)?;
         let (salt, encrypted) = rest.split_first_chunk::<SALT>().ok_or(NotAuthentic)?;
-        let key = derive_key(salt, self.records.expose(), b"record").map_err(|_| NotAuthentic)?;
-        decrypt(&key, &self.authenticated(place), encrypted)
+        let ring = self.ring();
+        let generation = ring.generation(number).ok_or(NotAuthentic)?;
+        let key = derive_key(salt, generation.records.expose(), b"record").map_err(|_| NotAuthentic)?;
+        decrypt(&key, &self.authenticated(format, place), encrypted)
     }
 
     /// A tag that names `value` of `scope` (an owner's id, for example) to the store without telling it.
@@ -134,18 +147,21 @@ impl SealingKeys {
         tag
     }
 
-    fn authenticated(&self, place: Place) -> Vec<u8> {
-        associated_data(FORMAT, self.cluster, place)
+    fn authenticated(&self, format: u8, place: Place) -> Vec<u8> {
+        associated_data(format, self.cluster, place)
     }
 }
 
-/// The cluster's keys can't be derived.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DeriveError {
-    #[error(transparent)]
-    Crypto(#[from] Unspecified),
-    #[error(transparent)]
-    Memory(#[from] SecmemError),
+/// Format, generation and what follows.
+fn split_header(sealed: &[u8]) -> Option<(u8, u32, &[u8])> {
+    match sealed.split_first()? {
+        (&FIRST_FORMAT, rest) => Some((FIRST_FORMAT, keyring::FIRST, rest)),
+        (&FORMAT, rest) => {
+            let (number, rest) = rest.split_first_chunk::<GENERATION>()?;
+            Some((FORMAT, u32::from_be_bytes(*number), rest))
+        }
+        _ => None,
+    }
 }
 
 /// What is authenticated with a record.
@@ -216,7 +232,7 @@ mod tests {
     const PLACE: Place = Place { kind: Kind(3), id: RecordId([5; 16]), version: Revision(9) };
 
     fn keys(cluster: u8) -> SealingKeys {
-        SealingKeys::derive(ClusterId([cluster; 16]), &[7; 32]).unwrap()
+        SealingKeys::new(Keyring::first(ClusterId([cluster; 16]), &[7; 32]).unwrap())
     }
 
     #[test]

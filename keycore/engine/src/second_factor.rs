@@ -14,7 +14,7 @@
 //! Nothing is stored when a challenge is given, so any replica takes the answer; a nonce that was used is stored like a
 //! session that was logged out, so that none takes it twice.
 
-use aws_lc_rs::{hmac, rand};
+use aws_lc_rs::rand;
 use data_encoding::HEXLOWER;
 use keycore_audit::Peer;
 use keycore_store::RecordId;
@@ -64,7 +64,7 @@ pub(crate) fn challenge(
         now.wall.0.saturating_add(LIFETIME),
         HEXLOWER.encode(&nonce)
     );
-    let mac = hmac::sign(keys.tokens(), text.as_bytes());
+    let mac = keys.sign_token(text.as_bytes());
     text.push_str(&format!("mac: {}\n", HEXLOWER.encode(mac.as_ref())));
     Ok(Challenge { text })
 }
@@ -119,7 +119,7 @@ fn open(engine: &Engine, challenge: &str, now: Now) -> Result<Opened, Denial> {
     let (text, mac) = challenge.split_at(at);
     let mac = mac.strip_prefix("mac: ").and_then(|mac| mac.strip_suffix('\n')).ok_or_else(not_ours)?;
     let mac = HEXLOWER.decode(mac.as_bytes()).map_err(|_| not_ours())?;
-    hmac::verify(engine.sealing()?.tokens(), text.as_bytes(), &mac).map_err(|_| not_ours())?;
+    engine.sealing()?.verify_token(text.as_bytes(), &mac).map_err(|_| not_ours())?;
     let field = |name: &str| {
         let mut lines = text.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).ok_or_else(not_ours)

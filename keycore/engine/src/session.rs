@@ -11,13 +11,14 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::{hmac, rand};
+use aws_lc_rs::rand;
 use keycore_audit::Peer;
 use keycore_wire::{Secret, SessionToken, UnixMillis, UserId, UserName};
 
 use crate::denial::Denial;
 use crate::options::Now;
 use crate::policy::Principal;
+use crate::seal::SealingKeys;
 use crate::snapshot::Snapshot;
 
 const VERSION: u8 = 1;
@@ -79,7 +80,7 @@ impl Session {
     }
 
     /// The session's token.
-    pub(crate) fn token(&self, key: &hmac::Key) -> SessionToken {
+    pub(crate) fn token(&self, keys: &SealingKeys) -> SessionToken {
         let mut token = Vec::with_capacity(SIGNED + MAC);
         token.push(VERSION);
         token.extend_from_slice(&self.id);
@@ -87,17 +88,17 @@ impl Session {
         token.extend_from_slice(&self.credential.to_be_bytes());
         token.extend_from_slice(&self.issued_at.0.to_be_bytes());
         token.extend_from_slice(&self.expires_at.0.to_be_bytes());
-        let mac = hmac::sign(key, &token);
+        let mac = keys.sign_token(&token);
         token.extend_from_slice(mac.as_ref());
         SessionToken(Secret::new(token))
     }
 
     /// Reads a token that this cluster issued.
-    pub(crate) fn resume(token: &SessionToken, key: &hmac::Key, now: Now) -> Result<Self, Denial> {
+    pub(crate) fn resume(token: &SessionToken, keys: &SealingKeys, now: Now) -> Result<Self, Denial> {
         let not_ours = || Denial::session_ended("not a token of this cluster");
         let bytes: &[u8; SIGNED + MAC] = token.0.expose().try_into().map_err(|_| not_ours())?;
         let (signed, mac) = bytes.split_at(SIGNED);
-        hmac::verify(key, signed, mac).map_err(|_| not_ours())?;
+        keys.verify_token(signed, mac).map_err(|_| not_ours())?;
         let (&[version], rest) = signed.split_first_chunk::<1>().ok_or_else(not_ours)?;
         if version != VERSION {
             return Err(not_ours());

@@ -22,6 +22,7 @@ pub(crate) mod set_attribute;
 pub(crate) mod share_key;
 pub(crate) mod sign;
 pub(crate) mod tls_sign;
+pub(crate) mod unseal;
 pub(crate) mod user;
 pub(crate) mod zeroize_cluster;
 pub(crate) mod zeroize_keys;

@@ -165,6 +165,12 @@ codes! {
     ShuttingDown = 99, Engine, true;
     /// A fault of the engine; its log says more.
     Internal = 100, Engine, true;
+    /// This engine is sealed: it does nothing until it is unsealed. Ask another one.
+    Sealed = 101, Engine, true;
+    /// The share or secret does not unseal this cluster.
+    WrongUnsealPart = 102, Content, false;
+    /// The engine's unseal secret does not fit the method: it is no key, or there is none.
+    UnsealSecretUnfit = 103, Content, false;
     /// A self-test of this engine failed: it does nothing more until it is started anew. Ask another one.
     SelfTestFailed = 104, Engine, true;
 }

@@ -34,6 +34,7 @@ use crate::ops::set_attribute::SetAttribute;
 use crate::ops::share_key::{KeyShares, ListSharedKeys, ListShares, ShareKey, UnshareKey};
 use crate::ops::sign::{Sign, Signature};
 use crate::ops::tls_sign::TlsSign;
+use crate::ops::unseal::{InitializeBy, NewUnseal, UnsealCluster};
 use crate::ops::user::{
     UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout, UserPage, UserSetPeerUid,
 };
@@ -139,6 +140,8 @@ operations! {
     0x03 Safe   ClusterInfo => ClusterStatus;
     0x04 Unsafe InitializeCluster => ClusterStatus;
     0x05 Unsafe ActivateCluster => ClusterStatus;
+    0x06 Unsafe InitializeBy => NewUnseal;
+    0x07 Unsafe UnsealCluster => ClusterStatus;
 
     0x10 Safe   Login => SessionGrant;
     0x11 Safe   Resume => SessionGrant;
@@ -222,6 +225,7 @@ pub enum Reply {
     Done(Done),
     Hello(HelloReply),
     ClusterStatus(ClusterStatus),
+    NewUnseal(NewUnseal),
     SessionGrant(SessionGrant),
     UserInfo(UserInfo),
     UserPage(UserPage),
@@ -263,6 +267,7 @@ impl Reply {
                     Self::Done(content) => encode_content(content, out),
                     Self::Hello(content) => encode_content(content, out),
                     Self::ClusterStatus(content) => encode_content(content, out),
+                    Self::NewUnseal(content) => encode_content(content, out),
                     Self::SessionGrant(content) => encode_content(content, out),
                     Self::UserInfo(content) => encode_content(content, out),
                     Self::UserPage(content) => encode_content(content, out),

@@ -73,6 +73,8 @@ operations! {
     ClusterInfo (ClusterInfo) => ClusterStatus (status(ClusterState::Active));
     InitializeCluster (InitializeCluster) => ClusterStatus (status(ClusterState::Initialized));
     ActivateCluster (ActivateCluster { admin: "admin".parse().unwrap(), password: secret() }) => ClusterStatus (status(ClusterState::Active));
+    InitializeBy (InitializeBy { method: UnsealMethod::Custodians { needed: 2, of: 3 } }) => NewUnseal (NewUnseal { status: Box::new(status(ClusterState::Initialized)), shares: vec![secret()] });
+    UnsealCluster (UnsealCluster { part: secret() }) => ClusterStatus (status(ClusterState::Sealed));
     Login (Login { user: "web".parse().unwrap(), password: secret() }) => SessionGrant (grant());
     Resume (Resume { token: token() }) => SessionGrant (grant());
     Logout (Logout) => Done (Done);
@@ -208,6 +210,12 @@ fn status(state: ClusterState) -> ClusterStatus {
             name: "backup.age".into(),
             failures: 1,
             failure: "no space".into(),
+        })),
+        unseal: Some(Box::new(UnsealStatus {
+            method: UnsealMethod::Custodians { needed: 2, of: 3 },
+            shares_given: 1,
+            generation: Some(2),
+            resealing: Some(Resealing { done: 100, total: 300 }),
         })),
     }
 }

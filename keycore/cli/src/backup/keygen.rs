@@ -1,5 +1,4 @@
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::Args;
 use keycore_backup::{CustodianShare, Identity};
@@ -9,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::failure::Failure;
 use crate::file;
 use crate::output::Answer;
+use crate::split::Split;
 
 /// Makes an identity.
 #[derive(Args)]
@@ -20,29 +20,6 @@ pub(crate) struct Keygen {
     /// Split it among N custodians, any M of whom open backups together; the identity itself is not written
     #[arg(long, value_name = "M/N")]
     shares: Option<Split>,
-}
-
-/// M of N.
-#[derive(Debug, Clone, Copy)]
-struct Split {
-    threshold: u8,
-    count: u8,
-}
-
-impl FromStr for Split {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("expected M/N, such as 2/3, with 2 ≤ M ≤ N ≤ {}", CustodianShare::MAX);
-        let (threshold, count) = text.split_once('/').ok_or_else(wrong)?;
-        let split = Self {
-            threshold: threshold.parse().map_err(|_| wrong())?,
-            count: count.parse().map_err(|_| wrong())?,
-        };
-        let fits =
-            split.threshold >= 2 && split.threshold <= split.count && split.count <= CustodianShare::MAX;
-        if fits { Ok(split) } else { Err(wrong()) }
-    }
 }
 
 impl Keygen {

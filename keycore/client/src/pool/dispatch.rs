@@ -313,7 +313,7 @@ impl Dispatch {
         if ended {
             self.engines[at].session_ended(&self.options, &refusal, now);
         }
-        if refusal.code == RefusalCode::SelfTestFailed {
+        if matches!(refusal.code, RefusalCode::SelfTestFailed | RefusalCode::Sealed) {
             self.engines[at].stopped(&refusal, now);
         }
         let can_log_in = self.options.identity.is_some();

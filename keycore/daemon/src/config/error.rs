@@ -31,6 +31,9 @@ pub enum ConfigError {
         /// The limit.
         limit: usize,
     },
+    /// An unseal secret in a file, and people who are to give it.
+    #[error("unseal = \"custodians\" and unseal-file contradict each other; remove one of them")]
+    UnsealTwice,
     /// Backups without a place, or for nobody.
     #[error("[backup]: set both directory and recipients, or neither; hsm backup keygen makes a recipient")]
     BackupIncomplete,

@@ -8,15 +8,22 @@ use std::path::PathBuf;
 use keycore_engine::UnsealSecret;
 use keycore_secmem::SecretBytes;
 
-use crate::config::Config;
+use crate::config::{Config, Unseal};
 use crate::exit::StartError;
 
 /// Most bytes of a secret; a file above it is not one.
 const MAX: usize = 4096;
 
 /// Reads the secret from the configured file, else from the service manager's credentials directory
-/// (systemd's `LoadCredential=unseal:…`). Trailing line ends are not part of it.
-pub(super) fn read(config: &Config) -> Result<UnsealSecret, StartError> {
+/// (systemd's `LoadCredential=unseal:…`). Trailing line ends are not part of it. None if people are to give it.
+pub(super) fn read(config: &Config) -> Result<Option<UnsealSecret>, StartError> {
+    match config.unseal {
+        Unseal::Secret => read_file(config).map(Some),
+        Unseal::Custodians => Ok(None),
+    }
+}
+
+fn read_file(config: &Config) -> Result<UnsealSecret, StartError> {
     // Of a credential systemd gives the service's user access by an ACL, which shows as group bits.
     let (path, forbidden) = match &config.unseal_file {
         Some(path) => (path.clone(), 0o077),
@@ -65,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    fn read_file(content: &[u8], mode: u32) -> Result<UnsealSecret, StartError> {
+    fn read_content(content: &[u8], mode: u32) -> Result<Option<UnsealSecret>, StartError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("unseal");
         fs::write(&path, content).unwrap();
@@ -75,21 +82,21 @@ mod tests {
 
     #[test]
     fn sixteen_bytes_are_enough_without_the_line_end() {
-        assert!(read_file(b"0123456789abcdef\r\n", 0o600).is_ok());
-        assert!(read_file(b"0123456789abcdef", 0o400).is_ok());
+        assert!(read_content(b"0123456789abcdef\r\n", 0o600).is_ok());
+        assert!(read_content(b"0123456789abcdef", 0o400).is_ok());
         assert!(matches!(
-            read_file(b"0123456789abcde\n\n", 0o600),
+            read_content(b"0123456789abcde\n\n", 0o600),
             Err(StartError::UnsealLength { length: 15, .. })
         ));
-        assert!(matches!(read_file(b"", 0o600), Err(StartError::UnsealLength { length: 0, .. })));
-        assert!(read_file(&[b'x'; MAX], 0o600).is_ok());
-        assert!(matches!(read_file(&[b'x'; MAX + 1], 0o600), Err(StartError::UnsealLength { .. })));
+        assert!(matches!(read_content(b"", 0o600), Err(StartError::UnsealLength { length: 0, .. })));
+        assert!(read_content(&[b'x'; MAX], 0o600).is_ok());
+        assert!(matches!(read_content(&[b'x'; MAX + 1], 0o600), Err(StartError::UnsealLength { .. })));
     }
 
     #[test]
     fn a_file_that_others_may_read_is_refused() {
         for mode in [0o640, 0o604, 0o644] {
-            let error = read_file(b"0123456789abcdef", mode).err().unwrap().to_string();
+            let error = read_content(b"0123456789abcdef", mode).err().unwrap().to_string();
             assert!(error.contains("chmod 0600"), "{error}");
         }
     }

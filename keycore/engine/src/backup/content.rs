@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use keycore_backup::{Item, Manifest, SealedRecord};
+use keycore_backup::{ClusterKey, Item, Manifest, SealedRecord};
 use keycore_store::{Kind, RecordId, Revision};
 use keycore_wire::ClusterId;
 
 use super::Failure;
+use crate::keyring::{DeriveError, Keyring};
 use crate::records::CLUSTER;
 use crate::seal::{Place, SealingKeys};
 
@@ -33,10 +34,8 @@ impl ContentCheck {
         }
         match (item, &self.opened) {
             (Item::Cluster { cluster, revision, keys }, None) => {
-                let [key] = &keys[..] else { return Err(bad("it has not exactly one cluster key")) };
-                let keys = SealingKeys::derive(cluster, key.key.expose())
-                    .map_err(|error| Failure::Content(format!("its cluster key is of no use: {error}")))?;
-                self.opened = Some(Opened { keys, revision });
+                let ring = ring_of(cluster, &keys)?;
+                self.opened = Some(Opened { keys: SealingKeys::new(ring), revision });
                 Ok(None)
             }
             (Item::Record(record), Some(opened)) => {
@@ -76,6 +75,25 @@ impl ContentCheck {
     }
 }
 
+/// A generation of 0 is the key of the index tags, which comes first.
+fn ring_of(cluster: ClusterId, keys: &[ClusterKey]) -> Result<Keyring, Failure> {
+    let (tags, generations) = match keys {
+        [ClusterKey { generation: 0, key }, rest @ ..] => (Some(key.expose()), rest),
+        all => (None, all),
+    };
+    let generations: Vec<_> = generations.iter().map(|of| (of.generation, of.key.expose())).collect();
+    Keyring::of(cluster, tags, &generations)
+        .map_err(|error| Failure::Content(format!("its cluster keys are of no use: {error}")))
+}
+
+impl Opened {
+    /// The ring once more, to be wrapped.
+    pub(super) fn ring(&self) -> Result<Keyring, DeriveError> {
+        let ring = self.keys.ring();
+        Keyring::read(ring.cluster(), &ring.write()?)
+    }
+}
+
 /// Opens a record, and forgets what is in it.
 fn check_record(record: &SealedRecord, opened: &Opened) -> Result<(), Failure> {
     let SealedRecord { kind, id, version, .. } = record;
@@ -100,7 +118,6 @@ fn bad(what: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use keycore_backup::ClusterKey;
     use keycore_wire::{Secret, UnixMillis};
 
     use super::*;
@@ -115,7 +132,8 @@ mod tests {
     fn record(n: u8, version: u64) -> Item {
         let (kind, id) = (Kind(4), RecordId([n; 16]));
         let place = Place { kind, id, version: Revision(version) };
-        let sealed = SealingKeys::derive(CLUSTER_ID, &[7; 32]).unwrap().seal(place, b"content").unwrap();
+        let sealed =
+            SealingKeys::new(Keyring::first(CLUSTER_ID, &[7; 32]).unwrap()).seal(place, b"content").unwrap();
         Item::Record(SealedRecord { kind: 4, id: id.0, version, index: Vec::new(), group: None, sealed })
     }
 

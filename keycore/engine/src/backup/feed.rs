@@ -87,6 +87,9 @@ pub(crate) fn restore(
         return Err(Failure::NotEmpty.into());
     }
     engine.backups.archive()?;
+    if !rehearse {
+        engine.unsealing.secret()?;
+    }
     begin(engine, connection, identity, Some(Restore::new(rehearse)))
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::content::Opened;
 use super::schedule::BackupState;
 use super::{Failure, PAGE};
-use crate::cluster;
+use crate::cluster::NewMethod;
 use crate::engine::{Engine, locked};
 use crate::error::FollowError;
 use crate::ledger::load;
@@ -74,7 +74,11 @@ impl Restore {
         let keys = &opened.keys;
         let failed =
             |what: &dyn core::fmt::Display| Failure::Content(format!("can't be sealed here: {what}"));
-        let wrapped = cluster::wrap(&engine.unseal, keys.cluster(), keys.cluster_key(), revision)
+        let secret = engine.unsealing.secret().map_err(|denial| failed(&denial.refusal))?;
+        let method =
+            NewMethod::suitable(secret, engine.options.unseal_cost).map_err(|error| failed(&error))?;
+        let (wrapped, _) = method
+            .wrap(opened.ring().map_err(|error| failed(&error))?, revision)
             .map_err(|error| failed(&error))?;
         let mut restored = Restored {
             revision: manifest.revision,
@@ -136,11 +140,12 @@ fn archived(record: SealedRecord) -> ArchivedRecord {
 /// The cluster's keys, for sessions since the last restore.
 pub(crate) fn separate_sessions(
     store: &mut dyn Store,
-    mut keys: SealingKeys,
+    keys: SealingKeys,
 ) -> Result<SealingKeys, FollowError> {
-    if let Some(restored) = load::<Restored>(store, &keys, ONLY)? {
-        let separated = keys.separate_sessions(&restored.content.sessions);
-        separated.map_err(|error| FollowError::Damaged(format!("no key for session tokens: {error}")))?;
+    match load::<Restored>(store, &keys, ONLY)? {
+        None => Ok(keys),
+        Some(restored) => keys
+            .separate_sessions(restored.content.sessions)
+            .map_err(|error| FollowError::Damaged(format!("no key for session tokens: {error}"))),
     }
-    Ok(keys)
 }

@@ -84,7 +84,11 @@ pub(super) fn announce(
     facts: &Facts,
 ) -> Result<(), Denial> {
     let possible = match request {
-        Request::InitializeCluster(_) => engine.cluster_state() == ClusterState::Uninitialized,
+        Request::InitializeCluster(_) | Request::InitializeBy(_) => {
+            engine.cluster_state() == ClusterState::Uninitialized
+        }
+        // Its record says which share came; there is no half of it that a kill could leave.
+        Request::UnsealCluster(_) => false,
         Request::ActivateCluster(_) => engine.cluster_state() == ClusterState::Initialized,
         Request::Login(_)
         | Request::PeerLogin(_)
@@ -203,6 +207,8 @@ fn is_management(request: &Request<'_>) -> bool {
     matches!(
         request,
         Request::InitializeCluster(_)
+            | Request::InitializeBy(_)
+            | Request::UnsealCluster(_)
             | Request::ActivateCluster(_)
             | Request::Login(_)
             | Request::PeerLogin(_)

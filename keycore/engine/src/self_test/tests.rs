@@ -49,7 +49,11 @@ impl Bench {
         let store = || Box::new(SqliteStore::open(&directory.join("store.db")).unwrap());
         let log = Log::new(Chain::new(0), Box::new(audit.clone()));
         let unseal = UnsealSecret::new(SecretBytes::copy_from(&mut [7; 32]).unwrap()).unwrap();
-        let options = Options { password_cost: PasswordCost::insecure_for_tests(), ..Options::new(0, 1) };
+        let options = Options {
+            password_cost: PasswordCost::insecure_for_tests(),
+            unseal_cost: PasswordCost::insecure_for_tests(),
+            ..Options::new(0, 1)
+        };
         let engine = Engine::open(store(), store(), log, unseal, options, at(1000)).unwrap();
         let connection = engine.connect(Peer { uid: 1, gid: 1, pid: 1 });
         let mut bench = Self { engine, connection, audit, seconds: 1000 };

@@ -15,6 +15,7 @@ fn open(world: &World, dir: &Path, losses: &[(u16, u64)]) -> Result<Engine, Open
     let unseal = UnsealSecret::new(SecretBytes::copy_from(&mut [7; 32]).unwrap()).unwrap();
     let options = Options {
         password_cost: PasswordCost::insecure_for_tests(),
+        unseal_cost: PasswordCost::insecure_for_tests(),
         accepted_audit_losses: losses.to_vec(),
         ..Options::new(0, 1)
     };

@@ -20,6 +20,8 @@ use keycore_wire::{
 use serde::Deserialize;
 
 pub(crate) const PEER: Peer = Peer { uid: 1000, gid: 1000, pid: 4242 };
+/// What passwords and passphrases cost here.
+const COST: PasswordCost = PasswordCost::insecure_for_tests();
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
 /// Directory, clock and secret that the replicas share.
@@ -68,10 +70,27 @@ impl World {
         unseal: u8,
         password_cost: PasswordCost,
     ) -> Result<Replica, OpenError> {
+        self.open_by(store, watch, number, Some(&[unseal; 32]), password_cost)
+    }
+
+    /// A replica whose configuration has this unseal secret, or none.
+    pub(crate) fn unsealed_by(&self, number: u16, secret: Option<&[u8]>) -> Result<Replica, OpenError> {
+        self.open_by(self.store(), self.store(), number, secret, COST)
+    }
+
+    fn open_by(
+        &self,
+        store: Box<dyn Store>,
+        watch: Box<dyn Store>,
+        number: u16,
+        unseal: Option<&[u8]>,
+        password_cost: PasswordCost,
+    ) -> Result<Replica, OpenError> {
         let audit = AuditTrail::default();
         let log = Log::new(Chain::new(number), Box::new(audit.clone()));
-        let unseal = UnsealSecret::new(SecretBytes::copy_from(&mut [unseal; 32]).unwrap()).unwrap();
-        let options = Options { password_cost, ..Options::new(number, 100) };
+        let locked = |secret: &[u8]| SecretBytes::copy_from(&mut secret.to_vec()).unwrap();
+        let unseal = unseal.map(|secret| UnsealSecret::new(locked(secret)).unwrap());
+        let options = Options { password_cost, unseal_cost: COST, ..Options::new(number, 100) };
         let engine = Engine::open(store, watch, log, unseal, options, now(&self.millis))?;
         Ok(Replica { engine: Arc::new(engine), audit, millis: Arc::clone(&self.millis) })
     }
@@ -83,7 +102,7 @@ impl World {
         let log = Log::new(chain, Box::new(sink));
         let unseal = UnsealSecret::new(SecretBytes::copy_from(&mut [7; 32]).unwrap()).unwrap();
         let password_cost = PasswordCost::insecure_for_tests();
-        let options = Options { password_cost, ..Options::new(number, 100) };
+        let options = Options { password_cost, unseal_cost: COST, ..Options::new(number, 100) };
         let millis = Arc::new(AtomicU64::new(1_000_000));
         let engine = Engine::open(store(), store(), log, unseal, options, now(&millis)).unwrap();
         Replica { engine: Arc::new(engine), audit: AuditTrail::default(), millis }

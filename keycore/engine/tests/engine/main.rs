@@ -23,5 +23,6 @@ mod sharing;
 mod signatures;
 mod stolen_proxy;
 mod tampering;
+mod unseal;
 mod users;
 mod zeroization;

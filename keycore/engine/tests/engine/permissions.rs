@@ -78,13 +78,15 @@ fn answers(operation: &str, body: &[u8]) -> [bool; 5] {
     root.create_user("appliance", Role::ApplianceUser).unwrap();
     let fresh = World::new();
     let initialized = fresh.replica(0);
+    let (_sealed_world, sealed) = crate::unseal::sealed();
     let mut nobody = match operation {
-        "InitializeCluster" | "BackupRestore" => initialized.client(),
+        "InitializeCluster" | "InitializeBy" | "BackupRestore" => initialized.client(),
+        "UnsealCluster" => sealed.client(),
         "Hello" => active.stranger(),
         _ => active.client(),
     };
     let nobody_may = may(&mut nobody, body);
-    if operation != "InitializeCluster" {
+    if !operation.starts_with("Initialize") {
         initialized.client().call(&InitializeCluster).unwrap();
     }
     [

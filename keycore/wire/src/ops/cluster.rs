@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::ClusterId;
 use crate::names::UserName;
+use crate::ops::unseal::UnsealStatus;
 use crate::secret::Secret;
 use crate::session::UnixMillis;
 
@@ -14,6 +15,8 @@ pub enum ClusterState {
     Initialized,
     /// The first admin exists.
     Active,
+    /// There is a cluster, and this engine waits for what unseals it.
+    Sealed,
 }
 
 impl ClusterState {
@@ -23,6 +26,7 @@ impl ClusterState {
             Self::Uninitialized => "uninitialized",
             Self::Initialized => "initialized",
             Self::Active => "active",
+            Self::Sealed => "sealed",
         }
     }
 }
@@ -58,6 +62,8 @@ pub struct ClusterStatus {
     pub restored: Option<Box<RestoredFrom>>,
     /// How its backups go, once one was made or failed.
     pub backups: Option<Box<BackupHealth>>,
+    /// How the cluster key is kept, once there is one.
+    pub unseal: Option<Box<UnsealStatus>>,
 }
 
 /// Which backup a cluster was restored from.

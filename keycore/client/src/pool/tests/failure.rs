@@ -255,13 +255,19 @@ fn refusals_that_another_engine_may_not_share_go_there() {
 }
 
 #[test]
-fn an_engine_that_a_self_test_stopped_attracts_no_calls() {
-    run(async {
+fn an_engine_that_does_nothing_attracts_no_calls() {
+    for code in [RefusalCode::SelfTestFailed, RefusalCode::Sealed] {
+        attracts_no_calls(code);
+    }
+}
+
+fn attracts_no_calls(code: RefusalCode) {
+    run(async move {
         let setup = Setup::new(2).await;
         assert!(sign_many(&setup.pool, 50).await.1.is_empty());
-        setup.engines[0].script(|request| match request {
+        setup.engines[0].script(move |request| match request {
             Request::Hello(_) => Action::Normally,
-            _ => Action::Refuse(RefusalCode::SelfTestFailed),
+            _ => Action::Refuse(code),
         });
         let asked = || setup.engines[0].behaviour.count("TlsSign");
         let before = asked();

@@ -1,0 +1,214 @@
+//! A cluster whose custodians unseal it: the real engines start sealed, and signatures go on elsewhere meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use hsm_e2e::{Finished, Program, binary, run, wait};
+use keycore_client::blocking::Client;
+use keycore_client::{Endpoint, Identity};
+use keycore_wire::{
+    Attributes, GenerateKey, IdempotencyKey, KeyAlgorithm, KeyTemplate, Secret, Sign, SignatureScheme,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const REPLICAS: usize = 2;
+
+struct Site {
+    directory: tempfile::TempDir,
+    engines: Option<Program>,
+}
+
+impl Site {
+    fn start(unseal: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for user in ["alice", "web"] {
+            write_private(&root.join(user), &format!("the password of {user}\n"));
+        }
+        let configuration = format!(
+            "state-dir = \"{root}/state\"\nsocket-dir = \"{root}/run\"\nreplicas = {REPLICAS}\n{}\n",
+            unseal.replace("ROOT", &root.display().to_string()),
+            root = root.display()
+        );
+        fs::write(root.join("engine.toml"), configuration).unwrap();
+        Self { directory, engines: None }
+    }
+
+    fn run_engines(&mut self) {
+        let mut engine = Command::new(binary("hsm-engine"));
+        engine.args(["run", "--config"]).arg(self.path("engine.toml")).stdin(Stdio::null());
+        engine.env_remove("CREDENTIALS_DIRECTORY");
+        self.engines = Some(Program::start(&mut engine));
+        for replica in 0..REPLICAS {
+            wait::until("the engine listens", PATIENCE, || {
+                std::os::unix::net::UnixStream::connect(self.socket(replica)).ok()
+            });
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn socket(&self, replica: usize) -> PathBuf {
+        self.path(&format!("run/engine-{replica}.sock"))
+    }
+
+    /// `hsm` at some of the replicas.
+    fn hsm_at(&self, replicas: &[usize], arguments: &[&str]) -> Command {
+        let mut hsm = Command::new(binary("hsm"));
+        hsm.env("XDG_RUNTIME_DIR", self.directory.path()).current_dir(self.directory.path());
+        for &replica in replicas {
+            hsm.arg("--engine").arg(self.socket(replica));
+        }
+        hsm.args(arguments);
+        hsm
+    }
+
+    fn hsm(&self, arguments: &[&str]) -> Finished {
+        run(&mut self.hsm_at(&[0, 1], arguments))
+    }
+
+    fn as_user(&self, user: &str, arguments: &[&str]) -> Finished {
+        let password = self.path(user).display().to_string();
+        self.hsm(&[&["--user", user, "--password-file", &password], arguments].concat())
+    }
+
+    fn activate(&self) {
+        let password = |user| self.path(user).display().to_string();
+        let (alice, web) = (password("alice"), password("web"));
+        let activate = ["cluster", "activate", "--admin", "alice", "--new-password-file", &alice];
+        run(&mut self.hsm_at(&[0], &activate)).success();
+        let create = ["user", "create", "web", "--role", "crypto-user", "--new-password-file", &web];
+        self.as_user("alice", &create).success();
+    }
+
+    fn state(&self, replica: usize) -> Option<String> {
+        let told = run(&mut self.hsm_at(&[replica], &["--output", "json", "cluster", "info"]));
+        let told: Value = serde_json::from_str(&told.stdout).ok()?;
+        told["data"]["engines"][0]["state"].as_str().map(str::to_owned)
+    }
+
+    fn await_state(&self, replica: usize, state: &str) {
+        wait::until(&format!("replica {replica} is {state}"), PATIENCE, || {
+            (self.state(replica).as_deref() == Some(state)).then_some(())
+        });
+    }
+
+    fn kill(&self, replica: usize) {
+        let file = self.path(&format!("run/engine-{replica}.pid"));
+        let pid: i32 = fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        wait::until("the replica is gone", PATIENCE, || (!wait::is_running(pid)).then_some(()));
+    }
+
+    fn client(&self) -> Client {
+        let endpoints: Vec<_> = (0..REPLICAS).map(|replica| Endpoint::Unix(self.socket(replica))).collect();
+        let mut client = Client::connect(&endpoints, PATIENCE).unwrap();
+        let password = Secret::new(b"the password of web".to_vec());
+        client.login(&Identity::with_password("web".parse().unwrap(), password)).unwrap();
+        client
+    }
+}
+
+fn write_private(path: &Path, content: &str) {
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(content.as_bytes()).unwrap();
+}
+
+/// A signature of a new key, made over and over.
+fn sign_until(client: &mut Client, stop: &AtomicBool, made: &AtomicU64) {
+    let template = KeyTemplate::new("key".parse().unwrap(), Attributes::SIGN);
+    let idempotency_key = IdempotencyKey([7; 16]);
+    let key = client.call(&GenerateKey { idempotency_key, algorithm: KeyAlgorithm::Ed25519, template });
+    let key = key.unwrap().id;
+    while !stop.load(Ordering::SeqCst) {
+        client.call(&Sign { key, scheme: SignatureScheme::Ed25519, message: b"message" }).unwrap();
+        made.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn custodians_unseal_each_replica_and_signatures_go_on_meanwhile() {
+    let mut site = Site::start("unseal = \"custodians\"");
+    site.run_engines();
+    let init = ["cluster", "init", "--custodians", "2/3", "--share-out", "share"];
+    let said = run(&mut site.hsm_at(&[0], &init)).success();
+    assert!(said.contains("share-3.share") && !said.contains("hsm-unseal-share-1-"), "{said}");
+    site.activate();
+    site.await_state(1, "sealed");
+
+    // A typing error is told before any engine sees it; so is a wrong file.
+    let mut text = fs::read_to_string(site.path("share-1.share")).unwrap();
+    let last = text.trim_end().len() - 1;
+    let other = if text.as_bytes()[last] == b'a' { "b" } else { "a" };
+    text.replace_range(last..=last, other);
+    write_private(&site.path("typo"), &text);
+    let refused = run(&mut site.hsm_at(&[1], &["cluster", "unseal", "--share-file", "typo"]));
+    assert_eq!(refused.code, Some(65), "{}", refused.stderr);
+    assert!(refused.stderr.contains("typing error"), "{}", refused.stderr);
+
+    // One from a file, one from standard input, to all replicas at once: one is open already.
+    let said = site.hsm(&["cluster", "unseal", "--share-file", "share-1.share"]).success();
+    assert!(said.contains("1 of 2 shares are in") && said.contains("was not sealed"), "{said}");
+    let info = site.hsm(&["cluster", "info"]).success();
+    assert!(info.contains("sealed") && info.contains("1 of 2 shares are in"), "{info}");
+    let mut piped = site.hsm_at(&[1], &["cluster", "unseal", "--share-file", "-"]);
+    let mut piped = piped.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let share = fs::read(site.path("share-3.share")).unwrap();
+    piped.stdin.take().unwrap().write_all(&share).unwrap();
+    assert!(piped.wait().unwrap().success());
+    assert_eq!(site.state(1).as_deref(), Some("active"));
+
+    // Each replica in turn is killed, comes back sealed, and is unsealed; not one signature fails.
+    let (stop, made) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut client = site.client();
+    std::thread::scope(|scope| {
+        let signing = scope.spawn(|| sign_until(&mut client, &stop, &made));
+        for replica in [0, 1, 0] {
+            let await_more = |what: &str| {
+                let before = made.load(Ordering::SeqCst);
+                wait::until(what, PATIENCE, || {
+                    assert!(!signing.is_finished(), "a signature failed");
+                    (made.load(Ordering::SeqCst) > before + 100).then_some(())
+                });
+            };
+            await_more("signatures before the kill");
+            site.kill(replica);
+            site.await_state(replica, "sealed");
+            await_more("signatures while a replica is sealed");
+            for share in ["share-2.share", "share-3.share"] {
+                let give = ["cluster", "unseal", "--share-file", share];
+                run(&mut site.hsm_at(&[replica], &give)).success();
+            }
+            site.await_state(replica, "active");
+        }
+        stop.store(true, Ordering::SeqCst);
+        signing.join().unwrap();
+    });
+}
+
+#[test]
+fn a_passphrase_is_stretched_and_a_wrong_one_starts_nothing() {
+    let mut site = Site::start("unseal-file = \"ROOT/unseal\"");
+    write_private(&site.path("unseal"), "correct horse battery staple\n");
+    site.run_engines();
+    let refused = site.hsm(&["cluster", "init", "--unseal", "secret"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    site.hsm(&["cluster", "init"]).success();
+    let info = site.hsm(&["--output", "json", "cluster", "info"]).success();
+    let info: Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info["data"]["engines"][0]["unseal"]["method"], "passphrase");
+    site.activate();
+    site.kill(0);
+    site.await_state(0, "active");
+}

@@ -1,0 +1,234 @@
+//! What unseals the cluster: chosen once, then given to each sealed engine.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use keycore_backup::{Share, SharePurpose};
+use keycore_client::blocking::Client;
+use keycore_client::{Endpoint, Error};
+use keycore_wire::{
+    ClusterStatus, InitializeBy, InitializeCluster, MAX_UNSEAL_PART, NewUnseal, RefusalCode, Secret,
+    UnsealCluster, UnsealMethod, UnsealStatus,
+};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{named, reason, view};
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::file;
+use crate::output::{Answer, table};
+use crate::password;
+use crate::split::Split;
+
+/// What is to unseal the cluster.
+#[derive(Args)]
+pub(crate) struct Method {
+    /// How the engines' unseal secret is taken [default: as a key if it is one, else as a passphrase]
+    #[arg(long, value_enum, value_name = "METHOD", conflicts_with = "custodians")]
+    unseal: Option<Configured>,
+
+    /// Let N custodians have shares, any M of whom unseal together; engines then start sealed
+    #[arg(long, value_name = "M/N")]
+    custodians: Option<Split>,
+
+    /// Write the shares to FILE-1.share, FILE-2.share…; without it they are printed, this once
+    #[arg(long, value_name = "FILE", requires = "custodians")]
+    share_out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Configured {
+    /// A key: 32 random bytes or more, in hexadecimal or padded base64
+    Secret,
+    /// Anything: it is stretched with Argon2id
+    Passphrase,
+}
+
+impl Method {
+    pub(super) fn initialize(&self, connection: &Connection) -> Result<Answer, Failure> {
+        let next = "next: hsm cluster activate --admin NAME";
+        let Some(method) = self.chosen() else {
+            let status = connection.connect()?.call(&InitializeCluster)?;
+            let text = format!("{} is initialized; {next}\n{KEEP}", named(&status));
+            return Ok(Answer::new(text, view(&status)));
+        };
+        self.check_files()?;
+        let made = connection.connect()?.call(&InitializeBy { method })?;
+        let head = format!("{} is initialized; {next}", named(&made.status));
+        Ok(self.tell(head, &made))
+    }
+
+    /// The method that the options name.
+    fn chosen(&self) -> Option<UnsealMethod> {
+        match (self.custodians, self.unseal) {
+            (Some(Split { threshold, count }), _) => {
+                Some(UnsealMethod::Custodians { needed: threshold, of: count })
+            }
+            (None, Some(Configured::Secret)) => Some(UnsealMethod::Secret),
+            (None, Some(Configured::Passphrase)) => Some(UnsealMethod::Passphrase),
+            (None, None) => None,
+        }
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let Some((out, split)) = self.share_out.as_ref().zip(self.custodians) else { return Vec::new() };
+        let name = |number| {
+            let mut name = out.clone().into_os_string();
+            name.push(format!("-{number}.share"));
+            PathBuf::from(name)
+        };
+        (1..=split.count).map(name).collect()
+    }
+
+    /// Before anything is done: no share replaces a file.
+    fn check_files(&self) -> Result<(), Failure> {
+        match self.files().into_iter().find(|path| path.symlink_metadata().is_ok()) {
+            Some(path) => Err(Failure::Exists { path }),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands the shares over. One that can't be written is shown: it is told this once.
+    fn tell(&self, head: String, made: &NewUnseal) -> Answer {
+        let mut data = json!({ "status": view(&made.status) });
+        let Some(Split { threshold, count }) = self.custodians else {
+            return Answer::new(format!("{head}\n{KEEP}"), data);
+        };
+        let (mut text, files) = (head, self.files());
+        let (mut written, mut shown) = (Vec::new(), Vec::new());
+        for (at, share) in made.shares.iter().enumerate() {
+            let share = String::from_utf8_lossy(share.expose());
+            match files.get(at).map(|path| (path, write(path, &share))) {
+                Some((path, Ok(()))) => written.push(path.display().to_string()),
+                Some((path, Err(error))) => {
+                    text.push_str(&format!("\n{}: {error}; this is the share:\n{share}", path.display()));
+                    shown.push(share.into_owned());
+                }
+                None => {
+                    text.push_str(&format!("\nshare {}: {share}", at + 1));
+                    shown.push(share.into_owned());
+                }
+            }
+        }
+        if !written.is_empty() {
+            text.push_str(&format!("\nwrote the shares to {}", written.join(", ")));
+            data["files"] = json!(written);
+        }
+        if !shown.is_empty() {
+            data["shares"] = json!(shown);
+        }
+        text.push_str(&format!(
+            "\nGive each custodian one; {threshold} of the {count} unseal an engine: hsm cluster unseal. They are shown \
+             this once, and without {threshold} of them every key is lost.",
+        ));
+        Answer::new(text, data)
+    }
+}
+
+const KEEP: &str = "Keep the engine's unseal secret safe: without it every key is lost.";
+
+fn write(path: &Path, share: &str) -> Result<(), Failure> {
+    let line = Zeroizing::new([share, "\n"].concat());
+    file::write(path, line.as_bytes(), 0o600, false)
+}
+
+/// Where a share, or the secret, comes from.
+#[derive(Args)]
+pub(crate) struct Part {
+    /// File with the share, or - for standard input; without it, it is asked for
+    #[arg(long, value_name = "FILE")]
+    share_file: Option<PathBuf>,
+}
+
+impl Part {
+    /// Gives it to every sealed engine.
+    pub(super) fn give(&self, connection: &Connection) -> Result<Answer, Failure> {
+        let part = self.read()?;
+        let endpoints = connection.endpoints()?;
+        let give = |endpoint: &Endpoint| {
+            let mut client = Client::connect(core::slice::from_ref(endpoint), connection.timeout())?;
+            client.call(&UnsealCluster { part: part.duplicate() })
+        };
+        let mut answers: Vec<_> = endpoints.iter().map(|endpoint| (endpoint, give(endpoint))).collect();
+        let open = |error: &Error| matches!(error, Error::Refused(refusal) if refusal.code == RefusalCode::WrongClusterState);
+        if let Some(failed) = answers.iter().position(|(_, answer)| answer.is_err())
+            && answers.iter().all(|(_, answer)| answer.is_err())
+        {
+            let (_, Err(error)) = answers.swap_remove(failed) else { unreachable!("it is an error") };
+            return Err(Failure::Engine(error));
+        }
+        let rows: Vec<_> = answers
+            .iter()
+            .map(|(endpoint, answer)| {
+                let state = match answer {
+                    Ok(status) => line(status).unwrap_or_else(|| "unsealed".to_owned()),
+                    Err(error) if open(error) => "was not sealed".to_owned(),
+                    Err(error) => reason(error),
+                };
+                [endpoint.to_string(), state]
+            })
+            .collect();
+        let engines: Vec<_> = answers
+            .iter()
+            .map(|(endpoint, answer)| {
+                let mut told = match answer {
+                    Ok(status) => view(status),
+                    Err(error) => json!({ "error": reason(error) }),
+                };
+                told["engine"] = endpoint.to_string().into();
+                told
+            })
+            .collect();
+        Ok(Answer::new(table(["ENGINE", "STATE"], &rows), json!({ "engines": engines })))
+    }
+
+    fn read(&self) -> Result<Secret, Failure> {
+        let asked = |failure| match failure {
+            Failure::NotLoggedIn { .. } => {
+                Failure::Usage("there is no terminal to ask for the share on: give --share-file".to_owned())
+            }
+            other => other,
+        };
+        let text = match &self.share_file {
+            Some(path) => Secret::from(file::read_secret(path, MAX_UNSEAL_PART + 2)?),
+            None => password::ask("Share: ").map_err(asked)?,
+        };
+        let trimmed = text.expose().trim_ascii_end();
+        if trimmed.trim_ascii_start().starts_with(b"hsm-") {
+            // Its check tells a typing error before any engine sees it.
+            Share::parse(SharePurpose::Unseal, trimmed).map_err(|error| match &self.share_file {
+                Some(path) => {
+                    Failure::Content { path: path.clone(), problem: error.to_string(), advice: None }
+                }
+                None => Failure::Usage(error.to_string()),
+            })?;
+        }
+        Ok(Secret::new(trimmed.to_vec()))
+    }
+}
+
+/// What a sealed engine waits for.
+pub(super) fn line(status: &ClusterStatus) -> Option<String> {
+    let unseal = status.unseal.as_deref()?;
+    match unseal {
+        UnsealStatus { generation: Some(_), .. } => None,
+        UnsealStatus { method: UnsealMethod::Custodians { needed, of }, shares_given, .. } => {
+            Some(format!("sealed: {shares_given} of {needed} shares are in, {of} were made"))
+        }
+        _ => Some("sealed: it waits for the unseal secret".to_owned()),
+    }
+}
+
+/// How the cluster key is kept.
+pub(super) fn json(status: &ClusterStatus) -> Value {
+    let Some(unseal) = status.unseal.as_deref() else { return Value::Null };
+    let mut told = json!({ "method": unseal.method.name(), "generation": unseal.generation });
+    if let UnsealMethod::Custodians { needed, of } = unseal.method {
+        told["shares"] = json!({ "needed": needed, "of": of, "given": unseal.shares_given });
+    }
+    if let Some(resealing) = unseal.resealing {
+        told["resealing"] = json!({ "done": resealing.done, "total": resealing.total });
+    }
+    told
+}

@@ -1,0 +1,83 @@
+use super::*;
+
+const COST: PasswordCost = PasswordCost::insecure_for_tests();
+
+fn secret(fill: u8) -> UnsealSecret {
+    UnsealSecret::new(SecretBytes::copy_from(&mut [fill; 32]).unwrap()).unwrap()
+}
+
+fn record(method: &NewMethod, version: u64) -> (Record, ClusterId) {
+    let ring = new_ring().unwrap();
+    let cluster = ring.cluster();
+    let (sealed, ring) = method.wrap(ring, Revision(version)).unwrap();
+    assert_eq!(ring.wrapping.unwrap().version, Revision(version));
+    (Record { id: ONLY, version: Revision(version), sealed }, cluster)
+}
+
+fn open(secret: &[u8], record: &Record) -> Result<SealingKeys, UnsealError> {
+    WrappedRing::read(record)?.open(secret)
+}
+
+#[test]
+fn opens_with_the_same_secret_only_and_where_it_was_written() {
+    for method in [NewMethod::secret(&secret(1)), NewMethod::passphrase(&secret(1), COST)] {
+        let (record, cluster) = record(&method.unwrap(), 1);
+        assert_eq!(open(&[1; 32], &record).ok().unwrap().cluster(), cluster);
+        assert!(matches!(open(&[2; 32], &record), Err(UnsealError::WrongSecret)));
+        let moved = Record { version: Revision(2), ..record };
+        assert!(matches!(open(&[1; 32], &moved), Err(UnsealError::WrongSecret)));
+    }
+}
+
+#[test]
+fn what_the_record_says_of_its_method_is_authenticated() {
+    let shares = NewMethod::custodians(2, 3).unwrap();
+    let (record, _) = record(&shares, 1);
+    let wrapped = WrappedRing::read(&record).unwrap();
+    let parsed: Vec<_> =
+        shares.shares.iter().map(|text| Share::parse(SharePurpose::Unseal, text.expose()).unwrap()).collect();
+    assert!(parsed.iter().all(|share| Some(share.of()) == wrapped.split()));
+    let secret = Share::combine(&parsed[1..]).unwrap();
+    assert!(wrapped.open(&*secret).is_ok());
+    let Method::Custodians { salt, split, .. } = wrapped.method else { panic!("another method") };
+    let weaker = WrappedRing { method: Method::Custodians { salt, split, needed: 1, of: 3 }, ..wrapped };
+    assert!(matches!(weaker.open(&*secret), Err(UnsealError::WrongSecret)));
+}
+
+#[test]
+fn a_record_that_asks_for_too_much_memory_is_none() {
+    let method = Method::Passphrase { salt: [1; 16], memory_kib: MAX_MEMORY_KIB + 1, passes: 1 };
+    assert!(matches!(method.wrapping_key(b"secret"), Err(UnsealError::Unreadable)));
+}
+
+#[test]
+fn a_cluster_of_the_first_format_opens() {
+    let (cluster, key, salt) = (ClusterId([3; 16]), [9; 32], [4; 32]);
+    let method = Method::HighEntropySecret { salt };
+    let wrapping = method.wrapping_key(&[1; 32]).unwrap();
+    let mut wrapped = WrappedRing { format: ONE_KEY, cluster, method, key: Vec::new(), version: Revision(5) };
+    let authenticated = wrapped.authenticated().unwrap();
+    encrypt(key_of(&wrapping).unwrap(), &authenticated, &key, &mut wrapped.key).unwrap();
+    let sealed = postcard::to_allocvec(&wrapped).unwrap();
+    let keys = open(&[1; 32], &Record { id: ONLY, version: Revision(5), sealed }).ok().unwrap();
+    let same = SealingKeys::new(Keyring::first(cluster, &key).unwrap());
+    let place = Place { kind: CLUSTER, id: ONLY, version: Revision(1) };
+    assert!(same.open(place, &keys.seal(place, b"content").unwrap()).is_ok());
+}
+
+#[test]
+fn a_ring_is_followed_with_the_wrapping_key_alone() {
+    let method = NewMethod::secret(&secret(1)).unwrap();
+    let (record, _) = record(&method, 1);
+    let (first, second) = (open(&[1; 32], &record).ok().unwrap(), open(&[1; 32], &record).ok().unwrap());
+    let ring = Keyring::read(first.cluster(), &first.ring().write().unwrap()).unwrap();
+    let (sealed, _) = method.wrap(ring, Revision(7)).unwrap();
+    catch_up(&second, &Record { id: ONLY, version: Revision(7), sealed }).unwrap();
+    assert_eq!(second.ring().wrapping.as_ref().unwrap().version, Revision(7));
+
+    let other = NewMethod::secret(&secret(2)).unwrap();
+    let ring = Keyring::read(first.cluster(), &first.ring().write().unwrap()).unwrap();
+    let (sealed, _) = other.wrap(ring, Revision(8)).unwrap();
+    let changed = catch_up(&second, &Record { id: ONLY, version: Revision(8), sealed });
+    assert!(matches!(changed, Err(UnsealError::MethodChanged)));
+}
