@@ -113,7 +113,9 @@ impl Chain {
         if body_read.sequence != self.next {
             return Err(Broken::Sequence(body_read.sequence));
         }
-        *self = Self { next: self.next + 1, head, boot: body_read.boot };
+        // No log gets there; who forges one may claim it.
+        let next = self.next.checked_add(1).ok_or(Broken::Sequence(self.next))?;
+        *self = Self { next, head, boot: body_read.boot };
         Ok((body_read.entry, body.len() + OVERHEAD))
     }
 }

@@ -95,3 +95,51 @@ impl Item {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever knows the recipient can encrypt what he likes to it, so items are read with care although they are authentic.
+    #[test]
+    fn changed_items_are_read_or_refused() {
+        let keys = vec![ClusterKey { generation: 3, key: Secret::new(vec![0x77; 32]) }];
+        let record = SealedRecord {
+            kind: 4,
+            id: [1; 16],
+            version: 300,
+            index: vec![[7; 32], [8; 32]],
+            group: Some([9; 32]),
+            sealed: vec![5; 40],
+        };
+        let items = [
+            Item::Cluster { cluster: ClusterId([0xcc; 16]), revision: 9, keys },
+            Item::Record(record),
+            Item::End { records: 5 },
+        ];
+        let (mut read, mut refused) = (0, 0);
+        let mut look = |bytes: &[u8]| match Item::decode(bytes) {
+            Ok(Some((_, took))) => read += u32::from(took <= bytes.len()),
+            Ok(None) => {}
+            Err(error) => refused += u32::from(error.to_string().contains("can't be decoded")),
+        };
+        for item in items {
+            let whole = item.encode().unwrap();
+            assert!(Item::decode(&whole[..whole.len() - 1]).unwrap().is_none(), "cut");
+            for at in 0..whole.len() {
+                for bit in 0..8 {
+                    let mut flipped = whole.to_vec();
+                    flipped[at] ^= 1 << bit;
+                    look(&flipped);
+                }
+                // A list or text of 2^32 - 1 bytes.
+                let mut claims = whole.to_vec();
+                claims.splice(at..at, [0xff, 0xff, 0xff, 0xff, 0x0f]);
+                let length = u32::try_from(claims.len() - 4).unwrap();
+                claims[..4].copy_from_slice(&length.to_be_bytes());
+                look(&claims);
+            }
+        }
+        assert!(read > 500 && refused > 200, "{read} read, {refused} refused");
+    }
+}

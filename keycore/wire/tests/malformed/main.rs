@@ -7,6 +7,7 @@
 
 mod checks;
 mod documented;
+mod mutation;
 
 use core::cell::Cell;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -18,6 +19,8 @@ use keycore_wire::{
     SpkiSha256, TlsSign, UserChangePassword, UserCreate, encode_request, frame,
 };
 use keycore_wire::{BackupChunk, BackupList, BackupRestore};
+
+use mutation::{Random, mutate};
 
 /// The system's allocator; remembers the largest request of each thread.
 struct Watching;
@@ -65,26 +68,6 @@ fn watched_reply(opcode: u8, body: &[u8]) -> bool {
     let largest = LARGEST.get();
     assert!(largest <= AHEAD, "{largest} bytes allocated for a reply of {} to {opcode:#04x}", body.len());
     accepted
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
 }
 
 /// Bodies that the document prints for every operation, as its `request` or its `reply`, with the operation's opcode.
@@ -185,22 +168,6 @@ fn with_every_field() -> Vec<Vec<u8>> {
             encode_request(&BackupRestore { identity: secret(), rehearse: true }, out).unwrap();
         }),
     ]
-}
-
-/// Changes, cuts, repeats or lengthens a body at one to four places.
-fn mutate(random: &mut Random, body: &mut Vec<u8>) {
-    for _ in 0..=random.below(4) {
-        let at = random.below(body.len().max(1));
-        match random.below(6) {
-            0 => body.truncate(at),
-            1 => body.insert(at.min(body.len()), random.byte()),
-            2 => body.extend_from_within(at.min(body.len())..),
-            // A varint that claims a great length.
-            3 if at + 6 < body.len() => body[at..at + 5].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]),
-            _ if at < body.len() => body[at] ^= 1 << random.below(8),
-            _ => {}
-        }
-    }
 }
 
 #[test]
