@@ -323,6 +323,54 @@ fn two_admins_approve_with_openssl_and_with_hsm_and_a_second_factor_is_asked_for
 }
 
 #[test]
+fn two_users_approve_what_a_shared_key_signs() {
+    let Some(openssl) = tool::find("openssl") else { return };
+    let cluster = Cluster::start();
+    cluster.activate();
+    let as_user = |user: &str, line: &str| {
+        let arguments: Vec<_> = line.split(' ').collect();
+        cluster.as_user(user, &arguments)
+    };
+    let hsm = |line: &str| cluster.hsm(&line.split(' ').collect::<Vec<_>>());
+    let openssl = |line: &str| {
+        let arguments: Vec<_> = line.split(' ').collect();
+        run(Command::new(&openssl).current_dir(cluster.directory.path()).args(arguments)).success()
+    };
+    for user in ["ann", "ben"] {
+        write_private(&cluster.path(user), &format!("password of {user}\n"));
+        let create = format!("user create {user} --role crypto-user --new-password-file {user}");
+        as_user("alice", &create).success();
+        openssl(&format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {user}.pem"));
+        as_user(user, &format!("user change-quorum token-sign register --key {user}.pem")).success();
+    }
+    let generate = "key generate-asymmetric-pair ec --curve p256 --label release --usage sign";
+    let lonely = as_user("web", &format!("{generate} --quorum-usage 2"));
+    assert_ne!(lonely.code, Some(0));
+    as_user("web", &format!("{generate} --quorum-usage 2 --share-with ann,ben")).success();
+    as_user("web", "key public release --out release.pem").success();
+    std::fs::write(cluster.path("build"), "what is to be signed").unwrap();
+
+    hsm("login --user web --password-file web").success();
+    let sign = "crypto sign --key release --mechanism ecdsa-sha256 --data-file build --out build.sig";
+    assert_eq!(hsm(&format!("--user web {sign}")).code, Some(77));
+    let propose = "--user web --output json quorum token-sign generate --out token.txt --";
+    let proposed: Value = serde_json::from_str(&hsm(&format!("{propose} {sign}")).success()).unwrap();
+    let token = proposed["data"]["token"].as_str().unwrap();
+    let sum = openssl("dgst -sha256 -r build");
+    let text = std::fs::read_to_string(cluster.path("token.txt")).unwrap();
+    assert!(text.contains(&format!("data-sha256: {}\n", sum.split(' ').next().unwrap())), "{text}");
+    as_user("ann", &format!("quorum approve {token} --key ann.pem")).success();
+    openssl("dgst -sha256 -sign ben.pem -out ben.sig token.txt");
+    hsm(&format!("--user web quorum approve {token} --approver ben --signature ben.sig")).success();
+    // Only who may use the key sees the token.
+    assert!(hsm("--user web quorum token-sign list").success().contains(token));
+    assert!(!as_user("alice", "quorum token-sign list").success().contains(token));
+    hsm(&format!("--user web {sign}")).success();
+    openssl("dgst -sha256 -verify release.pem -signature build.sig build");
+    assert_eq!(hsm(&format!("--user web {sign}")).code, Some(77));
+}
+
+#[test]
 fn what_keys_do_is_what_openssl_does() {
     let Some(openssl) = tool::find("openssl") else { return };
     let cluster = Cluster::start();

@@ -125,6 +125,7 @@ mod tests {
             "hsm key generate-asymmetric-pair rsa --modulus-size-bits 3072 --label r",
             "hsm key generate-asymmetric-pair ec --curve p256 --label www --usage tls-server",
             "hsm key generate-asymmetric-pair ed25519 --label e",
+            "hsm key generate-asymmetric-pair ed25519 --label e --share-with ann,ben --quorum-usage 2",
             "hsm key import --label l --file /x --usage tls-server",
             "hsm key generate-symmetric aes --key-length-bytes 16 --label a --usage encrypt --with extractable",
             "hsm key generate-symmetric generic-secret --key-length-bytes 20 --label g",

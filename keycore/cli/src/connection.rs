@@ -165,6 +165,18 @@ impl Connection {
         outcome
     }
 
+    /// Asks as whoever is logged in or named, or else as nobody.
+    pub(crate) fn as_user_if_any<T: Operation>(&self, operation: &T) -> Result<T::Reply, Failure> {
+        let mut client = self.connect()?;
+        let is_somebody = self.peer || self.user.is_some() || self.session(&client)?.is_some();
+        if is_somebody {
+            drop(client);
+            self.as_user(|engine| engine.call(operation))
+        } else {
+            Ok(client.call(operation)?)
+        }
+    }
+
     /// From now on the command's change is proposed, not made.
     pub(crate) fn propose_only(&self) {
         self.proposes.set(true);

@@ -216,7 +216,7 @@ fn engine_advice(error: &ClientError) -> Option<&'static str> {
         }
         RefusalCode::LoginThrottled => "too many failed logins by this user of the machine: wait a minute",
         RefusalCode::QuorumUnreachable => {
-            "admins register keys with hsm user change-quorum token-sign register; see hsm quorum token-sign list-quorum-values"
+            "approvers register keys with hsm user change-quorum token-sign register; see hsm quorum token-sign list-quorum-values"
         }
         RefusalCode::NotLoggedIn | RefusalCode::SessionEnded => "log in again: hsm login --user NAME",
         RefusalCode::PermissionDenied => {

@@ -21,7 +21,7 @@ pub(crate) enum QuorumCommand {
     /// Propose operations, and set how many approvals what needs
     #[command(subcommand)]
     TokenSign(TokenSignCommand),
-    /// Approve a proposal: shows what it is, signs it or hands in a signature (admins only)
+    /// Approve a proposal: shows what it is, signs it or hands in a signature (admins; about a key, who may use it)
     Approve {
         /// The token, as `hsm quorum token-sign list` shows it
         token: QuorumTokenId,
@@ -35,7 +35,8 @@ pub(crate) enum QuorumCommand {
 
 #[derive(Subcommand)]
 pub(crate) enum TokenSignCommand {
-    /// Propose a command of hsm, in the session of `hsm login`; once approved, run that command (admins only)
+    /// Propose a command of hsm, in the session of `hsm login`; once approved, run that command (admins; crypto
+    /// users for keys that ask for approvals)
     Generate {
         /// Write what approvers sign to a file
         #[arg(long, value_name = "FILE")]
@@ -44,12 +45,12 @@ pub(crate) enum TokenSignCommand {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
-    /// Delete a proposal (admins only)
+    /// Delete a proposal (admins; about a key, who may use it)
     Delete {
         /// The token
         token: QuorumTokenId,
     },
-    /// List the proposals that can still be used; without a login
+    /// List the proposals that can still be used; those about keys only when logged in as who may use them
     List,
     /// Show how many approvals what needs; without a login
     ListQuorumValues,
@@ -140,7 +141,7 @@ impl TokenSignCommand {
                 Ok(Answer::new(format!("deleted token {token}"), json!({ "token": token.to_string() })))
             }),
             Self::List => {
-                let tokens = connection.connect()?.call(&QuorumList)?.tokens;
+                let tokens = connection.as_user_if_any(&QuorumList)?.tokens;
                 let rows: Vec<_> = tokens.iter().map(row).collect();
                 let views: Vec<_> = tokens.iter().map(view).collect();
                 let head = ["TOKEN", "PROPOSER", "OPERATION", "APPROVALS", "EXPIRES"];
@@ -182,7 +183,7 @@ fn answer(rules: &QuorumRules) -> Answer {
 }
 
 fn operation(token: &QuorumToken) -> String {
-    let said = token.text.split_once("operation: ").map_or("", |(_, said)| said);
+    let said = token.text.split_once("\noperation: ").map_or("", |(_, said)| said);
     said.trim_end().replace('\n', ", ")
 }
 

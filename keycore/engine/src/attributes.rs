@@ -6,7 +6,7 @@
 //! handle with more rights*: keys that wrap, unwrap or derive are not extractable, so none of them can be unwrapped
 //! again as one that decrypts; and what was unwrapped does none of the three.
 
-use keycore_wire::{Attribute, Attributes, KeyAlgorithm, KeyInfo, KeyTemplate, RefusalCode};
+use keycore_wire::{Attribute, Attributes, KeyAlgorithm, KeyInfo, KeyTemplate, MAX_QUORUM, RefusalCode};
 
 use crate::denial::Denial;
 
@@ -124,9 +124,8 @@ pub(crate) fn of_new(
         return Err(invalid(format!("{} can't be asked for", rule.attribute)));
     }
     check_together(algorithm, asked)?;
-    // Nobody must take a key for guarded that is not.
-    if template.quorum_management > 1 || template.quorum_usage > 1 {
-        return Err(invalid("approvals for a single key can't be asked for in this version"));
+    if template.quorum_management.max(template.quorum_usage) > MAX_QUORUM {
+        return Err(invalid(format!("a key asks for 2 to {MAX_QUORUM} approvals; 0 and 1 ask for none")));
     }
     let is_templated = template.wrap_template.is_some() || template.unwrap_template.is_some();
     if is_templated && !asked.has_any(WRAP) {

@@ -4,14 +4,14 @@ use core::num::NonZeroUsize;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use keycore_wire::{KeyId, KeyInfo, Signature, SpkiSha256, UserId};
+use keycore_wire::{KeyId, KeyInfo, SpkiSha256, UserId};
 use lru::LruCache;
 
 use crate::denial::Denial;
 use crate::material::Material;
 use crate::policy::Permission;
+use crate::quorum::KeyApproval;
 use crate::records::PublicKeyPart;
-use crate::signable::Signable;
 
 /// A key that was unsealed.
 pub(crate) struct LoadedKey {
@@ -34,8 +34,17 @@ impl LoadedKey {
         matches!(&self.material, Material::Private(private) if private.is_slow())
     }
 
-    /// What it holds, for an operation of a user who may use it.
-    pub(crate) fn material(&self, permission: &Permission) -> Result<&Material, Denial> {
+    /// Whether it is a key pair.
+    pub(crate) fn is_pair(&self) -> bool {
+        matches!(&self.material, Material::Private(_))
+    }
+
+    /// What it holds, for an operation of a user who may use it, with the approvals that it takes.
+    pub(crate) fn material(
+        &self,
+        permission: &Permission,
+        _approval: &KeyApproval,
+    ) -> Result<&Material, Denial> {
         if !self.is_usable_by(permission.actor()?) {
             return Err(Denial::internal("a key was looked up for a user who may not use it"));
         }
@@ -44,16 +53,6 @@ impl LoadedKey {
                 Err(Denial::no_key("the key is another session's"))
             }
             _ => Ok(&self.material),
-        }
-    }
-
-    /// Signs what was found signable.
-    pub(crate) fn sign(&self, permission: &Permission, signable: &Signable<'_>) -> Result<Signature, Denial> {
-        match self.material(permission)? {
-            Material::Private(private) => {
-                Ok(Signature { bytes: private.sign(signable.scheme(), signable.content())? })
-            }
-            Material::Secret(_) => Err(Denial::internal("a secret key was found to have a signature scheme")),
         }
     }
 

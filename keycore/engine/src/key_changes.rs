@@ -7,6 +7,7 @@ use crate::denial::Denial;
 use crate::engine::Engine;
 use crate::keys;
 use crate::policy::Permission;
+use crate::quorum::{KeyApproval, Proposal};
 use crate::records::{PublicKeyPart, SecretKeyPart};
 use crate::users;
 
@@ -15,6 +16,7 @@ pub(crate) fn set_attribute(
     engine: &Engine,
     permission: &Permission,
     request: &SetAttribute,
+    asked: &Proposal<'_>,
 ) -> Result<KeyInfo, Denial> {
     let owner = permission.actor()?;
     engine.transact(|records| {
@@ -22,6 +24,13 @@ pub(crate) fn set_attribute(
         let mut key = keys::find_own(records, permission, &KeySelector::Id(request.key))?;
         let info = &mut key.content.info;
         attributes::check_modifiable(info.attributes)?;
+        let is_so = match &request.change {
+            AttributeChange::Set(attribute, on) => info.attributes.has(*attribute) == *on,
+            AttributeChange::Label(label) => info.label == *label,
+        };
+        if !is_so {
+            KeyApproval::take(records, asked, info)?;
+        }
         match &request.change {
             AttributeChange::Set(attribute, on) => {
                 attributes::check_change(info.attributes, *attribute, *on, false)?;

@@ -3,7 +3,7 @@
 use keycore_store::RecordId;
 use keycore_wire::{
     Attribute, Attributes, KeyId, KeyInfo, KeyPage, KeySelector, KeyShares, ListSharedKeys, ListShares,
-    MAX_PAGE, MAX_SHARES, RefusalCode, Role, ShareKey, SpkiSha256, UnshareKey, UserId,
+    MAX_PAGE, MAX_SHARES, RefusalCode, Role, ShareKey, SpkiSha256, UnshareKey, UserId, UserName,
 };
 
 use crate::denial::Denial;
@@ -13,30 +13,30 @@ use crate::keys;
 use crate::ledger::{Opened, Transaction};
 use crate::policy::Permission;
 use crate::private_key::sha256;
-use crate::records::{Content, KeyShare};
+use crate::quorum::{KeyApproval, Proposal, reach};
+use crate::records::{Content, KeyShare, PublicKeyPart};
 use crate::seal::TagOf;
 use crate::users;
 
 /// Shares a key. Returns what it is.
-pub(crate) fn share(engine: &Engine, permission: &Permission, request: &ShareKey) -> Result<KeyInfo, Denial> {
+pub(crate) fn share(
+    engine: &Engine,
+    permission: &Permission,
+    request: &ShareKey,
+    asked: &Proposal<'_>,
+) -> Result<KeyInfo, Denial> {
     let owner = permission.actor()?;
     engine.transact(|records| {
         users::acting(records, owner)?;
         let mut key = keys::find_own(records, permission, &KeySelector::Id(request.key))?;
-        let with = users::find(records, &request.with)?.ok_or_else(Denial::no_user)?;
-        let user = UserId(with.id.0);
-        let is_someone_else = with.content.role == Role::CryptoUser && user != owner;
-        if !is_someone_else || key.content.session.is_some() {
-            let detail = "a key is shared with another crypto user, and is no session's";
-            return Err(Denial::new(RefusalCode::KeyNotSuitable, detail));
-        }
+        let user = sharee(records, &key.content, &request.with)?;
         if key.content.shares.contains(&user) {
             return Ok(key.content.info);
         }
         if key.content.shares.len() >= MAX_SHARES {
-            let detail = format!("a key is shared with at most {MAX_SHARES} users");
-            return Err(Denial::new(RefusalCode::LimitReached, detail));
+            return Err(too_many());
         }
+        KeyApproval::take(records, asked, &key.content.info)?;
         key.content.shares.push(user);
         put_share(records, &key.content.info, user)?;
         rewrite(records, &key)
@@ -48,6 +48,7 @@ pub(crate) fn unshare(
     engine: &Engine,
     permission: &Permission,
     request: &UnshareKey,
+    asked: &Proposal<'_>,
 ) -> Result<KeyInfo, Denial> {
     let owner = permission.actor()?;
     engine.transact(|records| {
@@ -58,10 +59,47 @@ pub(crate) fn unshare(
         if !key.content.shares.contains(&user) {
             return Err(Denial::no_user().because("the key is not shared with this user"));
         }
+        KeyApproval::take(records, asked, &key.content.info)?;
         key.content.shares.retain(|sharee| *sharee != user);
-        delete_share(records, key.content.info.id, user)?;
+        reach::check_key(records, &key.content, None)?;
+        delete_share(records, &key.content.info, user)?;
         rewrite(records, &key)
     })
+}
+
+/// Shares a new key with the users of its template, before it is written.
+pub(crate) fn share_new(
+    records: &mut Transaction<'_>,
+    key: &mut PublicKeyPart,
+    with: &[UserName],
+) -> Result<(), Denial> {
+    if with.len() > MAX_SHARES {
+        return Err(too_many());
+    }
+    for name in with {
+        let user = sharee(records, key, name)?;
+        if !key.shares.contains(&user) {
+            key.shares.push(user);
+            put_share(records, &key.info, user)?;
+        }
+    }
+    Ok(())
+}
+
+/// The user of a name, if the key can be shared with it.
+fn sharee(records: &mut Transaction<'_>, key: &PublicKeyPart, name: &UserName) -> Result<UserId, Denial> {
+    let with = users::find(records, name)?.ok_or_else(Denial::no_user)?;
+    let user = UserId(with.id.0);
+    let is_someone_else = with.content.role == Role::CryptoUser && user != key.info.owner;
+    if is_someone_else && key.session.is_none() {
+        return Ok(user);
+    }
+    let detail = "a key is shared with another crypto user, and is no session's";
+    Err(Denial::new(RefusalCode::KeyNotSuitable, detail))
+}
+
+fn too_many() -> Denial {
+    Denial::new(RefusalCode::LimitReached, format!("a key is shared with at most {MAX_SHARES} users"))
 }
 
 /// Whom a key is shared with. Users who were deleted since are left out.
@@ -85,7 +123,7 @@ pub(crate) fn list_shared(
 ) -> Result<KeyPage, Denial> {
     let user = permission.actor()?;
     let limit = usize::from(request.limit.clamp(1, MAX_PAGE));
-    let after = request.after.map(|key| share_record(key, user));
+    let after = request.after.map(|key| pair_record(key, user));
     engine.transact(|records| {
         let group = records.keys().group_tag(TagOf::KeyShares, &user.0);
         let mut found = records.scan::<KeyShare>(Some(&group), after, limit + 1)?;
@@ -139,19 +177,24 @@ pub(crate) fn put_share(records: &mut Transaction<'_>, info: &KeyInfo, user: Use
     }
     let group = records.keys().group_tag(TagOf::KeyShares, &user.0);
     let share = KeyShare { key: info.id, user, spki: info.spki_sha256 };
-    records.put(share_record(info.id, user), None, &share, index, Some(group))
+    records.put(pair_record(info.id, user), None, &share, index, Some(group))?;
+    reach::note(records, info, user)
 }
 
 /// Will delete the sharee's side of a share.
-pub(crate) fn delete_share(records: &mut Transaction<'_>, key: KeyId, user: UserId) -> Result<(), Denial> {
-    if let Some(Opened { id, version, .. }) = records.load::<KeyShare>(share_record(key, user))? {
+pub(crate) fn delete_share(
+    records: &mut Transaction<'_>,
+    info: &KeyInfo,
+    user: UserId,
+) -> Result<(), Denial> {
+    if let Some(Opened { id, version, .. }) = records.load::<KeyShare>(pair_record(info.id, user))? {
         records.delete::<KeyShare>(id, version);
     }
-    Ok(())
+    reach::forget(records, info, user)
 }
 
-/// Ordered as the keys are, so that a page's last key tells where the next one begins.
-fn share_record(key: KeyId, user: UserId) -> RecordId {
+/// The record of a key and a user. Ordered as the keys are, so that a page's last key tells where the next one begins.
+pub(crate) fn pair_record(key: KeyId, user: UserId) -> RecordId {
     let hash = sha256(&[&key.0[..], &user.0[..]].concat());
     let mut id = [0; 16];
     id[..8].copy_from_slice(&key.0[..8]);

@@ -13,12 +13,13 @@ use crate::attributes::{self, Origin};
 use crate::denial::Denial;
 use crate::engine::{Engine, locked};
 use crate::key_cache::LoadedKey;
-use crate::key_sharing::{delete_share, for_sharee, shared_pair};
+use crate::key_sharing::{delete_share, for_sharee, share_new, shared_pair};
 use crate::ledger::{Opened, Transaction};
 use crate::material::Material;
 use crate::options::Now;
 use crate::policy::Permission;
 use crate::private_key::spki_sha256;
+use crate::quorum::{KeyApproval, Proposal, reach};
 use crate::records::{Content, PublicKeyPart, Retirement, SecretKeyPart};
 use crate::seal::{SealingKeys, TagOf};
 use crate::session::Session;
@@ -40,6 +41,7 @@ pub(crate) fn generate(
         made_by: request.idempotency_key,
         attributes: attributes::of_new(Origin::Generated, request.algorithm, &request.template)?,
         template: &request.template,
+        approval: None,
     };
     // Making an RSA key takes seconds: what can be refused, is before.
     let earlier = engine.transact(|records| {
@@ -69,6 +71,7 @@ pub(crate) fn import(
         made_by: request.idempotency_key,
         attributes: attributes::of_new(Origin::Imported, material.algorithm(), &request.template)?,
         template: &request.template,
+        approval: None,
     };
     keep(engine, &new, material, now)
 }
@@ -99,12 +102,18 @@ pub(crate) fn public(
 }
 
 /// Deletes a key. Returns what it was.
-pub(crate) fn delete(engine: &Engine, permission: &Permission, key: KeyId) -> Result<KeyInfo, Denial> {
+pub(crate) fn delete(
+    engine: &Engine,
+    permission: &Permission,
+    key: KeyId,
+    asked: &Proposal<'_>,
+) -> Result<KeyInfo, Denial> {
     engine.transact(|records| {
         let key = find_own(records, permission, &KeySelector::Id(key))?;
         if !key.content.info.attributes.has(Attribute::Destroyable) {
             return Err(Denial::new(RefusalCode::AttributeFixed, "the key is not destroyable"));
         }
+        KeyApproval::take(records, asked, &key.content.info)?;
         remove(records, key)
     })
 }
@@ -112,8 +121,9 @@ pub(crate) fn delete(engine: &Engine, permission: &Permission, key: KeyId) -> Re
 /// Will delete a key that was read, with all that belongs to it.
 pub(crate) fn remove(records: &mut Transaction<'_>, key: Opened<PublicKeyPart>) -> Result<KeyInfo, Denial> {
     for &user in &key.content.shares {
-        delete_share(records, key.content.info.id, user)?;
+        delete_share(records, &key.content.info, user)?;
     }
+    reach::forget(records, &key.content.info, key.content.info.owner)?;
     if let Some(session) = key.content.session {
         session_keys::forget(records, session, key.content.info.id)?;
     }
@@ -165,6 +175,8 @@ pub(crate) struct NewKey<'a> {
     /// Those of the template and those that the engine adds.
     pub(crate) attributes: Attributes,
     pub(crate) template: &'a KeyTemplate,
+    /// The approvals that making it uses up; none for a key that is made from no other.
+    pub(crate) approval: Option<(&'a KeyApproval, &'a Proposal<'a>)>,
 }
 
 /// Writes both halves, unless the same request did before.
@@ -190,6 +202,12 @@ pub(crate) fn keep(
                 return Err(Denial::new(RefusalCode::AlreadyExists, "the user has this key already"));
             }
         }
+        if let Some((approval, asked)) = new.approval {
+            approval.spend(records, asked)?;
+        }
+        let mut public = public.clone();
+        share_new(records, &mut public, &new.template.share_with)?;
+        check_quorum(records, &public)?;
         if let Some(session) = &session {
             session_keys::note(records, session, public.info.id)?;
         }
@@ -200,6 +218,12 @@ pub(crate) fn keep(
         Some(made) => repeated(made, new, public.info.algorithm, Some(public.info.check_value)),
         None => Ok(public.info),
     }
+}
+
+/// Whether a new key's approvals can be had; notes its owner among those whom they can be had from.
+pub(crate) fn check_quorum(records: &mut Transaction<'_>, key: &PublicKeyPart) -> Result<(), Denial> {
+    reach::check_key(records, key, None)?;
+    reach::note(records, &key.info, key.info.owner)
 }
 
 /// Both halves of a new key, as they are to be written.
@@ -287,6 +311,8 @@ fn repeated(
         quorum_usage: info.quorum_usage,
         wrap_template: info.wrap_template,
         unwrap_template: info.unwrap_template,
+        // Shares may have changed since.
+        share_with: new.template.share_with.clone(),
     };
     let is_same = (info.attributes, info.algorithm, &template) == (new.attributes, algorithm, new.template)
         && (info.attributes.has(Attribute::Local) || imported.is_none_or(|value| value == info.check_value));
@@ -295,6 +321,34 @@ fn repeated(
     } else {
         Err(Denial::new(RefusalCode::AlreadyExists, "this idempotency key made another key"))
     }
+}
+
+/// The key that the same request made, if that used its approvals up: there are none to look at once more.
+pub(crate) fn made_with_approvals(
+    engine: &Engine,
+    permission: &Permission,
+    made_by: IdempotencyKey,
+    template: &KeyTemplate,
+) -> Result<Option<KeyInfo>, Denial> {
+    let owner = permission.actor()?;
+    let made = engine.transact(|records| find_made(records, owner, made_by))?;
+    let told = |info: &KeyInfo| {
+        (
+            info.label.clone(),
+            info.quorum_management,
+            info.quorum_usage,
+            info.wrap_template,
+            info.unwrap_template,
+        )
+    };
+    let asked = (
+        template.label.clone(),
+        template.quorum_management,
+        template.quorum_usage,
+        template.wrap_template,
+        template.unwrap_template,
+    );
+    Ok(made.map(|made| made.content.info).filter(|info| told(info) == asked))
 }
 
 fn check_free(records: &mut Transaction<'_>, engine: &Engine, new: &NewKey<'_>) -> Result<(), Denial> {
@@ -321,7 +375,7 @@ pub(crate) fn check_limits(
 }
 
 /// A key that the user may use: its own, or shared with it. Labels are the owner's alone.
-fn find(
+pub(crate) fn find(
     records: &mut Transaction<'_>,
     permission: &Permission,
     selector: &KeySelector,

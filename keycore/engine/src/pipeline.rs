@@ -5,6 +5,8 @@ mod derived;
 mod record;
 mod signing;
 
+use std::cell::RefCell;
+
 use keycore_wire::{
     BackupRestore, Done, Hello, HelloReply, Limits, MAGIC, MAX_RANDOM, MAX_SESSION_TOKEN, Random,
     RandomBytes, RefusalCode, Reply, Request, Resume, SessionGrant, VERSION,
@@ -96,7 +98,8 @@ fn decide(
         return Ok(Executed::Deferred(always_deferred(action).unwrap_or(Cost::Change)));
     }
     // Quorum.
-    let permission = authorized.approve(&Proposal { engine, request, caller, now })?;
+    let asked = Proposal { engine, request, caller, now, approved: RefCell::new(None) };
+    let permission = authorized.approve(&asked)?;
     facts.note = permission.approved_by().unwrap_or_default();
     // Nothing is done that could not be written down.
     if record::is_recorded(request) {
@@ -104,7 +107,13 @@ fn decide(
     }
     // A change is on record before it is made: whatever kills this process, the log knows of it.
     record::announce(engine, request, caller, now, place, facts)?;
-    execute(&Context { engine, caller, now, place }, &permission, action, request, facts)
+    let executed =
+        execute(&Context { engine, caller, now, place, asked: &asked }, &permission, action, request, facts);
+    if let Some(by) = asked.approved.take() {
+        let between = if facts.note.is_empty() { "" } else { "; " };
+        facts.note = format!("{}{between}{by}", facts.note);
+    }
+    executed
 }
 
 /// What a request is executed with.
@@ -113,6 +122,8 @@ struct Context<'a> {
     caller: &'a Caller,
     now: Now,
     place: &'a Place<'a>,
+    /// For the approvals that keys ask for, which are known only when the key is.
+    asked: &'a Proposal<'a>,
 }
 
 /// What executing came to.
@@ -129,7 +140,7 @@ fn execute(
     request: &Request<'_>,
     facts: &mut Facts,
 ) -> Result<Executed, Denial> {
-    let &Context { engine, caller, now, place } = context;
+    let &Context { engine, caller, now, place, asked } = context;
     if matches!(action, Action::Login | Action::PeerLogin | Action::LoginChallenge | Action::SignedLogin) {
         engine.guesses.admit(caller.peer, now)?;
     }
@@ -232,19 +243,19 @@ fn execute(
             keys::public(engine, permission, &public.key).map(|found| Reply::PublicKey(Box::new(found)))
         }
         Request::DeleteKey(delete) => {
-            keys::delete(engine, permission, delete.key).map(|deleted| facts.done_to(deleted))
+            keys::delete(engine, permission, delete.key, asked).map(|deleted| facts.done_to(deleted))
         }
 
         Request::SetAttribute(set) => match action {
             Action::SetTrusted => key_changes::set_trusted(engine, permission, set),
-            _ => key_changes::set_attribute(engine, permission, set),
+            _ => key_changes::set_attribute(engine, permission, set, asked),
         }
         .map(|changed| Reply::KeyInfo(Box::new(changed))),
         Request::ShareKey(share) => {
-            key_sharing::share(engine, permission, share).map(|key| facts.done_to(key))
+            key_sharing::share(engine, permission, share, asked).map(|key| facts.done_to(key))
         }
         Request::UnshareKey(unshare) => {
-            key_sharing::unshare(engine, permission, unshare).map(|key| facts.done_to(key))
+            key_sharing::unshare(engine, permission, unshare, asked).map(|key| facts.done_to(key))
         }
         Request::ListShares(list) => {
             key_sharing::list_shares(engine, permission, *list).map(Reply::KeyShares)
@@ -254,7 +265,7 @@ fn execute(
         }
 
         Request::RotateKey(rotate) => {
-            rotation::rotate(engine, permission, rotate, now).map(|made| Reply::KeyInfo(Box::new(made)))
+            rotation::rotate(engine, permission, rotate, asked).map(|made| Reply::KeyInfo(Box::new(made)))
         }
         Request::ListSessionKeys(_) => session_keys::list(engine, permission).map(Reply::SessionKeyList),
         Request::ZeroizeKeys(zeroize) => expiry::zeroize_user(engine, permission, zeroize).map(|zeroized| {
@@ -350,7 +361,8 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::InitializeBy
         | Action::UnsealCluster
         | Action::LoginChallenge
-        | Action::UserRegisterKey
+        | Action::RegisterApprovalKey
+        | Action::RegisterSecondFactor
         | Action::Login
         | Action::UserCreate
         | Action::ChangeOwnPassword

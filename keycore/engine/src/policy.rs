@@ -8,7 +8,7 @@ use crate::denial::Denial;
 use crate::ledger::Transaction;
 use crate::quorum::{Approval, Proposal};
 use crate::session::Session;
-use keycore_wire::{Attribute, AttributeChange, QuorumService, Request, Role, UserId, UserName};
+use keycore_wire::{Attribute, AttributeChange, KeyPurpose, QuorumService, Request, Role, UserId, UserName};
 
 /// What a request is about, as far as the table tells cases apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,8 @@ pub(crate) enum Action {
     UserLogout,
     LoginChallenge,
     SignedLogin,
-    UserRegisterKey,
+    RegisterApprovalKey,
+    RegisterSecondFactor,
     UserRemoveKey,
     QuorumPropose,
     QuorumApprove,
@@ -150,12 +151,14 @@ rules! {
     ChangeOthersPassword   no      no           yes    no           no              User;
     UserSetPeerUid         no      no           yes    no           no              User;
     UserLogout             no      no           yes    no           no              NotRequired;
-    UserRegisterKey        no      no           yes    no           no              NotRequired;
+    RegisterApprovalKey    no      no           yes    yes          no              NotRequired;
+    RegisterSecondFactor   no      no           yes    no           no              NotRequired;
     UserRemoveKey          no      no           yes    no           no              User;
 
-    QuorumPropose          no      no           yes    no           no              NotRequired;
-    QuorumApprove          no      no           yes    no           no              NotRequired;
-    QuorumDelete           no      no           yes    no           no              NotRequired;
+    // Admins for the services of the cluster, crypto users for keys that they may use (quorum.rs).
+    QuorumPropose          no      no           yes    yes          no              NotRequired;
+    QuorumApprove          no      no           yes    yes          no              NotRequired;
+    QuorumDelete           no      no           yes    yes          no              NotRequired;
     QuorumList             yes     yes          yes    yes          yes             NotRequired;
     QuorumPolicy           yes     yes          yes    yes          yes             NotRequired;
     QuorumSetValue         no      no           yes    no           no              Quorum;
@@ -218,7 +221,10 @@ impl Action {
             Request::UserLogout(_) => Self::UserLogout,
             Request::LoginChallenge(_) => Self::LoginChallenge,
             Request::SignedLogin(_) => Self::SignedLogin,
-            Request::UserRegisterKey(_) => Self::UserRegisterKey,
+            Request::UserRegisterKey(register) => match register.purpose {
+                KeyPurpose::Approval => Self::RegisterApprovalKey,
+                KeyPurpose::SecondFactor => Self::RegisterSecondFactor,
+            },
             Request::UserRemoveKey(_) => Self::UserRemoveKey,
             Request::QuorumPropose(_) => Self::QuorumPropose,
             Request::QuorumApprove(_) => Self::QuorumApprove,
@@ -379,6 +385,22 @@ impl Permission {
     /// The id of the session that it is asked in.
     pub(crate) fn session(&self) -> Option<[u8; 16]> {
         self.login().map(|session| session.id)
+    }
+
+    /// Who asks; none if nobody is logged in.
+    pub(crate) fn principal(&self) -> Option<Principal> {
+        match self.asker {
+            Asker::User(principal) => Some(principal),
+            Asker::Nobody | Asker::PreOfficer => None,
+        }
+    }
+
+    /// For what is an admin's within an operation that others have, too.
+    pub(crate) fn require_admin(&self) -> Result<(), Denial> {
+        match self.principal() {
+            Some(Principal { role: Role::Admin, .. }) => Ok(()),
+            _ => Err(Denial::permission()),
+        }
     }
 
     /// The user who acts, and whose keys are meant.

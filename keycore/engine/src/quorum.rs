@@ -4,6 +4,8 @@
 //! operation in words. When there are enough signatures, the same operation, sent in that session, finds its proposal and
 //! deletes it in the transaction that does what was approved: so it is used once.
 
+use std::cell::RefCell;
+
 use aws_lc_rs::rand;
 use keycore_store::{IndexTag, RecordId};
 use keycore_wire::{
@@ -15,15 +17,19 @@ use crate::denial::Denial;
 use crate::engine::Engine;
 use crate::ledger::{Opened, Transaction};
 use crate::options::Now;
-use crate::policy::{self, Action, Asker, Permission, Principal};
+use crate::policy::{self, Action, Asker, Permission};
 use crate::private_key::{sha256, spki_sha256};
-use crate::records::{ONLY, QuorumProposal, QuorumSettings, Revocation, User};
+use crate::records::{KeyProposal, ONLY, QuorumProposal, QuorumSettings, Revocation, User};
 use crate::seal::{SealingKeys, TagOf};
 use crate::session::{Caller, Session};
 use crate::snapshot::user_record;
-use crate::users::{acting, admins, find};
+use crate::users::{self, acting, admins, find};
 
+mod key_approval;
+pub(crate) mod reach;
 mod words;
+
+pub(crate) use key_approval::{KeyApproval, is_guarded};
 
 /// Proposals at a time, in the whole cluster.
 const MAX_PROPOSALS: usize = 256;
@@ -37,6 +43,8 @@ pub(crate) struct Proposal<'a> {
     pub(crate) request: &'a Request<'a>,
     pub(crate) caller: &'a Caller,
     pub(crate) now: Now,
+    /// Who approved what is done to a key, once that is known; for the audit log.
+    pub(crate) approved: RefCell<Option<String>>,
 }
 
 /// Enough approvals, or none needed. Made here only.
@@ -50,12 +58,18 @@ pub(crate) struct Approval {
 impl Approval {
     /// Looks for the approvals of what is asked.
     pub(crate) fn find(service: QuorumService, asked: &Proposal<'_>) -> Result<Self, Denial> {
-        let Proposal { engine, request, caller, now } = *asked;
+        let &Proposal { engine, request, caller, now, .. } = asked;
         engine.transact(|records| {
             let settings = settings(records)?;
             let mut approval = Self { service, now, proposal: None, approvers: Vec::new() };
             if settings.value(service) > 1 {
                 let session = caller.session.as_ref().ok_or_else(Denial::not_logged_in)?;
+                if let Request::UserCreate(create) = request
+                    && users::was_made(records, session.user, create)?
+                {
+                    // Done before: it is answered again, and nothing is made.
+                    return Ok(approval);
+                }
                 let operation = sha256(words::of(request).as_bytes());
                 let tag = operation_tag(records.keys(), session, &operation);
                 let found = records.find(&tag, |found: &QuorumProposal| found.operation == operation)?;
@@ -96,12 +110,14 @@ impl QuorumSettings {
             QuorumService::User => self.user,
             QuorumService::Cluster => self.cluster,
             QuorumService::Quorum => self.quorum,
+            // Each key has its own.
+            QuorumService::KeyManagement | QuorumService::KeyUsage => 1,
         }
     }
 
     /// The most approvals that anything needs.
     fn highest(&self) -> u8 {
-        QuorumService::ALL.map(|service| self.value(service)).into_iter().max().unwrap_or(1)
+        QuorumService::OF_CLUSTER.map(|service| self.value(service)).into_iter().max().unwrap_or(1)
     }
 
     fn rules(&self, approvers: usize) -> QuorumRules {
@@ -135,13 +151,12 @@ pub(crate) fn propose(
     let operation = Request::decode(request.operation.expose())
         .map_err(|refusal| Denial::malformed(format!("the proposed operation: {}", refusal.detail)))?;
     let action = Action::of(&operation, name);
-    let asker = Asker::of(action, Some(Principal { user: proposer, role: Role::Admin, session: None }));
-    let not_needed = || Denial::new(RefusalCode::QuorumNotNeeded, "this needs no approval: just do it");
-    let service = policy::authorize(action, asker)?.service().ok_or_else(not_needed)?;
+    let asker = Asker::of(action, permission.principal());
+    let Some(service) = policy::authorize(action, asker)?.service() else {
+        return key_approval::propose(engine, permission, &operation, session, now);
+    };
     let said = words::of(&operation);
     let digest = sha256(said.as_bytes());
-    let mut id = [0; 16];
-    rand::fill(&mut id)?;
     engine.transact(|records| {
         acting(records, proposer)?;
         let settings = settings(records)?;
@@ -157,26 +172,10 @@ pub(crate) fn propose(
         } else if alive.len() >= MAX_PROPOSALS {
             return Err(Denial::new(RefusalCode::LimitReached, "too many proposals wait for approval"));
         }
-        let (token_id, cluster) = (QuorumTokenId(id), records.keys().cluster());
-        let expires_at = now.wall.plus(core::time::Duration::from_secs(settings.timeout_secs.into()));
-        let proposer_name = user_name(records, proposer)?;
-        let text = format!(
-            "hsm quorum approval v1\ncluster: {cluster}\ntoken: {token_id}\nproposer: {proposer_name}\n\
-             expires: {}\n{said}",
-            expires_at.0
-        );
-        let made = QuorumProposal {
-            service,
-            proposer,
-            session: session.id,
-            operation: digest,
-            text,
-            expires_at,
-            approvals: Vec::new(),
-        };
-        records.put(RecordId(id), None, &made, vec![tag], None)?;
-        let made = Opened { id: RecordId(id), version: keycore_store::Revision(0), content: made };
-        token(records, &made, &settings)
+        let new = NewProposal { service, proposer, session, operation: digest, now };
+        let (id, made) = new.write(records, &settings, &said)?;
+        records.put(id, None, &made, vec![tag], None)?;
+        token(records, &Opened { id, version: keycore_store::Revision(0), content: made }, &settings)
     })
 }
 
@@ -191,23 +190,20 @@ pub(crate) fn approve(
     engine.transact(|records| {
         acting(records, actor)?;
         let settings = settings(records)?;
-        let mut found = load(records, request.token)?;
+        let approver =
+            |records: &mut Transaction<'_>| find(records, &request.approver)?.ok_or_else(Denial::no_user);
+        let mut found = match load(records, request.token)? {
+            Found::OfCluster(found) => found,
+            Found::OfKeys(found) => {
+                key_approval::check(records, actor, &found.content, now)?;
+                let approver = approver(records)?;
+                return key_approval::approve(records, found, &approver, &request.signature);
+            }
+        };
+        permission.require_admin()?;
         check_alive(records, &found.content, now)?;
-        let approver = find(records, &request.approver)?.ok_or_else(Denial::no_user)?;
-        let id = UserId(approver.id.0);
-        let key = approver.content.approval_key.as_ref().filter(|_| approver.content.role == Role::Admin);
-        let key = key.ok_or_else(|| {
-            Denial::new(RefusalCode::BadSignature, "the approver has no registered key for approvals")
-        })?;
-        if id == found.content.proposer && !settings.self_approval {
-            return Err(Denial::new(
-                RefusalCode::PermissionDenied,
-                "who proposes does not approve; the policy of this cluster",
-            ));
-        }
-        key.verify(found.content.text.as_bytes(), &request.signature)?;
-        found.content.approvals.retain(|(user, _)| *user != id);
-        found.content.approvals.push((id, spki_sha256(&key.0)));
+        let approver = approver(records)?;
+        add_signature(&mut found.content, &approver, Role::Admin, &request.signature, &settings)?;
         let tag = tag_of(records.keys(), &found.content);
         records.put(found.id, Some(found.version), &found.content, vec![tag], None)?;
         token(records, &found, &settings)
@@ -219,14 +215,22 @@ pub(crate) fn delete(engine: &Engine, permission: &Permission, request: QuorumDe
     let actor = permission.actor()?;
     engine.transact(|records| {
         acting(records, actor)?;
-        let found = load(records, request.token)?;
-        records.delete::<QuorumProposal>(found.id, found.version);
+        match load(records, request.token)? {
+            Found::OfCluster(found) => {
+                permission.require_admin()?;
+                records.delete::<QuorumProposal>(found.id, found.version);
+            }
+            Found::OfKeys(found) => {
+                key_approval::check_concerned(records, actor, &found.content)?;
+                records.delete::<KeyProposal>(found.id, found.version);
+            }
+        }
         Ok(())
     })
 }
 
-/// The proposals that can still be used.
-pub(crate) fn list(engine: &Engine, _permission: &Permission, now: Now) -> Result<QuorumTokens, Denial> {
+/// The proposals that can still be used; about keys those of who asks.
+pub(crate) fn list(engine: &Engine, permission: &Permission, now: Now) -> Result<QuorumTokens, Denial> {
     engine.transact(|records| {
         let settings = settings(records)?;
         let mut tokens = Vec::new();
@@ -234,6 +238,9 @@ pub(crate) fn list(engine: &Engine, _permission: &Permission, now: Now) -> Resul
             if check_alive(records, &found.content, now).is_ok() {
                 tokens.push(token(records, &found, &settings)?);
             }
+        }
+        if let Some(principal) = permission.principal().filter(|asker| asker.role == Role::CryptoUser) {
+            tokens.extend(key_approval::list(records, principal.user, now)?);
         }
         Ok(QuorumTokens { tokens })
     })
@@ -258,10 +265,15 @@ pub(crate) fn set_value(
             "2 to {MAX_QUORUM} approvals can be asked for; 1 asks for none"
         )));
     }
+    let of_key = matches!(request.service, QuorumService::KeyManagement | QuorumService::KeyUsage);
+    if of_key {
+        return Err(Denial::malformed("the values of a key are set when it is made"));
+    }
     change(engine, permission, |settings| match request.service {
         QuorumService::User => settings.user = request.value,
         QuorumService::Cluster => settings.cluster = request.value,
         QuorumService::Quorum => settings.quorum = request.value,
+        QuorumService::KeyManagement | QuorumService::KeyUsage => {}
     })
 }
 
@@ -293,7 +305,7 @@ pub(crate) fn check_reachable_without(records: &mut Transaction<'_>, gone: UserI
 
 /// What a token is for, in one line, for the audit log.
 pub(crate) fn in_words(token: &QuorumToken) -> String {
-    let said = token.text.split_once("operation: ").map_or("", |(_, said)| said);
+    let said = token.text.split_once("\noperation: ").map_or("", |(_, said)| said);
     format!("{} (token {})", said.trim_end().replace('\n', ","), token.id)
 }
 
@@ -338,9 +350,77 @@ fn settings(records: &mut Transaction<'_>) -> Result<QuorumSettings, Denial> {
     Ok(records.load::<QuorumSettings>(ONLY)?.map(|stored| stored.content).unwrap_or_default())
 }
 
-fn load(records: &mut Transaction<'_>, id: QuorumTokenId) -> Result<Opened<QuorumProposal>, Denial> {
-    let found = records.load::<QuorumProposal>(RecordId(id.0))?;
-    found.ok_or_else(|| Denial::new(RefusalCode::NotFound, "no such token"))
+/// A proposal, and what its approvals come from.
+enum Found {
+    OfCluster(Opened<QuorumProposal>),
+    OfKeys(Opened<KeyProposal>),
+}
+
+fn load(records: &mut Transaction<'_>, id: QuorumTokenId) -> Result<Found, Denial> {
+    if let Some(found) = records.load::<QuorumProposal>(RecordId(id.0))? {
+        return Ok(Found::OfCluster(found));
+    }
+    let found = records.load::<KeyProposal>(RecordId(id.0))?;
+    found.map(Found::OfKeys).ok_or_else(|| Denial::new(RefusalCode::NotFound, "no such token"))
+}
+
+/// What a proposal is made of.
+struct NewProposal<'a> {
+    service: QuorumService,
+    proposer: UserId,
+    session: &'a Session,
+    operation: [u8; 32],
+    now: Now,
+}
+
+impl NewProposal<'_> {
+    /// The proposal, with its text, and its id.
+    fn write(
+        &self,
+        records: &mut Transaction<'_>,
+        settings: &QuorumSettings,
+        said: &str,
+    ) -> Result<(RecordId, QuorumProposal), Denial> {
+        let &Self { service, proposer, session, operation, now } = self;
+        let mut id = [0; 16];
+        rand::fill(&mut id)?;
+        let (token, cluster) = (QuorumTokenId(id), records.keys().cluster());
+        let expires_at = now.wall.plus(core::time::Duration::from_secs(settings.timeout_secs.into()));
+        let name = user_name(records, proposer)?;
+        let text = format!(
+            "hsm quorum approval v1\ncluster: {cluster}\ntoken: {token}\nproposer: {name}\n\
+             expires: {}\n{said}",
+            expires_at.0
+        );
+        let (session, approvals) = (session.id, Vec::new());
+        let made = QuorumProposal { service, proposer, session, operation, text, expires_at, approvals };
+        Ok((RecordId(id), made))
+    }
+}
+
+/// Adds an approver's signature, if it is one of the text by a user of this role.
+fn add_signature(
+    proposal: &mut QuorumProposal,
+    approver: &Opened<User>,
+    role: Role,
+    signature: &[u8],
+    settings: &QuorumSettings,
+) -> Result<(), Denial> {
+    let id = UserId(approver.id.0);
+    let key = approver.content.approval_key.as_ref().filter(|_| approver.content.role == role);
+    let key = key.ok_or_else(|| {
+        Denial::new(RefusalCode::BadSignature, "the approver has no registered key for approvals")
+    })?;
+    if id == proposal.proposer && !settings.self_approval {
+        return Err(Denial::new(
+            RefusalCode::PermissionDenied,
+            "who proposes does not approve; the policy of this cluster",
+        ));
+    }
+    key.verify(proposal.text.as_bytes(), signature)?;
+    proposal.approvals.retain(|(user, _)| *user != id);
+    proposal.approvals.push((id, spki_sha256(&key.0)));
+    Ok(())
 }
 
 /// A proposal ends with its time, with its proposer and with the session that it was made in.
@@ -434,6 +514,10 @@ fn tag_of(keys: &SealingKeys, proposal: &QuorumProposal) -> IndexTag {
 
 fn operation_tag(keys: &SealingKeys, session: &Session, operation: &[u8; 32]) -> IndexTag {
     keys.index_tag(TagOf::QuorumOperation, &session.id, operation)
+}
+
+fn not_needed() -> Denial {
+    Denial::new(RefusalCode::QuorumNotNeeded, "this needs no approval: just do it")
 }
 
 fn required(why: &'static str) -> Denial {

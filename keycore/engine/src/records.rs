@@ -199,6 +199,29 @@ impl Content for QuorumProposal {
     const KIND: Kind = Kind(25);
 }
 
+/// A proposal about keys; the record's id is the token's.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct KeyProposal {
+    /// Those whose values it needs.
+    pub(crate) keys: Vec<KeyId>,
+    pub(crate) proposal: QuorumProposal,
+}
+
+impl Content for KeyProposal {
+    const KIND: Kind = Kind(26);
+}
+
+/// That a user may use a key which asks for approvals.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct KeyMember {
+    pub(crate) key: KeyId,
+    pub(crate) user: UserId,
+}
+
+impl Content for KeyMember {
+    const KIND: Kind = Kind(27);
+}
+
 #[cfg(test)]
 mod tests {
     use core::fmt::Debug;

@@ -12,8 +12,8 @@ use crate::key_sharing::put_share;
 use crate::keys::{self, NewKey, key_record};
 use crate::ledger::Transaction;
 use crate::material::Material;
-use crate::options::Now;
 use crate::policy::Permission;
+use crate::quorum::{KeyApproval, Proposal};
 use crate::records::{PublicKeyPart, Retirement};
 use crate::users;
 
@@ -29,9 +29,9 @@ pub(crate) fn rotate(
     engine: &Engine,
     permission: &Permission,
     request: &RotateKey,
-    now: Now,
+    asked: &Proposal<'_>,
 ) -> Result<KeyInfo, Denial> {
-    let owner = permission.actor()?;
+    let (owner, now) = (permission.actor()?, asked.now);
     let selector = KeySelector::Id(request.key);
     let find = |records: &mut Transaction<'_>| {
         let old = keys::find_own(records, permission, &selector)?;
@@ -41,6 +41,10 @@ pub(crate) fn rotate(
         Some(made) => Ok(Err(made.content.info)),
         None => find(records).map(Ok),
     })?;
+    if let Ok(old) = &old {
+        // Before a key is made, which takes long.
+        KeyApproval::find(asked, &old.content.info)?;
+    }
     let old = match old {
         Ok(old) => old.content.info,
         Err(made) => return repeated(made, request),
@@ -57,12 +61,14 @@ pub(crate) fn rotate(
         quorum_usage: old.quorum_usage,
         wrap_template: old.wrap_template,
         unwrap_template: old.unwrap_template,
+        share_with: Vec::new(),
     };
     let new = NewKey {
         permission,
         made_by: request.idempotency_key,
         attributes: attributes::of_new(Origin::Generated, old.algorithm, &template)?,
         template: &template,
+        approval: None,
     };
     engine.self_tests.generator_is_healthy()?;
     let (mut public, secret) = keys::halves(&new, &Material::generate(old.algorithm)?, now)?;
@@ -79,11 +85,13 @@ pub(crate) fn rotate(
             let detail = "the key was changed while its successor was made; try again";
             return Err(Denial::new(RefusalCode::Overloaded, detail));
         }
+        KeyApproval::take(records, asked, &old.content.info)?;
         public.info.label = old.content.info.label.clone();
         public.shares = core::mem::take(&mut old.content.shares);
         for &sharee in &public.shares {
             put_share(records, &public.info, sharee)?;
         }
+        keys::check_quorum(records, &public)?;
         old.content.shares.clone_from(&public.shares);
         old.content.info.attributes = old.content.info.attributes.without(ENDS_AT_ONCE);
         old.content.info.retired_until = Some(until);

@@ -53,6 +53,8 @@ pub(crate) enum TagOf {
     KeyShares = 17,
     UserPeerUid = 24,
     QuorumOperation = 25,
+    KeyProposer = 26,
+    KeyMember = 27,
 }
 
 /// The keys that a cluster's records, tags and tokens are protected with. The ring changes when the cluster key is rotated.

@@ -3,7 +3,9 @@
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
 };
-use keycore_wire::{KeyPurpose, MAX_OWN_KEY, RefusalCode, UserId, UserInfo, UserRegisterKey, UserRemoveKey};
+use keycore_wire::{
+    KeyPurpose, MAX_OWN_KEY, RefusalCode, Role, UserId, UserInfo, UserRegisterKey, UserRemoveKey,
+};
 
 use crate::denial::Denial;
 use crate::engine::Engine;
@@ -11,7 +13,10 @@ use crate::login::{self, Checked};
 use crate::options::Now;
 use crate::policy::Permission;
 use crate::private_key::spki_sha256;
-use crate::quorum;
+use crate::quorum::{
+    self,
+    reach::{self, Loss},
+};
 use crate::records::{User, VerifyingKey};
 use crate::session::Session;
 use crate::snapshot::{KnownUser, user_record};
@@ -117,7 +122,11 @@ pub(crate) fn remove(
             return Err(Denial::new(RefusalCode::NotFound, "the user has no such key"));
         }
         if request.purpose == KeyPurpose::Approval {
-            quorum::check_reachable_without(records, id)?;
+            match user.content.role {
+                Role::Admin => quorum::check_reachable_without(records, id)?,
+                Role::CryptoUser => reach::check_keys_of(records, id, Loss::ApprovalKey(id))?,
+                Role::ApplianceUser => {}
+            }
         }
         put(records, id, Some(user.version), &user.content)?;
         Ok(KnownUser::from(&user.content).info(id))

@@ -14,7 +14,10 @@ use crate::login::{self, Checked};
 use crate::options::Now;
 use crate::password;
 use crate::policy::Permission;
-use crate::quorum;
+use crate::quorum::{
+    self,
+    reach::{self, Loss},
+};
 use crate::records::{Content, PasswordHash, PublicKeyPart, User};
 use crate::seal::{SealingKeys, TagOf};
 use crate::session::Session;
@@ -100,8 +103,11 @@ pub(crate) fn delete(engine: &Engine, permission: &Permission, request: &UserDel
         if user.content.role == Role::Admin && admins(records)?.len() < 2 {
             return Err(Denial::new(RefusalCode::LastAdmin, "the last admin can't be deleted"));
         }
-        if user.content.role == Role::Admin {
-            quorum::check_reachable_without(records, UserId(user.id.0))?;
+        let id = UserId(user.id.0);
+        match user.content.role {
+            Role::Admin => quorum::check_reachable_without(records, id)?,
+            Role::CryptoUser => reach::check_keys_of(records, id, Loss::User(id))?,
+            Role::ApplianceUser => {}
         }
         records.delete::<User>(user.id, user.version);
         Ok(())
@@ -229,6 +235,15 @@ fn set_password(
     user.content.attempts = 0;
     put(records, UserId(user.id.0), Some(user.version), &user.content)?;
     Ok(user.content.credential)
+}
+
+/// Whether this request made its user before.
+pub(crate) fn was_made(
+    records: &mut Transaction<'_>,
+    creator: UserId,
+    request: &UserCreate,
+) -> Result<bool, Denial> {
+    Ok(find_made(records, (creator, request.idempotency_key))?.is_some())
 }
 
 fn find_made(

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::{Args, Subcommand, ValueEnum};
 use keycore_wire::{
     Attribute, AttributeTemplate, Attributes, KeyAlgorithm, KeyLabel, KeyTemplate, MAX_GENERIC_SECRET,
-    PlainKey,
+    PlainKey, UserName,
 };
 
 use crate::failure::Failure;
@@ -157,12 +157,15 @@ pub(crate) struct NewKey {
     /// Attributes that keys don't have which this one unwraps
     #[arg(long, value_name = "ATTRIBUTE", value_delimiter = ',')]
     unwrap_without: Vec<Attribute>,
-    /// Approvals that changing, sharing, wrapping or deleting it takes; 0 for none
+    /// Approvals that changing, sharing, wrapping, rotating or deleting it takes, and unwrapping with it: 2 to 8, 0 for none
     #[arg(long, value_name = "USERS", default_value_t = 0)]
     quorum_management: u8,
-    /// Approvals that using it takes; 0 for none
+    /// Approvals that signing, encrypting, decrypting and deriving with it takes: 2 to 8, 0 for none
     #[arg(long, value_name = "USERS", default_value_t = 0)]
     quorum_usage: u8,
+    /// Crypto users to share it with, whose approvals count
+    #[arg(long, value_name = "USER", value_delimiter = ',')]
+    share_with: Vec<UserName>,
 }
 
 impl Pair {
@@ -249,6 +252,7 @@ impl NewKey {
         template.quorum_usage = self.quorum_usage;
         template.wrap_template = attribute_template(&self.wrap_only_with, &self.wrap_only_without);
         template.unwrap_template = attribute_template(&self.unwrap_with, &self.unwrap_without);
+        template.share_with.clone_from(&self.share_with);
         template
     }
 }

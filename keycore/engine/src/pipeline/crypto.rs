@@ -35,11 +35,12 @@ pub(super) fn sign(
     let Some(key) = context.use_key(permission, request.key, Attribute::Sign, facts)? else {
         return Ok(Executed::Deferred(Cost::Lookup));
     };
-    if context.is_to_defer(key.is_slow(), request.data) {
+    if context.is_to_defer(&key, key.is_slow(), request.data) {
         return Ok(Executed::Deferred(Cost::Signature));
     }
-    let bytes =
-        mechanism::sign(key.material(permission)?, request.mechanism, request.prehashed, request.data)?;
+    let bytes = context.with_material(permission, &key, |material| {
+        mechanism::sign(material, request.mechanism, request.prehashed, request.data)
+    })?;
     Ok(replied(Reply::Signature(Signature { bytes })))
 }
 
@@ -64,18 +65,18 @@ pub(super) fn verify(
         Signer::PublicKey(_) => None,
     };
     // Verification with public keys takes as long as P-256's signature, or longer.
-    let is_slow = key.as_ref().is_none_or(|key| matches!(key.material(permission), Ok(Material::Private(_))));
-    if context.is_to_defer(is_slow, data) {
+    let is_slow = key.as_ref().is_none_or(|key| key.is_pair());
+    if context.is_long(is_slow, data) {
         return Ok(Executed::Deferred(Cost::Signature));
     }
     match (&key, request.signer) {
-        (Some(key), _) => match key.material(permission)? {
+        (Some(key), _) => context.with_material(permission, key, |material| match material {
             Material::Secret(secret) => mechanism::verify_code(secret, mechanism, prehashed, data, signature),
             Material::Private(_) => {
                 let public = PublicKey::from_spki(&key.spki)?;
                 mechanism::verify(&public, mechanism, prehashed, data, signature)
             }
-        },
+        }),
         (None, Signer::PublicKey(spki)) => {
             mechanism::verify(&PublicKey::from_spki(spki)?, mechanism, prehashed, data, signature)
         }
@@ -97,12 +98,13 @@ pub(super) fn encrypt(
         return Ok(Executed::Deferred(Cost::Lookup));
     };
     require_pkcs1(&key, request.mechanism)?;
-    if context.is_to_defer(key.is_slow(), request.data) {
+    if context.is_to_defer(&key, key.is_slow(), request.data) {
         return Ok(Executed::Deferred(Cost::Signature));
     }
     let nonce = || locked(&context.engine.nonces).next(request.key);
-    let material = key.material(permission)?;
-    let encrypted = mechanism::encrypt(material, request.mechanism, request.iv, request.data, nonce)?;
+    let encrypted = context.with_material(permission, &key, |material| {
+        mechanism::encrypt(material, request.mechanism, request.iv, request.data, nonce)
+    })?;
     Ok(replied(Reply::Ciphertext(encrypted)))
 }
 
@@ -119,11 +121,12 @@ pub(super) fn decrypt(
         return Ok(Executed::Deferred(Cost::Lookup));
     };
     require_pkcs1(&key, request.mechanism)?;
-    if context.is_to_defer(key.is_slow(), request.data) {
+    if context.is_to_defer(&key, key.is_slow(), request.data) {
         return Ok(Executed::Deferred(Cost::Signature));
     }
-    let material = key.material(permission)?;
-    let bytes = mechanism::decrypt(material, request.mechanism, request.iv, request.data)?;
+    let bytes = context.with_material(permission, &key, |material| {
+        mechanism::decrypt(material, request.mechanism, request.iv, request.data)
+    })?;
     Ok(replied(Reply::Plaintext(Plaintext { bytes })))
 }
 
@@ -135,7 +138,7 @@ pub(super) fn digest(
 ) -> Result<Executed, Denial> {
     check_length(request.data, MAX_CRYPTO_INPUT)?;
     facts.note = request.hash.to_string();
-    if context.is_to_defer(false, request.data) {
+    if context.is_long(false, request.data) {
         return Ok(Executed::Deferred(Cost::Signature));
     }
     let bytes = mechanism::digest(request.hash, request.data).as_ref().to_vec();
@@ -159,7 +162,8 @@ impl Context<'_> {
         Ok(Some(key))
     }
 
-    fn is_to_defer(&self, is_slow: bool, data: &[u8]) -> bool {
+    /// Whether what uses no key's secret has to be left to a worker.
+    fn is_long(&self, is_slow: bool, data: &[u8]) -> bool {
         matches!(self.place, Place::Loop(_)) && (is_slow || data.len() > MAX_INLINE_MESSAGE)
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use keycore_wire::{
-    Attribute, DeriveKey, KeyForm, KeyId, KeyInfo, MAX_WRAPPED, PlainKey, RefusalCode, Secret, UnwrapKey,
-    WrapKey, WrappedKey,
+    Attribute, DeriveKey, IdempotencyKey, KeyForm, KeyId, KeyInfo, KeyTemplate, MAX_WRAPPED, PlainKey,
+    RefusalCode, Secret, UnwrapKey, WrapKey, WrappedKey,
 };
 
 use super::Context;
@@ -16,6 +16,7 @@ use crate::keys::{self, NewKey};
 use crate::material::{Material, SecretKey};
 use crate::mechanism;
 use crate::policy::Permission;
+use crate::quorum::KeyApproval;
 use crate::wrapping;
 
 /// Shortest derived key, in bytes: 112 bits (SP 800-131A). A shorter one could be found by trying, and then, byte by
@@ -36,13 +37,20 @@ pub(super) fn derive(
         return Err(Denial::new(RefusalCode::WrongInput, detail));
     };
     let base = context.loaded(permission, request.key, Attribute::Derive)?;
-    let bytes = mechanism::derive(base.material(permission)?, request.mechanism, length)?;
+    let approval = match KeyApproval::find(context.asked, &base.info) {
+        Ok(approval) => approval,
+        Err(denial) => {
+            return made_before(context, permission, request.idempotency_key, &request.template, denial);
+        }
+    };
+    let bytes = mechanism::derive(base.material(permission, &approval)?, request.mechanism, length)?;
     let material = Material::Secret(SecretKey::new(request.algorithm, Secret::from(bytes))?);
     let new = NewKey {
         permission,
         made_by: request.idempotency_key,
         attributes: wrapping::attributes_of_derived(&base.info, request.algorithm, &request.template)?,
         template: &request.template,
+        approval: Some((&approval, context.asked)),
     };
     keys::keep(context.engine, &new, material, context.now)
 }
@@ -62,10 +70,14 @@ pub(super) fn wrap(
         return Err(Denial::new(RefusalCode::PermissionDenied, "only its owner wraps a key"));
     }
     wrapping::check_wrap(&wrapping_key.info, &key.info)?;
-    let plain = key.material(permission)?.to_stored()?;
+    let asked = context.asked;
+    let approval = KeyApproval::find(asked, &wrapping_key.info)?.and(KeyApproval::find(asked, &key.info)?);
+    let plain = key.material(permission, &approval)?.to_stored()?;
     let nonce = || locked(&context.engine.nonces).next(request.wrapping);
-    let material = wrapping_key.material(permission)?;
-    Ok(WrappedKey { bytes: mechanism::wrap(material, request.mechanism, plain.expose(), nonce)? })
+    let material = wrapping_key.material(permission, &approval)?;
+    let bytes = mechanism::wrap(material, request.mechanism, plain.expose(), nonce)?;
+    approval.spend_now(asked)?;
+    Ok(WrappedKey { bytes })
 }
 
 /// Unwraps a key and keeps it.
@@ -82,7 +94,14 @@ pub(super) fn unwrap(
     let unwrapping = context.loaded(permission, request.unwrapping, Attribute::Unwrap)?;
     // Before anything is decrypted; the rest when it is known what is inside.
     wrapping::check_purpose(request.template.attributes)?;
-    let plain = mechanism::unwrap(unwrapping.material(permission)?, request.mechanism, request.wrapped)?;
+    let approval = match KeyApproval::find(context.asked, &unwrapping.info) {
+        Ok(approval) => approval,
+        Err(denial) => {
+            return made_before(context, permission, request.idempotency_key, &request.template, denial);
+        }
+    };
+    let material = unwrapping.material(permission, &approval)?;
+    let plain = mechanism::unwrap(material, request.mechanism, request.wrapped)?;
     let plain = match request.form {
         KeyForm::Pkcs8 => PlainKey::Pkcs8(plain),
         KeyForm::Aes => PlainKey::Aes(plain),
@@ -102,8 +121,23 @@ pub(super) fn unwrap(
             &request.template,
         )?,
         template: &request.template,
+        approval: Some((&approval, context.asked)),
     };
     keys::keep(context.engine, &new, material, context.now)
+}
+
+/// What the same request made when it was approved, if what refuses it now is that its approvals are used up.
+fn made_before(
+    context: &Context<'_>,
+    permission: &Permission,
+    made_by: IdempotencyKey,
+    template: &KeyTemplate,
+    denial: Denial,
+) -> Result<KeyInfo, Denial> {
+    if denial.refusal.code != RefusalCode::QuorumRequired {
+        return Err(denial);
+    }
+    keys::made_with_approvals(context.engine, permission, made_by, template)?.ok_or(denial)
 }
 
 impl Context<'_> {

@@ -126,7 +126,8 @@ pub(super) fn audit(
     if denial.is_none()
         && let Some(what) = detail_of(request)
     {
-        done = what;
+        // The note says who approved it, if somebody had to.
+        done = if facts.note.is_empty() { what } else { format!("{what}; {}", facts.note) };
         detail = &done;
     }
     match (refusal, &mut *place) {

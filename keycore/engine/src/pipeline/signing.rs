@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use keycore_wire::{KeySelector, MAX_SIGN_MESSAGE, MAX_SITE, MAX_TLS_MESSAGE, Reply, Sign, TlsSign};
+use keycore_wire::{
+    KeySelector, MAX_SIGN_MESSAGE, MAX_SITE, MAX_TLS_MESSAGE, Reply, Sign, Signature, TlsSign,
+};
 
 use super::record::Facts;
 use super::{Context, Executed, Place};
@@ -10,7 +12,9 @@ use crate::denial::Denial;
 use crate::job::Cost;
 use crate::key_cache::LoadedKey;
 use crate::keys;
+use crate::material::Material;
 use crate::policy::Permission;
+use crate::quorum::{self, KeyApproval};
 use crate::session::SessionChange;
 use crate::signable::Signable;
 
@@ -78,11 +82,35 @@ impl Context<'_> {
         key: &LoadedKey,
         signable: &Signable<'_>,
     ) -> Result<Executed, Denial> {
-        let is_slow = key.is_slow() || signable.content().len() > MAX_INLINE_MESSAGE;
-        if matches!(self.place, Place::Loop(_)) && is_slow {
+        if self.is_to_defer(key, key.is_slow(), signable.content()) {
             return Ok(Executed::Deferred(Cost::Signature));
         }
-        let signature = key.sign(permission, signable)?;
-        Ok(Executed::Replied(Reply::Signature(signature), SessionChange::Keep))
+        let bytes = self.with_material(permission, key, |material| match material {
+            Material::Private(private) => Ok(private.sign(signable.scheme(), signable.content())?),
+            Material::Secret(_) => Err(Denial::internal("a secret key was found to have a signature scheme")),
+        })?;
+        Ok(Executed::Replied(Reply::Signature(Signature { bytes }), SessionChange::Keep))
+    }
+
+    /// Whether an operation that uses a key's secret has to be left to a worker.
+    pub(super) fn is_to_defer(&self, key: &LoadedKey, is_slow: bool, data: &[u8]) -> bool {
+        matches!(self.place, Place::Loop(_))
+            && (is_slow
+                || data.len() > MAX_INLINE_MESSAGE
+                || quorum::is_guarded(self.asked.request, &key.info))
+    }
+
+    /// Does what a key's secret is needed for. If that takes approvals, they are looked for before, and used up before what
+    /// came of it is told; what fails leaves them.
+    pub(super) fn with_material<T>(
+        &self,
+        permission: &Permission,
+        key: &LoadedKey,
+        work: impl FnOnce(&Material) -> Result<T, Denial>,
+    ) -> Result<T, Denial> {
+        let approval = KeyApproval::find(self.asked, &key.info)?;
+        let done = work(key.material(permission, &approval)?)?;
+        approval.spend_now(self.asked)?;
+        Ok(done)
     }
 }

@@ -10,6 +10,7 @@ mod cluster;
 mod crash;
 mod harness;
 mod key_lives;
+mod key_quorum;
 mod keys;
 mod logins;
 mod model;

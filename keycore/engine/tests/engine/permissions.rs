@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
 use keycore_wire::{
-    ActivateCluster, Attribute, AttributeChange, Hello, InitializeCluster, KeyId, RefusalCode, Request, Role,
-    SetAttribute, UserChangePassword, encode_request, frame,
+    ActivateCluster, Attribute, AttributeChange, DeleteKey, Hello, InitializeCluster, KeyId, KeyPurpose,
+    QuorumPropose, RefusalCode, Request, Role, Secret, SetAttribute, UserChangePassword, UserRegisterKey,
+    encode_request, frame,
 };
 
 use crate::harness::{Client, PASSWORD, World, name, secret};
@@ -67,6 +68,18 @@ fn requests() -> BTreeMap<String, Vec<u8>> {
     let change = AttributeChange::Set(Attribute::Trusted, true);
     encode_request(&SetAttribute { key: KeyId([1; 16]), change }, &mut body).unwrap();
     requests.insert("SetAttribute, trusted".to_owned(), body);
+    let service = requests.remove("QuorumPropose").unwrap();
+    requests.insert("QuorumPropose, a service's".to_owned(), service);
+    let (mut inner, mut body) = (Vec::new(), Vec::new());
+    encode_request(&DeleteKey { key: KeyId([1; 16]) }, &mut inner).unwrap();
+    encode_request(&QuorumPropose { operation: Secret::new(inner) }, &mut body).unwrap();
+    requests.insert("QuorumPropose, a key's".to_owned(), body);
+    let approval = requests.remove("UserRegisterKey").unwrap();
+    requests.insert("UserRegisterKey, for approvals".to_owned(), approval);
+    let (purpose, proof, current) = (KeyPurpose::SecondFactor, Vec::new(), Some(secret(PASSWORD)));
+    let mut body = Vec::new();
+    encode_request(&UserRegisterKey { purpose, spki: vec![0x30, 0x00], proof, current }, &mut body).unwrap();
+    requests.insert("UserRegisterKey, second factor".to_owned(), body);
     requests
 }
 

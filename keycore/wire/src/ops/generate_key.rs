@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 use crate::algorithm::KeyAlgorithm;
 use crate::attribute::{AttributeTemplate, Attributes};
 use crate::ids::{IdempotencyKey, KeyId, SpkiSha256, UserId};
-use crate::names::KeyLabel;
+use crate::names::{KeyLabel, UserName};
+use crate::ops::share_key::sharees;
 use crate::session::UnixMillis;
 
 /// Makes a key or key pair that belongs to the user who asks. Needs the role crypto user.
@@ -29,14 +30,18 @@ pub struct KeyTemplate {
     /// All that shall be on, of those that are its maker's to choose: never `trusted` (an admin's to give), `private`,
     /// `local`, `always-sensitive`, `never-extractable` (the engine's to tell).
     pub attributes: Attributes,
-    /// Admins and crypto users that have to agree when it is changed, shared, wrapped or deleted; 0 and 1 are none.
+    /// How many of those who may use it have to agree when it is changed, shared, wrapped, rotated or deleted, or unwraps:
+    /// 2 to [`MAX_QUORUM`](crate::MAX_QUORUM); 0 and 1 are none.
     pub quorum_management: u8,
-    /// The same for when it is used.
+    /// The same for when it signs, encrypts, decrypts or derives.
     pub quorum_usage: u8,
     /// What it demands of the keys that it wraps.
     pub wrap_template: Option<AttributeTemplate>,
     /// What it gives to the keys that it unwraps.
     pub unwrap_template: Option<AttributeTemplate>,
+    /// Crypto users whom it is shared with from the beginning; at most [`MAX_SHARES`](crate::MAX_SHARES).
+    #[serde(deserialize_with = "sharees")]
+    pub share_with: Vec<UserName>,
 }
 
 impl KeyTemplate {
@@ -49,6 +54,7 @@ impl KeyTemplate {
             quorum_usage: 0,
             wrap_template: None,
             unwrap_template: None,
+            share_with: Vec::new(),
         }
     }
 }

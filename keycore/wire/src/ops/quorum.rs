@@ -23,11 +23,15 @@ pub enum QuorumService {
     Cluster,
     /// These values themselves.
     Quorum,
+    /// Changing, sharing, wrapping, rotating and deleting one key, and unwrapping with it; the key has its own value.
+    KeyManagement,
+    /// Using one key's secret; the key has its own value.
+    KeyUsage,
 }
 
 impl QuorumService {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::User, Self::Cluster, Self::Quorum];
+    /// Those whose values the cluster has. Those of keys are set when a key is made.
+    pub const OF_CLUSTER: [Self; 3] = [Self::User, Self::Cluster, Self::Quorum];
 
     /// The name that the command line uses.
     pub fn name(self) -> &'static str {
@@ -35,6 +39,8 @@ impl QuorumService {
             Self::User => "user",
             Self::Cluster => "cluster",
             Self::Quorum => "quorum",
+            Self::KeyManagement => "key-management",
+            Self::KeyUsage => "key-usage",
         }
     }
 }
@@ -48,8 +54,9 @@ impl fmt::Display for QuorumService {
 impl FromStr for QuorumService {
     type Err = String;
 
+    /// Reads the name of one whose value the cluster has.
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|service| service.name() == text);
+        let found = Self::OF_CLUSTER.into_iter().find(|service| service.name() == text);
         found.ok_or_else(|| "no such service; one of user, cluster, quorum".to_owned())
     }
 }
@@ -81,8 +88,8 @@ impl KeyPurpose {
     }
 }
 
-/// Registers an admin's public key: RSA of 2,048 bits or more, P-256 or Ed25519. Ends the admin's other sessions if it is the
-/// second factor.
+/// Registers one's own public key, a crypto user's for approvals only: RSA of 2,048 bits or more, P-256 or Ed25519. Ends the user's other sessions if it
+/// is the second factor.
 ///
 /// Signatures are those of openssl: `openssl dgst -sha256 -sign` for RSA (PKCS#1 v1.5) and P-256 (ASN.1),
 /// `openssl pkeyutl -sign -rawin` for Ed25519.
@@ -117,7 +124,8 @@ pub struct QuorumPropose {
     pub operation: Secret,
 }
 
-/// Hands in an approver's signature of [`QuorumToken::text`]; any admin may. Counts once for each approver.
+/// Hands in an approver's signature of [`QuorumToken::text`]. Any admin may; if it is about a key, its owner and whoever it is
+/// shared with. Counts once for each approver.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct QuorumApprove {
     /// The token.
@@ -136,7 +144,7 @@ pub struct QuorumDelete {
     pub token: QuorumTokenId,
 }
 
-/// Lists the tokens that can still be used.
+/// Lists the tokens that can still be used; those about keys only to who may use these keys.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct QuorumList;
 
@@ -190,7 +198,7 @@ pub struct QuorumToken {
     pub proposer: UserName,
     /// The approval data: the operation and its arguments in words. Approvers sign these bytes.
     pub text: String,
-    /// Approvals that it needs.
+    /// Approvals that it needs; if it is about two keys, the higher value of theirs.
     pub needed: u8,
     /// Whose signatures are there.
     pub approvers: Vec<UserName>,

@@ -1,4 +1,7 @@
-use serde::{Deserialize, Serialize};
+use core::fmt;
+
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::KeyId;
 use crate::names::UserName;
@@ -45,4 +48,30 @@ pub struct ListSharedKeys {
     pub after: Option<KeyId>,
     /// Most entries wanted; [`MAX_PAGE`](crate::MAX_PAGE) at most are given.
     pub limit: u16,
+}
+
+/// Reads whom a new key is shared with: no more room is made than for the names that are there, [`MAX_SHARES`] at most.
+pub(crate) fn sharees<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<UserName>, D::Error> {
+    struct Names;
+
+    impl<'de> Visitor<'de> for Names {
+        type Value = Vec<UserName>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_SHARES} user names")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Self::Value, A::Error> {
+            let mut found = Vec::new();
+            while let Some(name) = names.next_element()? {
+                if found.len() == MAX_SHARES {
+                    return Err(A::Error::invalid_length(MAX_SHARES + 1, &self));
+                }
+                found.push(name);
+            }
+            Ok(found)
+        }
+    }
+
+    source.deserialize_seq(Names)
 }
