@@ -6,6 +6,7 @@ mod anchors;
 mod api_attacks;
 mod audit;
 mod backup;
+mod claims;
 mod cluster;
 mod crash;
 mod harness;
