@@ -3,17 +3,13 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use keycore_client::{IdentityError, read_password, read_password_file};
 use keycore_wire::{MAX_PASSWORD, MIN_PASSWORD, Secret};
-use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-
-/// Longest password file, in bytes.
-const LONGEST: usize = 1024;
 
 /// Where the password of a new user, or the new one of a user, comes from.
 #[derive(Debug, Args)]
@@ -97,29 +93,20 @@ fn ask_twice(whose: &str) -> Result<Secret, Failure> {
     }
 }
 
-/// Reads a password file that only its owner may read (or root's group, as systemd's credentials are).
 fn from_file(path: &Path) -> Result<Secret, Failure> {
-    let read = |source| Failure::Read { path: path.to_owned(), source };
-    // Without O_NONBLOCK, a FIFO at that path would hang the program.
-    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = File::options().read(true).custom_flags(flags).open(path).map_err(read)?;
-    let metadata = file.metadata().map_err(read)?;
-    if !metadata.is_file() {
-        return Err(Failure::Content {
-            path: path.to_owned(),
-            problem: "a password file must be a regular file".to_owned(),
-            advice: Some("for a pipe use --password-fd".to_owned()),
-        });
-    }
-    let forbidden = if metadata.uid() == 0 && metadata.gid() == 0 { 0o037 } else { 0o077 };
-    if metadata.mode() & forbidden != 0 {
-        return Err(Failure::Exposed {
-            path: path.to_owned(),
-            problem: format!("holds a password and has mode {:04o}", metadata.mode() & 0o7777),
+    read_password_file(path).map_err(|error| match error {
+        IdentityError::TooOpen { path, mode } => Failure::Exposed {
+            problem: format!("holds a password and has mode {mode:04o}"),
             advice: format!("only its owner may read it: chmod 600 {}", path.display()),
-        });
-    }
-    from_reader(file, path)
+            path,
+        },
+        IdentityError::Unreadable { path, source } => Failure::Read { path, source },
+        _ => Failure::Content {
+            path: path.to_owned(),
+            problem: "a password file is a regular file of 1 to 1,024 bytes".to_owned(),
+            advice: Some("for a pipe use --password-fd".to_owned()),
+        },
+    })
 }
 
 /// Reads until the end of what is open under this number.
@@ -140,26 +127,16 @@ fn duplicate(fd: u32) -> io::Result<File> {
     Ok(File::from(copy))
 }
 
-/// One newline at the end is not part of the password.
 fn from_reader(reader: impl Read, path: &Path) -> Result<Secret, Failure> {
-    // One allocation, so that no copy is left in freed memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 2));
-    reader
-        .take(LONGEST as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| Failure::Read { path: path.to_owned(), source })?;
-    let too_long = bytes.len() > LONGEST;
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-    }
-    if too_long || bytes.is_empty() {
-        return Err(Failure::Content {
+    match read_password(reader) {
+        Ok(Some(password)) => Ok(password),
+        Ok(None) => Err(Failure::Content {
             path: path.to_owned(),
-            problem: format!("a password has 1 to {LONGEST} bytes"),
+            problem: "a password has 1 to 1,024 bytes".to_owned(),
             advice: None,
-        });
+        }),
+        Err(source) => Err(Failure::Read { path: path.to_owned(), source }),
     }
-    Ok(bytes.into())
 }
 
 #[cfg(test)]
@@ -194,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_is_no_password_is_refused() {
-        for content in [&b""[..], b"\n", &[b'x'; LONGEST + 1]] {
+        for content in [&b""[..], b"\n", &[b'x'; 1025]] {
             let (_directory, path) = file(content, 0o600);
             assert!(from_file(&path).is_err(), "{} bytes", content.len());
         }

@@ -14,8 +14,8 @@ mod password_file;
 #[cfg(test)]
 mod tests;
 
-pub use password_file::IdentityError;
 use password_file::Stamp;
+pub use password_file::{IdentityError, read_password, read_password_file};
 
 /// First pause after a wrong password; doubled each time, so that no account is locked by a server that retries.
 const PAUSE: Duration = Duration::from_secs(60);

@@ -26,5 +26,5 @@ mod session;
 
 pub use endpoint::Endpoint;
 pub use error::{EngineFailure, Error};
-pub use identity::{Identity, IdentityError};
+pub use identity::{Identity, IdentityError, read_password, read_password_file};
 pub use pool::{EngineCounters, EngineState, EngineStatus, Hedging, Pool, PoolCounters, PoolOptions};

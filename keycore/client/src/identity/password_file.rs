@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use keycore_wire::Secret;
 use zeroize::Zeroizing;
 
-/// Longest password file, in bytes.
+/// Longest password, with its newline, in bytes.
 const LONGEST: usize = 1024;
 
 /// The password can't be had from its file.
@@ -63,7 +63,36 @@ impl Stamp {
     }
 }
 
-/// Reads the password and what the file looked like; all checks are made on the opened file.
+/// Reads a password file: a regular file that only its owner may read (or root's group, as systemd's credentials are). One newline
+/// at the end is not part of the password.
+///
+/// # Errors
+///
+/// [`IdentityError`] says what is wrong with the file.
+pub fn read_password_file(path: &Path) -> Result<Secret, IdentityError> {
+    read(path).map(|(password, _)| password)
+}
+
+/// Reads a password to the end of `source`, without one newline there. `None` if it has a length that no password has: none, or
+/// more than 1,024 bytes.
+///
+/// # Errors
+///
+/// What reading fails with.
+pub fn read_password(source: impl Read) -> io::Result<Option<Secret>> {
+    // One allocation, so that no copy is left in freed memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 2));
+    source.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > LONGEST {
+        return Ok(None);
+    }
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    Ok(if bytes.is_empty() { None } else { Some(Secret::from(bytes)) })
+}
+
+/// The password, and what the file looked like; all checks are made on the opened file.
 pub(super) fn read(path: &Path) -> Result<(Secret, Stamp), IdentityError> {
     let unreadable = |source| IdentityError::Unreadable { path: path.to_owned(), source };
     // Without O_NONBLOCK, a FIFO at that path would hang the program.
@@ -80,17 +109,8 @@ pub(super) fn read(path: &Path) -> Result<(Secret, Stamp), IdentityError> {
     if metadata.mode() & forbidden != 0 {
         return Err(IdentityError::TooOpen { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
     }
-    // One allocation, so that no copy is left in freed memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 2));
-    file.take(LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > LONGEST {
-        return Err(IdentityError::NotAPassword { path: path.to_owned() });
+    match read_password(file).map_err(unreadable)? {
+        Some(password) => Ok((password, Stamp::new(&metadata))),
+        None => Err(IdentityError::NotAPassword { path: path.to_owned() }),
     }
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-    }
-    if bytes.is_empty() {
-        return Err(IdentityError::NotAPassword { path: path.to_owned() });
-    }
-    Ok((Secret::from(bytes), Stamp::new(&metadata)))
 }
