@@ -13,7 +13,7 @@
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use keycore_wire::{AuditAnchor, ClusterId};
 
-use crate::entry::{Command, Entry, Outcome, Subject};
+use crate::entry::{Entry, Subject};
 
 /// Name of a checkpoint's operation.
 pub const OPERATION: &str = "Checkpoint";
@@ -60,17 +60,6 @@ pub fn statement(cluster: ClusterId, anchor: &AuditAnchor) -> Vec<u8> {
 
 /// The record of a checkpoint.
 pub(crate) fn entry(cluster: ClusterId, anchor: &AuditAnchor) -> Entry<'_> {
-    Entry {
-        time_micros: anchor.at_micros,
-        connection: 0,
-        peer: None,
-        session: None,
-        user: None,
-        command: Command::Engine,
-        opcode: 0,
-        operation: OPERATION,
-        subject: Subject::Checkpoint { cluster, signature: &anchor.signature },
-        outcome: Outcome::Done,
-        detail: "",
-    }
+    let subject = Subject::Checkpoint { cluster, signature: &anchor.signature };
+    Entry::by_engine(anchor.at_micros, OPERATION, subject, "")
 }

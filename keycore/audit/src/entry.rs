@@ -123,6 +123,25 @@ pub enum Outcome {
     Refused(RefusalCode),
 }
 
+impl<'a> Entry<'a> {
+    /// What an engine did by itself, for nobody. Done, unless the caller says otherwise.
+    pub fn by_engine(time_micros: u64, operation: &'a str, subject: Subject<'a>, detail: &'a str) -> Self {
+        Self {
+            time_micros,
+            connection: 0,
+            peer: None,
+            session: None,
+            user: None,
+            command: Command::Engine,
+            opcode: 0,
+            operation,
+            subject,
+            outcome: Outcome::Done,
+            detail,
+        }
+    }
+}
+
 impl Entry<'_> {
     /// The same with its texts cut to their limits, so that no peer can make a long record.
     pub(crate) fn bounded(&self) -> Entry<'_> {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use aws_lc_rs::rand;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use keycore_audit::{AuditError, Command, Entry, Outcome, Past, Subject};
+use keycore_audit::{AuditError, Entry, Past, Subject};
 use keycore_store::{Kind, RecordId};
 use keycore_wire::{AuditAnchor, AuditAnchorList, Secret};
 use serde::{Deserialize, Serialize};
@@ -222,19 +222,7 @@ impl LifeEvent {
 }
 
 pub(crate) fn own_entry<'a>(operation: &'a str, detail: &'a str, now: Now) -> Entry<'a> {
-    Entry {
-        time_micros: micros(now),
-        connection: 0,
-        peer: None,
-        session: None,
-        user: None,
-        command: Command::Engine,
-        opcode: 0,
-        operation,
-        subject: Subject::None,
-        outcome: Outcome::Done,
-        detail,
-    }
+    Entry::by_engine(micros(now), operation, Subject::None, detail)
 }
 
 fn micros(now: Now) -> u64 {
