@@ -9,11 +9,11 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use keycore_wire::{
-    BackupCreate, BackupList, ClusterInfo, IdempotencyKey, KeyPurpose, LoginChallenge, Logout, Operation,
-    PeerLogin, QuorumApprove, QuorumDelete, QuorumList, QuorumPolicy, QuorumPropose, QuorumService,
-    QuorumSetPolicy, QuorumSetValue, QuorumToken, Refusal, RefusalCode, Role, Secret, SignedLogin,
-    SpkiSha256, UserChangePassword, UserCreate, UserDelete, UserList, UserLogout, UserRegisterKey,
-    UserRemoveKey, UserSetPeerUid, encode_request,
+    BackupCreate, BackupList, ClusterId, ClusterInfo, IdempotencyKey, KeyPurpose, LoginChallenge, Logout,
+    Operation, PeerLogin, QuorumApprove, QuorumDelete, QuorumList, QuorumPolicy, QuorumPropose,
+    QuorumService, QuorumSetPolicy, QuorumSetValue, QuorumToken, Refusal, RefusalCode, Role, Secret,
+    SignedLogin, SpkiSha256, UserChangePassword, UserCreate, UserDelete, UserList, UserLogout,
+    UserRegisterKey, UserRemoveKey, UserSetPeerUid, ZeroizeCluster, ZeroizeKeys, encode_request,
 };
 
 use crate::harness::{Client, PASSWORD, Replica, World, name, random_key, secret};
@@ -129,7 +129,7 @@ fn what_needs_approvals_is_what_the_table_says() {
     type Send = fn(&mut Client) -> Result<(), Refusal>;
     const USER: Option<QuorumService> = Some(QuorumService::User);
     const QUORUM: Option<QuorumService> = Some(QuorumService::Quorum);
-    let table: [(&str, Option<QuorumService>, Send); 13] = [
+    let table: [(&str, Option<QuorumService>, Send); 15] = [
         ("UserCreate", USER, |c| c.call(&create("carol", random_key())).map(|_| ())),
         ("UserDelete", USER, |c| c.call(&delete("nobody")).map(|_| ())),
         ("UserChangePassword, another's", USER, |c| {
@@ -146,7 +146,12 @@ fn what_needs_approvals_is_what_the_table_says() {
         ("UserRemoveKey", USER, |c| {
             c.call(&UserRemoveKey { name: name("nobody"), purpose: KeyPurpose::SecondFactor }).map(|_| ())
         }),
+        ("ZeroizeKeys", USER, |c| c.call(&ZeroizeKeys { user: name("nobody") }).map(|_| ())),
         ("UserLogout", None, |c| c.call(&UserLogout { name: name("nobody") }).map(|_| ())),
+        // Of another cluster, so that none is destroyed where nobody is asked.
+        ("ZeroizeCluster", Some(QuorumService::Cluster), |c| {
+            c.call(&ZeroizeCluster { cluster: ClusterId([0; 16]) }).map(|_| ())
+        }),
         // Before the value of its service is set.
         ("BackupCreate", Some(QuorumService::Cluster), |c| c.call(&BackupCreate).map(|_| ())),
         ("QuorumSetValue", QUORUM, |c| {
