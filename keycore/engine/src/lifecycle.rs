@@ -25,7 +25,9 @@ pub(crate) fn status(engine: &Engine, _permission: &Permission) -> Result<Cluste
         })?,
         None => (0, None, None),
     };
+    let unseal = engine.unseal_status()?;
     let state = engine.cluster_state();
+    // Last: whoever holds it must not wait for the store, whose holder may wait for it.
     let snapshot = engine.snapshot();
     Ok(ClusterStatus {
         cluster: engine.cluster(),
@@ -42,7 +44,7 @@ pub(crate) fn status(engine: &Engine, _permission: &Permission) -> Result<Cluste
             Box::new(RestoredFrom { revision, made_at, restored_at })
         }),
         backups: backups.map(Box::new),
-        unseal: engine.unseal_status()?.map(Box::new),
+        unseal: unseal.map(Box::new),
     })
 }
 

@@ -1,10 +1,37 @@
 //! Two engines on one store.
 
 use keycore_wire::{
-    Attributes, DeleteKey, KeyAlgorithm, RefusalCode, SignatureScheme, TlsSign, UserChangePassword,
+    Attributes, DeleteKey, KeyAlgorithm, RefusalCode, Role, SignatureScheme, TlsSign, UserChangePassword,
 };
 
 use crate::harness::{PASSWORD, World, generate, handshake, name, secret};
+
+/// Whoever asks for the cluster's state takes the store and the snapshot, and so does the follower: neither waits for the other.
+#[test]
+fn cluster_information_and_the_follower_do_not_wait_for_each_other() {
+    let (world, first) = World::active();
+    let second = world.replica(1);
+    let done = core::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..100 {
+                first.client_of("root").create_user(&format!("user-{n}"), Role::ApplianceUser).unwrap();
+            }
+            done.store(true, core::sync::atomic::Ordering::SeqCst);
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut client = second.client();
+                while !done.load(core::sync::atomic::Ordering::SeqCst) {
+                    client.call(&keycore_wire::ClusterInfo).unwrap();
+                }
+            });
+        }
+        while !done.load(core::sync::atomic::Ordering::SeqCst) {
+            second.follow();
+        }
+    });
+}
 
 #[test]
 fn a_key_made_here_signs_there_and_a_deleted_one_no_more() {
