@@ -75,6 +75,7 @@ mod policy;
 mod private_key;
 mod quorum;
 mod records;
+mod roca;
 mod rotation;
 mod seal;
 mod second_factor;

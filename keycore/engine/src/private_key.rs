@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::denial::Denial;
 use crate::der::{INTEGER, NotDer, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE};
 use crate::mechanism::Curve;
+use crate::roca;
 use crate::self_test::{self, PAIRWISE_CONSISTENCY};
 
 /// 1.2.840.113549.1.1.1, rsaEncryption (RFC 8017).
@@ -77,6 +78,13 @@ impl PrivateKey {
     pub(crate) fn import(pkcs8: &[u8]) -> Result<Self, Denial> {
         let algorithm = algorithm_of(pkcs8)?;
         let key = Self::parse(algorithm, pkcs8)?;
+        if let Pair::Rsa(pair) = &key.pair
+            && roca::has_fingerprint(rsa_modulus(pair)?)
+        {
+            return Err(invalid(
+                "its modulus has the fingerprint of CVE-2017-15361 (ROCA): it can be factored; make a new key",
+            ));
+        }
         key.prove_consistency().map_err(|_| invalid("its private and public halves don't fit"))?;
         Ok(key)
     }
@@ -259,7 +267,8 @@ fn private_key_info(pkcs8: &[u8]) -> Result<(&[u8], Option<&[u8]>), NotDer> {
     Ok((oid, curve))
 }
 
-fn rsa_algorithm(pair: &RsaKeyPair) -> Result<KeyAlgorithm, Denial> {
+/// An RSA key's modulus, big-endian without leading zeros, if its exponent is the usual one.
+fn rsa_modulus(pair: &RsaKeyPair) -> Result<&[u8], Denial> {
     // RSAPublicKey ::= SEQUENCE { modulus INTEGER, publicExponent INTEGER } (RFC 8017, appendix A.1.1).
     let read = || {
         let mut outer = Reader::new(pair.public_key().as_ref());
@@ -271,7 +280,11 @@ fn rsa_algorithm(pair: &RsaKeyPair) -> Result<KeyAlgorithm, Denial> {
         return Err(invalid("the public exponent of an RSA key must be 65537"));
     }
     // Positive integers begin with a zero byte where the first bit would be a sign.
-    let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
+    Ok(modulus.strip_prefix(&[0]).unwrap_or(modulus))
+}
+
+fn rsa_algorithm(pair: &RsaKeyPair) -> Result<KeyAlgorithm, Denial> {
+    let modulus = rsa_modulus(pair)?;
     let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
     match bits {
         2048 => Ok(KeyAlgorithm::Rsa2048),

@@ -91,3 +91,16 @@ fn curves_are_named_and_never_written_out() {
         VerifyData { signer, mechanism, prehashed: false, data: b"any message", signature: &[1; 64] };
     assert_eq!(web.refused(&verify), RefusalCode::InvalidKey);
 }
+
+/// CVE-2017-15361, "ROCA": both primes of this key are k·M + (65537^a mod M), M the product of the first 126 primes. It was
+/// made for this test.
+#[test]
+fn a_key_of_rocas_form_is_not_imported() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    let key = PlainKey::Pkcs8(Secret::new(include_bytes!("roca.der").to_vec()));
+    let import = ImportKey { idempotency_key: random_key(), template: template("weak"), key };
+    let refusal = web.call(&import).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::InvalidKey);
+    assert!(refusal.detail.contains("CVE-2017-15361"), "{refusal}");
+}
