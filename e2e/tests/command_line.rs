@@ -320,6 +320,28 @@ fn two_admins_approve_with_openssl_and_with_hsm_and_a_second_factor_is_asked_for
     cluster.hsm(&[&login[..], &["--mfa-key", "ec.pem"]].concat()).success();
     cluster.hsm(&[&login[..], &["--mfa-sign-with", "openssl dgst -sha256 -sign ec.pem"]].concat()).success();
     cluster.hsm(&["--user", "bob", "user", "list"]).success();
+
+    // The key may be elsewhere: its owner gets the challenge as a file, and gives the signature as one.
+    cluster.hsm(&["--user", "bob", "logout"]).success();
+    cluster.hsm(&[&login[..], &["--mfa-challenge-out", "challenge.txt"]].concat()).success();
+    assert_ne!(cluster.hsm(&["--user", "bob", "user", "logout", "carol"]).code, Some(0));
+    openssl(&["dgst", "-sha256", "-sign", "ec.pem", "-out", "challenge.sig", "challenge.txt"]);
+    let signed = |user| {
+        cluster.hsm(&[
+            "login",
+            "--user",
+            user,
+            "--mfa-challenge",
+            "challenge.txt",
+            "--mfa-signature",
+            "challenge.sig",
+        ])
+    };
+    assert_ne!(signed("carol").code, Some(0));
+    signed("bob").success();
+    cluster.hsm(&["--user", "bob", "user", "list"]).success();
+    // Once.
+    assert_eq!(signed("bob").code, Some(77));
 }
 
 #[test]

@@ -111,6 +111,8 @@ mod tests {
             "hsm --user web --peer key list",
             "hsm login --user alice --mfa-key /x",
             "hsm login --user alice --mfa-sign-with ./token",
+            "hsm login --user alice --mfa-challenge-out challenge",
+            "hsm login --user alice --mfa-challenge challenge --mfa-signature signature",
             "hsm --user alice user change-mfa register --key /x",
             "hsm --user alice user change-mfa remove bob",
             "hsm --user alice user change-quorum token-sign register --public-key p --signature s",
