@@ -11,11 +11,12 @@ use keycore_engine::{BackupFile, BackupPlace, BackupPlan};
 use keycore_wire::{
     Attributes, AuditAnchors, BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupInfo, BackupList,
     BackupRestore, BackupVerify, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster, KeyAlgorithm,
-    KeySelector, PublicKey, Refusal, RefusalCode, Resume, Role, Secret, SessionToken, Sign, SignatureScheme,
-    UserChangePassword, UserList, ZeroizeCluster,
+    KeyPurpose, KeySelector, PublicKey, QuorumApprove, QuorumService, QuorumSetValue, Refusal, RefusalCode,
+    Resume, Role, Secret, SessionToken, Sign, SignatureScheme, UserChangePassword, UserList, ZeroizeCluster,
 };
 
-use crate::harness::{Client, PASSWORD, Replica, World};
+use crate::harness::{Client, PASSWORD, Replica, World, name};
+use crate::quorum::{OwnKey, propose, register};
 
 /// A directory of backups in memory.
 #[derive(Clone, Default)]
@@ -439,4 +440,31 @@ fn an_engine_without_a_plan_says_so() {
     assert_eq!(root.refused(&BackupCreate), RefusalCode::BackupsUnavailable);
     assert_eq!(root.refused(&BackupList { after: None, limit: 1 }), RefusalCode::BackupsUnavailable);
     assert_eq!(replica.engine.backup_if_due(replica.now()), Ok(None));
+}
+
+#[test]
+fn a_backup_on_demand_is_made_once_when_it_is_approved() {
+    let (_world, replica, shelf) = active();
+    let mut root = replica.client_of("root");
+    let keys = ["alice", "bob"].map(|user| {
+        let key = OwnKey::p256();
+        root.create_user(user, Role::Admin).unwrap();
+        register(&mut replica.client_of(user), user, KeyPurpose::Approval, &key).unwrap();
+        (user, key)
+    });
+    root.call(&QuorumSetValue { service: QuorumService::Cluster, value: 2 }).unwrap();
+    assert_eq!(root.refused(&BackupCreate), RefusalCode::QuorumRequired);
+    let token = propose(&mut root, &BackupCreate).unwrap();
+    for (at, (user, key)) in keys.iter().enumerate() {
+        assert_eq!(
+            (shelf.names().len(), root.refused(&BackupCreate)),
+            (0, RefusalCode::QuorumRequired),
+            "{at}"
+        );
+        let signature = key.sign(&token.text);
+        root.call(&QuorumApprove { token: token.id, approver: name(user), signature }).unwrap();
+    }
+    root.call(&BackupCreate).unwrap();
+    assert_eq!(shelf.names().len(), 1);
+    assert_eq!(root.refused(&BackupCreate), RefusalCode::QuorumRequired);
 }

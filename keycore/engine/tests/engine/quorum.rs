@@ -9,10 +9,10 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use keycore_wire::{
-    BackupCreate, BackupList, ClusterId, ClusterInfo, IdempotencyKey, KeyPurpose, LoginChallenge, Logout,
-    Operation, PeerLogin, QuorumApprove, QuorumDelete, QuorumList, QuorumPolicy, QuorumPropose,
-    QuorumService, QuorumSetPolicy, QuorumSetValue, QuorumToken, Refusal, RefusalCode, Role, Secret,
-    SignedLogin, SpkiSha256, UserChangePassword, UserCreate, UserDelete, UserList, UserLogout,
+    Attributes, BackupCreate, BackupList, ClusterId, ClusterInfo, IdempotencyKey, KeyAlgorithm, KeyPurpose,
+    LoginChallenge, Logout, Operation, PeerLogin, QuorumApprove, QuorumDelete, QuorumList, QuorumPolicy,
+    QuorumPropose, QuorumService, QuorumSetPolicy, QuorumSetValue, QuorumToken, Refusal, RefusalCode, Role,
+    Secret, SignedLogin, SpkiSha256, UserChangePassword, UserCreate, UserDelete, UserList, UserLogout,
     UserRegisterKey, UserRemoveKey, UserSetPeerUid, ZeroizeCluster, ZeroizeKeys, encode_request,
 };
 
@@ -215,6 +215,53 @@ fn an_approved_operation_is_done_once_with_its_own_arguments() {
         approvals.iter().any(|note| note.starts_with("bob approves UserCreate,name: carol")),
         "{approvals:?}"
     );
+}
+
+#[test]
+fn keys_and_clusters_are_destroyed_once_when_it_is_approved() {
+    let committee = Committee::needing(QuorumService::User, 2);
+    let mut root = committee.replica.client_of("root");
+    root.call(&QuorumSetValue { service: QuorumService::Cluster, value: 2 }).unwrap();
+    let mut web = committee.replica.client_of("web");
+    web.generate(KeyAlgorithm::P256, Attributes::SIGN, "k");
+    let zeroize = ZeroizeKeys { user: name("web") };
+    assert_eq!(root.refused(&zeroize), REQUIRED);
+    let token = propose(&mut root, &zeroize).unwrap();
+    committee.approve(&mut root, "alice", &token).unwrap();
+    assert_eq!(root.refused(&zeroize), REQUIRED);
+    committee.approve(&mut root, "bob", &token).unwrap();
+    assert_eq!(root.refused(&ZeroizeKeys { user: name("alice") }), REQUIRED);
+    assert_eq!(root.call(&zeroize).unwrap().keys, 1);
+    assert_eq!(root.refused(&zeroize), REQUIRED);
+
+    let cluster = root.call(&ClusterInfo).unwrap().cluster.unwrap();
+    let zeroize = ZeroizeCluster { cluster };
+    assert_eq!(root.refused(&zeroize), REQUIRED);
+    let token = propose(&mut root, &zeroize).unwrap();
+    assert!(token.text.contains(&cluster.to_string()), "{}", token.text);
+    for approver in ["alice", "bob"] {
+        assert_eq!(root.refused(&zeroize), REQUIRED, "before {approver}");
+        committee.approve(&mut root, approver, &token).unwrap();
+    }
+    root.call(&zeroize).unwrap();
+    assert!(committee.replica.engine.is_zeroized());
+}
+
+#[test]
+fn a_user_that_was_made_is_answered_again_without_new_approvals() {
+    let committee = Committee::needing(QuorumService::User, 2);
+    let mut root = committee.replica.client_of("root");
+    let key = random_key();
+    let token = propose(&mut root, &create("carol", key)).unwrap();
+    for approver in ["alice", "bob"] {
+        committee.approve(&mut root, approver, &token).unwrap();
+    }
+    let made = root.call(&create("carol", key)).unwrap();
+    assert_eq!(root.call(&create("carol", key)).unwrap(), made);
+    // Another user, the same one under another key, somebody else's key: none of them was made.
+    assert_eq!(root.refused(&create("dave", key)), RefusalCode::AlreadyExists);
+    assert_eq!(root.refused(&create("carol", random_key())), REQUIRED);
+    assert_eq!(committee.replica.client_of("alice").refused(&create("carol", key)), REQUIRED);
 }
 
 #[test]
