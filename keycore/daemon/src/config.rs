@@ -57,6 +57,18 @@ pub struct Config {
     /// How long a login lasts, from one minute to 30 days: `"90s"`, `"15m"`, `"12h"`, `"7d"`.
     #[serde(deserialize_with = "value::duration_between::<60, 2_592_000, _>")]
     pub session_lifetime: Duration,
+    /// Users in the cluster; 2 to 65,536. This and the next three are the cluster's: the same on every machine.
+    #[serde(deserialize_with = "value::between::<2, 65_536, _, _>")]
+    pub max_users: u64,
+    /// Keys in the cluster; 1 to 16,777,216.
+    #[serde(deserialize_with = "value::between::<1, 16_777_216, _, _>")]
+    pub max_keys: u64,
+    /// Keys of one user, session keys not counted; 1 to 16,777,216.
+    #[serde(deserialize_with = "value::between::<1, 16_777_216, _, _>")]
+    pub max_user_keys: u64,
+    /// Users that a key is shared with; 1 to 64.
+    #[serde(deserialize_with = "value::between::<1, 64, _, _>")]
+    pub max_key_shares: NonZeroUsize,
     /// How a replica confines itself: `"best-effort"`, `"required"` or `"off"`.
     pub sandbox: Sandbox,
     /// Audit logs that end before their anchor in the store and are to go on: `["REPLICA@RECORD"]`, as the engine that refuses
@@ -163,6 +175,10 @@ impl Default for Config {
             max_in_flight: engine.max_in_flight,
             key_cache: engine.key_cache,
             session_lifetime: engine.session_lifetime,
+            max_users: engine.max_users,
+            max_keys: engine.max_keys,
+            max_user_keys: engine.max_user_keys,
+            max_key_shares: NonZeroUsize::new(engine.max_key_shares).unwrap_or(NonZeroUsize::MIN),
             sandbox: Sandbox::BestEffort,
             accept_audit_loss: Vec::new(),
             log: "info".into(),
@@ -233,7 +249,7 @@ mod tests {
         assert_eq!(config, Config::default());
         assert_eq!(Config::parse(sample).unwrap(), Config::default());
         let keys = every_key.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 21, "a key of the configuration is missing in the sample");
+        assert_eq!(keys, 25, "a key of the configuration is missing in the sample");
     }
 
     #[test]
@@ -257,6 +273,10 @@ mod tests {
             max-in-flight = 30
             key-cache = 40
             session-lifetime = "90m"
+            max-users = 50
+            max-keys = 60
+            max-user-keys = 70
+            max-key-shares = 8
             log = "debug"
             log-format = "json"
 
@@ -271,6 +291,8 @@ mod tests {
         assert_eq!(config.socket_path(2), PathBuf::from("run/engine-2.sock"));
         assert_eq!((config.replicas, config.max_in_flight), (3, 30));
         assert_eq!(config.session_lifetime, Duration::from_secs(5400));
+        assert_eq!((config.max_users, config.max_keys, config.max_user_keys), (50, 60, 70));
+        assert_eq!(config.max_key_shares.get(), 8);
         assert_eq!(config.allow_uids, [33, 1000]);
         assert_eq!((config.backup.every, config.backup.keep.get()), (None, 7));
         assert_eq!((config.socket_access, config.log_format), (SocketAccess::Group, LogFormat::Json));
@@ -295,6 +317,10 @@ mod tests {
             (
                 "max-in-flight = -1",
                 "line 1: expected a whole number from 1 to 4096, got -1 (key `max-in-flight`)",
+            ),
+            (
+                "max-key-shares = 65",
+                "line 1: expected a whole number from 1 to 64, got 65 (key `max-key-shares`)",
             ),
             (
                 "session-lifetime = '5s'",

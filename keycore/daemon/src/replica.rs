@@ -125,6 +125,10 @@ fn open_engine(config: &Config, index: u16, clock: Clock) -> Result<Engine, Star
         max_in_flight: config.max_in_flight,
         key_cache: config.key_cache,
         session_lifetime: config.session_lifetime,
+        max_users: config.max_users,
+        max_keys: config.max_keys,
+        max_user_keys: config.max_user_keys,
+        max_key_shares: config.max_key_shares.get(),
         accepted_audit_losses: config
             .accept_audit_loss
             .iter()

@@ -3,7 +3,7 @@
 use keycore_store::RecordId;
 use keycore_wire::{
     Attribute, Attributes, KeyId, KeyInfo, KeyPage, KeySelector, KeyShares, ListSharedKeys, ListShares,
-    MAX_PAGE, MAX_SHARES, RefusalCode, Role, ShareKey, SpkiSha256, UnshareKey, UserId, UserName,
+    MAX_PAGE, RefusalCode, Role, ShareKey, SpkiSha256, UnshareKey, UserId, UserName,
 };
 
 use crate::denial::Denial;
@@ -33,8 +33,8 @@ pub(crate) fn share(
         if key.content.shares.contains(&user) {
             return Ok(key.content.info);
         }
-        if key.content.shares.len() >= MAX_SHARES {
-            return Err(too_many());
+        if key.content.shares.len() >= engine.options.max_key_shares {
+            return Err(too_many(engine));
         }
         KeyApproval::take(records, asked, &key.content.info)?;
         key.content.shares.push(user);
@@ -69,12 +69,13 @@ pub(crate) fn unshare(
 
 /// Shares a new key with the users of its template, before it is written.
 pub(crate) fn share_new(
+    engine: &Engine,
     records: &mut Transaction<'_>,
     key: &mut PublicKeyPart,
     with: &[UserName],
 ) -> Result<(), Denial> {
-    if with.len() > MAX_SHARES {
-        return Err(too_many());
+    if with.len() > engine.options.max_key_shares {
+        return Err(too_many(engine));
     }
     for name in with {
         let user = sharee(records, key, name)?;
@@ -98,8 +99,9 @@ fn sharee(records: &mut Transaction<'_>, key: &PublicKeyPart, name: &UserName) -
     Err(Denial::new(RefusalCode::KeyNotSuitable, detail))
 }
 
-fn too_many() -> Denial {
-    Denial::new(RefusalCode::LimitReached, format!("a key is shared with at most {MAX_SHARES} users"))
+fn too_many(engine: &Engine) -> Denial {
+    let most = engine.options.max_key_shares;
+    Denial::new(RefusalCode::LimitReached, format!("a key is shared with at most {most} users"))
 }
 
 /// Whom a key is shared with. Users who were deleted since are left out.

@@ -206,7 +206,7 @@ pub(crate) fn keep(
             approval.spend(records, asked)?;
         }
         let mut public = public.clone();
-        share_new(records, &mut public, &new.template.share_with)?;
+        share_new(engine, records, &mut public, &new.template.share_with)?;
         check_quorum(records, &public)?;
         if let Some(session) = &session {
             session_keys::note(records, session, public.info.id)?;
@@ -353,20 +353,21 @@ pub(crate) fn made_with_approvals(
 
 fn check_free(records: &mut Transaction<'_>, engine: &Engine, new: &NewKey<'_>) -> Result<(), Denial> {
     let owner = new.permission.actor()?;
-    let scope = scope(owner, new.session()?.map(|session| session.id));
-    check_label_in(records, &scope, &new.template.label)?;
-    check_limits(records, engine, owner)
+    let session = new.session()?.map(|session| session.id);
+    check_label_in(records, &scope(owner, session), &new.template.label)?;
+    check_limits(records, engine, session.is_none().then_some(owner))
 }
 
-/// Whether there may be one more key of this owner.
+/// Whether there may be one more key, of this owner; of none if it is a session's.
 pub(crate) fn check_limits(
     records: &mut Transaction<'_>,
     engine: &Engine,
-    owner: UserId,
+    owner: Option<UserId>,
 ) -> Result<(), Denial> {
     if records.count::<PublicKeyPart>(None)? >= engine.options.max_keys {
         return Err(Denial::new(RefusalCode::LimitReached, "the cluster has as many keys as it may have"));
     }
+    let Some(owner) = owner else { return Ok(()) };
     let group = records.keys().group_tag(TagOf::KeyOwner, &owner.0);
     if records.count::<PublicKeyPart>(Some(&group))? >= engine.options.max_user_keys {
         return Err(Denial::new(RefusalCode::LimitReached, "the user has as many keys as a user may have"));

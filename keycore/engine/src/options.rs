@@ -1,8 +1,8 @@
 use core::num::NonZeroUsize;
 use core::time::Duration;
 
-use keycore_wire::UnixMillis;
 use keycore_wire::frame::MAX_FRAME;
+use keycore_wire::{MAX_SHARES, UnixMillis};
 
 /// The time, as the caller's clocks tell it: the engine has none of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Options {
     pub max_keys: u64,
     /// Most keys of one user, session keys not counted.
     pub max_user_keys: u64,
+    /// Most users that a key is shared with; at most [`MAX_SHARES`].
+    pub max_key_shares: usize,
     /// Audit logs that are known to be shorter than their anchors, and go on: replica, and last record of the anchor.
     pub accepted_audit_losses: Vec<(u16, u64)>,
 }
@@ -57,6 +59,7 @@ impl Options {
             max_users: 1024,
             max_keys: 1_000_000,
             max_user_keys: 1_000_000,
+            max_key_shares: MAX_SHARES,
             accepted_audit_losses: Vec::new(),
         }
     }

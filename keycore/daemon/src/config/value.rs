@@ -25,6 +25,12 @@ pub(super) trait Bounded: Sized {
     fn from_u64(value: u64) -> Option<Self>;
 }
 
+impl Bounded for u64 {
+    fn from_u64(value: u64) -> Option<Self> {
+        Some(value)
+    }
+}
+
 impl Bounded for u16 {
     fn from_u64(value: u64) -> Option<Self> {
         value.try_into().ok()

@@ -86,11 +86,28 @@ impl World {
         unseal: Option<&[u8]>,
         password_cost: PasswordCost,
     ) -> Result<Replica, OpenError> {
+        let options = Options { password_cost, unseal_cost: COST, ..Options::new(number, 100) };
+        self.open_as(store, watch, unseal, options)
+    }
+
+    /// A replica with other limits.
+    pub(crate) fn limited(&self, number: u16, limit: impl FnOnce(&mut Options)) -> Replica {
+        let mut options = Options { password_cost: COST, unseal_cost: COST, ..Options::new(number, 100) };
+        limit(&mut options);
+        self.open_as(self.store(), self.store(), Some(&[7; 32]), options).unwrap()
+    }
+
+    fn open_as(
+        &self,
+        store: Box<dyn Store>,
+        watch: Box<dyn Store>,
+        unseal: Option<&[u8]>,
+        options: Options,
+    ) -> Result<Replica, OpenError> {
         let audit = AuditTrail::default();
-        let log = Log::new(Chain::new(number), Box::new(audit.clone()));
+        let log = Log::new(Chain::new(options.replica), Box::new(audit.clone()));
         let locked = |secret: &[u8]| SecretBytes::copy_from(&mut secret.to_vec()).unwrap();
         let unseal = unseal.map(|secret| UnsealSecret::new(locked(secret)).unwrap());
-        let options = Options { password_cost, unseal_cost: COST, ..Options::new(number, 100) };
         let engine = Engine::open(store, watch, log, unseal, options, now(&self.millis))?;
         Ok(Replica { engine: Arc::new(engine), audit, millis: Arc::clone(&self.millis) })
     }

@@ -13,6 +13,7 @@ mod harness;
 mod key_lives;
 mod key_quorum;
 mod keys;
+mod limits;
 mod logins;
 mod model;
 mod operations;
