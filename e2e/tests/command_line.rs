@@ -437,6 +437,19 @@ fn what_keys_do_is_what_openssl_does() {
         ));
     }
 
+    // What is longer than an engine takes is hashed here.
+    std::fs::write(cluster.path("long"), vec![0x5a; 300_000]).unwrap();
+    openssl("dgst -sha256 -binary -out digest long");
+    web("key generate-asymmetric-pair ec --curve p256 --label long --usage sign");
+    web("key public long --out long.pem");
+    let sign = "crypto sign --key long --mechanism ecdsa-sha256";
+    assert_ne!(
+        cluster.as_user("web", &format!("{sign} --data-file long").split(' ').collect::<Vec<_>>()).code,
+        Some(0)
+    );
+    web(&format!("{sign} --prehashed --data-file digest --out long.sig"));
+    openssl("dgst -sha256 -verify long.pem -signature long.sig long");
+
     std::fs::write(cluster.path("aes"), [0x42; 32]).unwrap();
     web("key import --label aes --form aes --file aes --usage encrypt");
     web("crypto encrypt --key aes --mechanism aes-cbc-pad --data-file data --out cbc");

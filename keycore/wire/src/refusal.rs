@@ -108,7 +108,7 @@ codes! {
     SecondFactorRequired = 40, Credentials, false;
     /// A signature with the user's registered key does not verify, or the key is of a sort that can't be registered.
     BadSignature = 41, Credentials, false;
-    /// Too few admins have a registered key for as many approvals.
+    /// Too few of those whose approvals count have a registered key.
     QuorumUnreachable = 42, Content, false;
     /// The operation needs no approval: just do it.
     QuorumNotNeeded = 43, Content, false;
