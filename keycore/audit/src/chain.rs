@@ -157,6 +157,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(&[u8], Head), Broken> {
     Ok((body, Head(*head)))
 }
 
+/// The entry of a whole record, unverified.
+pub(crate) fn entry(bytes: &[u8]) -> Option<Entry<'_>> {
+    let (body, _) = parse(bytes).ok()?;
+    postcard::from_bytes::<Body<'_>>(body).ok().map(|body| body.entry)
+}
+
 /// The sequence number and the boot counter that a record claims, unverified: for naming files and their headers.
 pub(crate) fn claimed(bytes: &[u8]) -> Option<(u64, u32)> {
     let (body, _) = parse(bytes).ok()?;

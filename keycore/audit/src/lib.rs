@@ -8,17 +8,21 @@
 //! * [`Log`]: chains entries, buffers them and hands them to a [`Sink`]
 //! * [`file`](mod@file): the sink that the engine uses, segments in a directory
 //! * [`checkpoint`]: signatures of the cluster's audit key over where a log stands
-//! * [`verify`], [`read`]: the other side, for `hsm audit`
+//! * [`verify`], [`read`], [`Reader`], [`Merged`]: the other side, for `hsm audit`
 
 mod chain;
 pub mod checkpoint;
 mod entry;
 pub mod file;
 mod log;
+mod merged;
+mod reader;
 mod verify;
 
 pub use chain::{Chain, Head};
 pub use checkpoint::AuditKey;
 pub use entry::{Command, Entry, MAX_DETAIL, Outcome, Peer, SessionHandle, Subject, User};
 pub use log::{AuditError, Log, Past, Sink};
-pub use verify::{Record, ReplicaReport, Report, Trust, VerifyError, Wrong, read, verify};
+pub use merged::Merged;
+pub use reader::Reader;
+pub use verify::{Record, ReplicaReport, Report, Trust, VerifyError, Wrong, read, replicas_in, verify};

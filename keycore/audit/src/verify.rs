@@ -1,4 +1,4 @@
-//! The verifier and the reader, which need nothing but the files.
+//! The verifier, which needs nothing but the files.
 
 #[cfg(test)]
 mod tampering_tests;
@@ -6,16 +6,16 @@ mod tampering_tests;
 mod tests;
 
 use core::fmt;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use keycore_wire::AuditAnchor;
 
-use crate::chain::{Broken, Chain, Head};
+use crate::chain::{Broken, Head};
 use crate::checkpoint::AuditKey;
-use crate::entry::{Entry, Subject};
-use crate::file::{self, Header, HeaderError};
+use crate::entry::Entry;
+use crate::file;
+use crate::reader::Reader;
 
 /// What a log is held against besides itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -221,11 +221,14 @@ fn walk(
     trust: Trust<'_>,
     each: &mut dyn FnMut(&Record<'_>),
 ) -> Result<Report, VerifyError> {
-    let failed = |source| VerifyError::Io { path: dir.to_owned(), source };
     let mut replicas = Vec::new();
-    for (replica, directory) in file::replica_directories(dir).map_err(failed)? {
+    for replica in replicas_in(dir)? {
         if only.is_none_or(|only| only == replica) {
-            replicas.push(Walk::new(replica, &directory, trust).run(each)?);
+            let mut reader = Reader::new(dir, replica, trust);
+            while let Some(record) = reader.next()? {
+                each(&record);
+            }
+            replicas.push(reader.finish()?);
         }
     }
     if replicas.is_empty() {
@@ -242,151 +245,13 @@ fn walk(
     Ok(Report { replicas })
 }
 
-/// The way through the log of one replica.
-struct Walk<'a> {
-    replica: u16,
-    directory: &'a Path,
-    key: Option<AuditKey>,
-    anchor: Option<&'a AuditAnchor>,
-    chain: Chain,
-    report: ReplicaReport,
-}
-
-impl<'a> Walk<'a> {
-    fn new(replica: u16, directory: &'a Path, trust: Trust<'a>) -> Self {
-        let chain = Chain::new(replica);
-        let report = ReplicaReport {
-            replica,
-            segments: 0,
-            first: 1,
-            records: 0,
-            boot: 0,
-            checkpoints: 0,
-            signed_to: 0,
-            head: chain.head,
-            span_micros: None,
-            in_progress: 0,
-        };
-        let anchor = trust.anchors.iter().find(|anchor| anchor.replica == replica);
-        Self { replica, directory, key: trust.key, anchor, chain, report }
-    }
-
-    fn run(mut self, each: &mut dyn FnMut(&Record<'_>)) -> Result<ReplicaReport, VerifyError> {
-        // Asked before reading: an end that is incomplete although nobody was writing is not excused.
-        let live = file::is_being_written(self.directory);
-        let segments = file::list(self.directory)
-            .map_err(|source| VerifyError::Io { path: self.directory.to_owned(), source })?;
-        self.report.segments = segments.len();
-        for (at, (_, path)) in segments.iter().enumerate() {
-            let failed = |source| VerifyError::Io { path: path.clone(), source };
-            let mut file = File::open(path).map_err(failed)?;
-            let bytes = file::read_whole(&mut file).map_err(failed)?;
-            let may_be_growing = live && at + 1 == segments.len();
-            self.segment(&bytes, at == 0, may_be_growing, each).map_err(|(offset, wrong)| {
-                let offset = offset as u64;
-                VerifyError::Broken { path: path.clone(), offset, sequence: self.chain.next, wrong }
-            })?;
-        }
-        self.report.records = self.chain.next - self.report.first;
-        self.report.boot = self.chain.boot;
-        self.report.head = self.chain.head;
-        match self.anchor {
-            Some(anchor) if anchor.sequence >= self.chain.next => {
-                let path =
-                    segments.last().map_or_else(|| self.directory.to_owned(), |(_, path)| path.clone());
-                let offset = path.metadata().map_or(0, |metadata| metadata.len());
-                let wrong = Wrong::RolledBack { anchor: anchor.sequence };
-                Err(VerifyError::Broken { path, offset, sequence: self.chain.next, wrong })
-            }
-            _ => Ok(self.report),
-        }
-    }
-
-    /// Goes through one segment; on an error the chain stands before the record that is wrong.
-    fn segment(
-        &mut self,
-        bytes: &[u8],
-        is_first: bool,
-        may_be_growing: bool,
-        each: &mut dyn FnMut(&Record<'_>),
-    ) -> Result<(), (usize, Wrong)> {
-        let header = match Header::decode(bytes) {
-            Ok(header) => header,
-            Err(HeaderError::Incomplete) if may_be_growing => {
-                self.report.in_progress = bytes.len();
-                return Ok(());
-            }
-            Err(_) => return Err((0, Wrong::Header)),
-        };
-        if header.replica != self.replica {
-            return Err((10, Wrong::Header));
-        }
-        let pruned = is_first && header.first > 1;
-        if pruned {
-            // Its head is vouched for by the first record, if that is a checkpoint.
-            self.chain = header.chain();
-            self.report.first = header.first;
-        }
-        if header.first != self.chain.next {
-            return Err((16, Wrong::MissingBefore { found: header.first }));
-        }
-        if header.head != self.chain.head {
-            return Err((24, Wrong::NotContinued));
-        }
-        let mut offset = file::HEADER as usize;
-        if pruned && offset == bytes.len() {
-            return Err((offset, Wrong::NoCheckpoint));
-        }
-        while offset < bytes.len() {
-            let before = self.chain;
-            match self.chain.follow(&bytes[offset..]) {
-                Ok((entry, length)) => {
-                    if before.next == header.first && self.chain.boot != header.boot {
-                        self.chain = before;
-                        return Err((12, Wrong::Header));
-                    }
-                    if let Err(wrong) = self.held_against(before, &entry, pruned) {
-                        self.chain = before;
-                        return Err((offset, wrong));
-                    }
-                    offset += length;
-                    let (first, _) = self.report.span_micros.unwrap_or((entry.time_micros, 0));
-                    self.report.span_micros = Some((first, entry.time_micros));
-                    let Chain { boot, head, .. } = self.chain;
-                    each(&Record { replica: self.replica, sequence: before.next, boot, head, entry });
-                }
-                Err(Broken::Incomplete) if may_be_growing => {
-                    self.report.in_progress = bytes.len() - offset;
-                    break;
-                }
-                Err(wrong) => return Err((offset, wrong.into())),
-            }
-        }
-        Ok(())
-    }
-
-    /// Holds a record whose hash fits against what is known besides the log. `before` is the chain before it.
-    fn held_against(&mut self, before: Chain, entry: &Entry<'_>, pruned: bool) -> Result<(), Wrong> {
-        if let Subject::Checkpoint { cluster, signature } = &entry.subject {
-            let signed = AuditAnchor {
-                replica: self.replica,
-                boot: self.chain.boot,
-                at_micros: entry.time_micros,
-                sequence: before.next - 1,
-                head: before.head.0,
-                signature: signature.to_vec(),
-            };
-            if self.key.is_some_and(|key| !key.signed(*cluster, &signed)) {
-                return Err(Wrong::Signature);
-            }
-            self.report.checkpoints += 1;
-            self.report.signed_to = before.next - 1;
-        } else if pruned && before.next == self.report.first {
-            return Err(Wrong::NoCheckpoint);
-        }
-        let known = |at: Chain| {
-            self.anchor.filter(|anchor| anchor.sequence == at.next - 1).is_none_or(|it| it.head == at.head.0)
-        };
-        if known(before) && known(self.chain) { Ok(()) } else { Err(Wrong::NotAnchored) }
-    }
+/// The replicas that have a log under `dir`, by number.
+///
+/// # Errors
+///
+/// [`VerifyError::Io`] if the directory can't be read.
+pub fn replicas_in(dir: &Path) -> Result<Vec<u16>, VerifyError> {
+    let found =
+        file::replica_directories(dir).map_err(|source| VerifyError::Io { path: dir.to_owned(), source })?;
+    Ok(found.into_iter().map(|(replica, _)| replica).collect())
 }

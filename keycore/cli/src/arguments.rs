@@ -167,6 +167,9 @@ mod tests {
             "hsm backup keygen --out /x --shares 2/3",
             "hsm audit verify --dir /x",
             "hsm audit tail --count 5",
+            "hsm audit tail -f -n 0 --refused --user web --output json",
+            "hsm audit export --format cloudtrail --since 2026-11-01 --until 2026-11-25T10:00:00Z --replica 0",
+            "hsm audit export --format syslog --hostname hsm1.example.org --since 12h --operation TlsSign",
             "hsm completions bash",
         ] {
             assert!(accepts(line), "{line}");
@@ -193,6 +196,10 @@ mod tests {
             "hsm backup keygen --out /x --shares 4/3",
             "hsm backup keygen --out /x --shares 1/1",
             "hsm crypto sign --key www --scheme sha1 --data-file x",
+            "hsm audit export",
+            "hsm audit export --format xml",
+            "hsm audit export --format syslog --hostname hsm\u{e4}",
+            "hsm audit tail --since yesterday",
         ] {
             assert!(!accepts(line), "{line}");
         }

@@ -31,16 +31,16 @@ use clap::Parser;
 use arguments::{Cli, Command};
 use connection::Connection;
 use failure::Failure;
-use output::Answer;
+use output::{Answer, Format};
 
 fn main() -> ExitCode {
     let Cli { connection, output, command } = Cli::parse();
     // Passwords and imported keys pass through: no core dump, no debugger. Where the kernel refuses, hsm still works.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    output.print(run(&connection, command))
+    output.print(run(&connection, output, command))
 }
 
-fn run(connection: &Connection, command: Command) -> Result<Answer, Failure> {
+fn run(connection: &Connection, output: Format, command: Command) -> Result<Answer, Failure> {
     match command {
         Command::Cluster(command) => command.run(connection),
         Command::Login(login) => login.run(connection),
@@ -51,7 +51,7 @@ fn run(connection: &Connection, command: Command) -> Result<Answer, Failure> {
         Command::Crypto(command) => command.run(connection),
         Command::Cert(command) => command.run(connection),
         Command::Backup(command) => command.run(connection),
-        Command::Audit(command) => command.run(connection),
+        Command::Audit(command) => command.run(connection, output),
         Command::Completions { shell } => Ok(shell::completions(shell)),
         Command::Man { directory } => shell::man_pages(&directory),
     }

@@ -24,14 +24,21 @@ pub(crate) enum Format {
 /// What a successful command has to say.
 pub(crate) struct Answer {
     text: String,
-    data: Value,
+    /// None if it was printed already.
+    data: Option<Value>,
     notes: Vec<String>,
 }
 
 impl Answer {
     /// `text` is for people, `data` for programs.
     pub(crate) fn new(text: impl Into<String>, data: impl Serialize) -> Self {
-        Self { text: text.into(), data: serde_json::to_value(data).unwrap_or(Value::Null), notes: Vec::new() }
+        let data = Some(serde_json::to_value(data).unwrap_or(Value::Null));
+        Self { text: text.into(), data, notes: Vec::new() }
+    }
+
+    /// What there is to say went to standard output as it came.
+    pub(crate) fn streamed() -> Self {
+        Self { text: String::new(), data: None, notes: Vec::new() }
     }
 
     /// Adds something that people should know; it goes to standard error.
@@ -51,9 +58,10 @@ impl Format {
                     // Standard error may be closed; there is nobody to tell then.
                     let _ = writeln!(io::stderr(), "{note}");
                 }
-                let written = match self {
-                    Self::Table => print(&text),
-                    Self::Json => print(&json!({ "error_code": 0, "data": data }).to_string()),
+                let written = match (self, data) {
+                    (_, None) => Ok(()),
+                    (Self::Table, Some(_)) => print(&text),
+                    (Self::Json, Some(data)) => print(&json!({ "error_code": 0, "data": data }).to_string()),
                 };
                 match written {
                     Ok(()) => ExitCode::SUCCESS,

@@ -116,7 +116,7 @@ impl TokenSignCommand {
                     Cli::try_parse_from(core::iter::once("hsm").chain(command.iter().map(String::as_str)))
                         .map_err(|error| Failure::Usage(error.to_string()))?;
                 connection.propose_only();
-                match crate::run(connection, cli.command) {
+                match crate::run(connection, cli.output, cli.command) {
                     Err(Failure::Proposed(token)) => {
                         if let Some(out) = out {
                             file::write(out, token.text.as_bytes(), 0o644, true)?;

@@ -7,7 +7,7 @@ use keycore_wire::{AuditAnchor, ClusterId};
 use tempfile::TempDir;
 
 use super::*;
-use crate::entry::{Command, Entry, Outcome};
+use crate::entry::{Command, Entry, Outcome, Subject};
 use crate::file::{HEADER, Sizes, replica_directory};
 use crate::{AuditKey, Log};
 

@@ -10,8 +10,6 @@ use crate::output::timestamp;
 
 /// A record as it is shown.
 pub(super) struct Line {
-    pub(super) at_micros: u64,
-    pub(super) replica: u16,
     pub(super) row: [String; 7],
     pub(super) view: Value,
 }
@@ -51,7 +49,7 @@ pub(super) fn line(record: &Record<'_>) -> Line {
         "detail": entry.detail,
         "head": HEXLOWER.encode(&record.head.0),
     });
-    Line { at_micros: entry.time_micros, replica: record.replica, row, view }
+    Line { row, view }
 }
 
 pub(super) fn outcome(outcome: Outcome) -> &'static str {
@@ -71,7 +69,7 @@ pub(super) fn command(command: Command) -> &'static str {
     }
 }
 
-fn subject(subject: &Subject<'_>) -> String {
+pub(super) fn subject(subject: &Subject<'_>) -> String {
     match subject {
         Subject::None => String::new(),
         Subject::User(name) => format!("user {}", printable(name)),
@@ -90,7 +88,7 @@ fn subject(subject: &Subject<'_>) -> String {
     }
 }
 
-fn subject_view(subject: &Subject<'_>) -> Value {
+pub(super) fn subject_view(subject: &Subject<'_>) -> Value {
     match subject {
         Subject::None => Value::Null,
         Subject::User(name) => json!({ "user": name }),
