@@ -8,6 +8,7 @@ use keycore_wire::frame::{FrameError, MAX_HELLO_FRAME};
 use keycore_wire::{Refusal, RefusalCode, Reply};
 use mio::net::UnixStream;
 
+use crate::party::Party;
 use crate::worker_pool::{Panicked, Task, WorkerPool};
 
 mod buffer;
@@ -36,8 +37,6 @@ pub(crate) struct Services<'a> {
     pub(crate) max_in_flight: usize,
     /// Longest frame after the hello, in bytes.
     pub(crate) max_frame: usize,
-    /// Frames in one turn, so that a flood waits for the others after each of its bursts.
-    pub(crate) burst: usize,
     /// Whether the process is about to end: nothing new is read.
     pub(crate) draining: bool,
 }
@@ -137,6 +136,11 @@ impl Connection {
         self.id
     }
 
+    /// To whom its work counts.
+    pub(crate) fn party(&self) -> Party {
+        Party::of(&self.session)
+    }
+
     /// What the event loop registers.
     pub(crate) fn source(&mut self) -> &mut UnixStream {
         &mut self.stream
@@ -153,9 +157,9 @@ impl Connection {
         self.outbox.unsent() > 0
     }
 
-    /// Requests in, replies out: a bounded piece of work.
-    pub(crate) fn turn(&mut self, services: &Services<'_>, now: Now) -> Turn {
-        let turn = match self.take_requests(services, now) {
+    /// Requests in, replies out: at most `burst` frames, so that a flood waits for the others after each of its bursts.
+    pub(crate) fn turn(&mut self, services: &Services<'_>, burst: usize, now: Now) -> Turn {
+        let turn = match self.take_requests(services, burst, now) {
             Ok(turn) => turn,
             Err(reason) => return Turn::Close(reason),
         };
@@ -212,12 +216,17 @@ impl Connection {
         engine.disconnect(self.session, now);
     }
 
-    fn take_requests(&mut self, services: &Services<'_>, now: Now) -> Result<Turn, CloseReason> {
+    fn take_requests(
+        &mut self,
+        services: &Services<'_>,
+        burst: usize,
+        now: Now,
+    ) -> Result<Turn, CloseReason> {
         let (mut frames, mut reads) = (0, 0);
         loop {
             let mut complete = true;
             while self.may_read(services) {
-                if frames == services.burst {
+                if frames == burst {
                     return Ok(Turn::Again);
                 }
                 complete = self.take_frame(services, now)?;
@@ -282,7 +291,8 @@ impl Connection {
 
     fn submit(&mut self, services: &Services<'_>, request: u32, job: Job, now: Now) {
         let (heavy, brief) = (job.cost() == Cost::Heavy, job.cost() == Cost::Signature);
-        match services.pool.submit(Task { connection: self.id, request, heavy, brief, job }) {
+        let party = self.party();
+        match services.pool.submit(Task { connection: self.id, party, request, heavy, brief, job }) {
             Ok(()) => self.in_flight += 1,
             Err(_full) => {
                 let refusal =

@@ -2,7 +2,7 @@
 //!
 //! Edge-triggered: an event is only a hint that is remembered in the connection, and every connection with something
 //! to do stands once in `ready`, which is served in rounds. So whoever stops early is not forgotten, and a flood costs
-//! the others one bounded turn each round.
+//! the others one bounded share of each round (`shares`).
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -24,9 +24,11 @@ use crate::worker_pool::WorkerPool;
 
 mod accept;
 mod complaints;
+mod shares;
 
 use accept::Acceptor;
 use complaints::Complaints;
+use shares::Shares;
 
 /// The shutdown pipe.
 const SHUTDOWN: Token = Token(usize::MAX);
@@ -59,6 +61,9 @@ pub(crate) struct EventLoop {
     limits: Limits,
     clients: Slab<Client>,
     ready: VecDeque<usize>,
+    shares: Shares,
+    /// Those who had a turn in this round and have more to do: after all others.
+    again: Vec<usize>,
     next_serial: u64,
     /// When to look at the clients' deadlines; `None` while nobody has one.
     sweep_at: Option<Duration>,
@@ -105,6 +110,8 @@ impl EventLoop {
             limits,
             clients: Slab::new(),
             ready: VecDeque::new(),
+            shares: Shares::default(),
+            again: Vec::new(),
             next_serial: 0,
             sweep_at: None,
             drain_until: None,
@@ -236,14 +243,15 @@ impl EventLoop {
         }
     }
 
-    /// One turn for each that was ready when the round began.
+    /// One turn for each that was ready when the round began, as far as its party's share goes.
     fn serve_round(&mut self) {
+        let Self { ready, clients, shares, .. } = self;
+        shares.divide(ready.iter().filter_map(|&slot| Some(clients.get(slot)?.connection.party())));
         let services = Services {
             engine: &self.engine,
             pool: &self.pool,
             max_in_flight: self.limits.max_in_flight,
             max_frame: self.limits.max_frame,
-            burst: burst(self.ready.len()),
             draining: self.drain_until.is_some(),
         };
         let mut over = Vec::new();
@@ -251,10 +259,15 @@ impl EventLoop {
         for _ in 0..self.ready.len() {
             let Some(slot) = self.ready.pop_front() else { break };
             let Some(client) = self.clients.get_mut(slot) else { continue };
-            if !std::mem::take(&mut client.queued) {
+            if !client.queued {
                 continue; // An entry that a closed predecessor in this slot has left.
             }
-            let turn = client.connection.turn(&services, self.clock.now());
+            let Some(burst) = self.shares.take(client.connection.party()) else {
+                self.ready.push_back(slot);
+                continue;
+            };
+            client.queued = false;
+            let turn = client.connection.turn(&services, burst, self.clock.now());
             let turn = match client.watch_room(&self.poll, slot) {
                 Ok(()) => turn,
                 Err(error) => Turn::Close(CloseReason::Socket(error)),
@@ -264,11 +277,12 @@ impl EventLoop {
                 Turn::Idle => {}
                 Turn::Again => {
                     client.queued = true;
-                    self.ready.push_back(slot);
+                    self.again.push(slot);
                 }
                 Turn::Close(reason) => over.push((slot, reason)),
             }
         }
+        self.ready.extend(self.again.drain(..));
         for (slot, reason) in over {
             self.close(slot, &reason);
         }
@@ -331,14 +345,6 @@ impl EventLoop {
     }
 }
 
-/// Frames in one turn of each connection, if so many have a turn in the round. Whoever opens a thousand connections
-/// makes the round no longer: about as many signatures as there is time for in ten milliseconds.
-fn burst(ready: usize) -> usize {
-    const ROUND: usize = 512;
-    const MOST: usize = 32;
-    (ROUND / ready.max(1)).clamp(1, MOST)
-}
-
 impl Client {
     /// Asks for news of room in the socket only while replies wait for it: else each reply that the peer takes would
     /// wake the loop.
@@ -350,15 +356,5 @@ impl Client {
             self.watches_room = wanted;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::burst;
-
-    #[test]
-    fn a_round_is_bounded_however_many_take_part() {
-        assert_eq!([0, 1, 16, 17, 64, 512, 1024].map(burst), [32, 32, 32, 30, 8, 1, 1]);
     }
 }

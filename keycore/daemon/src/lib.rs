@@ -15,7 +15,7 @@
 //! * `replica`: what one replica opens, in order
 //! * `sandbox`: what a replica gives up before it serves
 //! * `event_loop`, `connection`: the socket side; nothing in it waits for a disk or a slow key
-//! * `worker_pool`: the slow work, in turn between connections
+//! * `worker_pool`: the slow work, in turn between parties (`party`: users, or who is not logged in)
 
 mod backups;
 mod cli;
@@ -27,6 +27,7 @@ mod event_loop;
 mod exit;
 mod listener;
 mod logging;
+mod party;
 mod peer;
 mod replica;
 mod sandbox;

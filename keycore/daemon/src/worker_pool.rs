@@ -1,6 +1,6 @@
 //! Threads for what must not hold up the event loop: RSA, key generation, passwords, the store.
 //!
-//! The queue is bounded and serves connections in turn; heavy jobs never take the last thread (`schedule`).
+//! The queue is bounded and serves parties in turn (`fair_queue`); heavy jobs never take the last thread (`schedule`).
 //!
 //! Waking the event loop costs as much as a tenth of an RSA signature. So while brief jobs wait, results are announced
 //! together: as many as an eighth of what waits, so that no reply is later by more than an eighth of the queue.
@@ -16,12 +16,15 @@ mod schedule;
 use schedule::Schedule;
 
 use crate::connection::ConnectionId;
+use crate::party::Party;
 
 /// A job and whom its result is for.
 #[derive(Debug)]
 pub(crate) struct Task<J> {
     /// The connection that asked.
     pub(crate) connection: ConnectionId,
+    /// Whose turn it takes.
+    pub(crate) party: Party,
     /// The request on it.
     pub(crate) request: u32,
     /// Whether it takes tens of milliseconds or more: a password hash, a key generation.
@@ -47,7 +50,7 @@ pub(crate) struct Completed<R> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Panicked;
 
-/// A fixed number of threads behind a bounded queue that is fair between connections.
+/// A fixed number of threads behind a bounded queue that is fair between parties.
 ///
 /// Dropping the pool drops what is queued and lets the threads end after the job that each is at.
 #[derive(Debug)]

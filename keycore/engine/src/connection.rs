@@ -1,4 +1,5 @@
 use keycore_audit::Peer;
+use keycore_wire::UserId;
 use keycore_wire::frame::MAX_HELLO_FRAME;
 
 use crate::journal::Throttle;
@@ -33,6 +34,16 @@ impl Connection {
     /// Whether somebody logged in on it. The session may have ended since.
     pub fn is_logged_in(&self) -> bool {
         self.session.is_some()
+    }
+
+    /// Who logged in on it. The session may have ended since.
+    pub fn user(&self) -> Option<UserId> {
+        self.session.map(|session| session.user)
+    }
+
+    /// Who connected.
+    pub fn peer(&self) -> Peer {
+        self.peer
     }
 
     pub(crate) fn caller(&self) -> Caller {

@@ -9,8 +9,8 @@ use crate::connection::ConnectionId;
 /// Two queues, bounded together. Heavy jobs take every thread but one (of a single one, all), so that a storm of logins
 /// never stops signatures; a thread that may take either kind alternates, so that signatures never stop logins.
 ///
-/// Room is shared by dynamic thresholds (Choudhury and Hahne, 1998): nobody may have more jobs waiting than there is
-/// room left. So one connection fills half of the queue at most, two fill two thirds, and a newcomer finds a place.
+/// Room is shared by dynamic thresholds (Choudhury and Hahne, 1998): no party may have more jobs waiting than
+/// there is room left. So one fills half of the queue at most, two fill two thirds, and a newcomer finds a place.
 #[derive(Debug)]
 pub(super) struct Schedule<J> {
     light: FairQueue<J>,
@@ -34,10 +34,10 @@ impl<J> Schedule<J> {
         }
     }
 
-    /// Gives the task back if there is no room for more of its connection.
+    /// Gives the task back if there is no room for more of its party.
     pub(super) fn push(&mut self, task: Task<J>) -> Result<(), Task<J>> {
         let room = self.capacity - self.len();
-        let own = self.light.waiting_of(task.connection) + self.heavy.waiting_of(task.connection);
+        let own = self.light.waiting_of(task.party) + self.heavy.waiting_of(task.party);
         if own >= room {
             return Err(task);
         }
@@ -83,6 +83,7 @@ impl<J> Schedule<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::party::Party;
 
     fn schedule(threads: usize, capacity: usize) -> Schedule<()> {
         Schedule::new(NonZeroUsize::new(threads).unwrap(), NonZeroUsize::new(capacity).unwrap())
@@ -92,9 +93,11 @@ mod tests {
         task_of(0, request, heavy)
     }
 
-    fn task_of(connection: usize, request: u32, heavy: bool) -> Task<()> {
+    /// Each task on a connection of its own.
+    fn task_of(uid: u32, request: u32, heavy: bool) -> Task<()> {
         Task {
-            connection: ConnectionId { slot: connection, serial: 0 },
+            connection: ConnectionId { slot: request as usize, serial: u64::from(uid) },
+            party: Party::Local(uid),
             request,
             heavy,
             brief: !heavy,
@@ -149,7 +152,7 @@ mod tests {
         let mut schedule = schedule(2, 100);
         for (flood, fills) in [(0, 50), (1, 25), (2, 13), (3, 6)] {
             let taken = (0..1000).filter(|&request| schedule.push(task_of(flood, request, true)).is_ok());
-            assert_eq!(taken.count(), fills, "connection {flood}");
+            assert_eq!(taken.count(), fills, "party {flood}");
         }
         schedule.push(task_of(4, 0, false)).unwrap();
         // Whoever has many waiting gets no more, not even of the other kind.

@@ -10,7 +10,7 @@ fn id(slot: usize) -> ConnectionId {
 }
 
 fn task<J>(slot: usize, request: u32, job: J) -> Task<J> {
-    Task { connection: id(slot), request, heavy: false, brief: true, job }
+    Task { connection: id(slot), party: Party::Local(slot as u32), request, heavy: false, brief: true, job }
 }
 
 fn size(n: usize) -> NonZeroUsize {

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 use keycore_wire::frame::{MAX_FRAME, MAX_HELLO_FRAME};
-use keycore_wire::{Ping, RefusalCode};
+use keycore_wire::{ActivateCluster, InitializeCluster, Login, Ping, RefusalCode, Secret};
 
 use crate::fixture::Daemon;
 use crate::peer::{framed, request};
@@ -134,6 +134,30 @@ fn a_peer_that_takes_no_replies_is_stopped_and_the_others_served() {
         assert!(sent < 16 << 20, "the engine swallows what it can't answer");
     }
     victim.ping();
+}
+
+#[test]
+fn a_crowd_of_one_party_waits_for_its_share_and_none_of_it_is_forgotten() {
+    const CROWD: usize = 150;
+    const PINGS: u32 = 60;
+    let daemon = Daemon::start("replicas = 1");
+    let mut admin = daemon.connect(0).greet();
+    admin.call(&InitializeCluster).unwrap();
+    let password = || Secret::new(b"a password of a test".to_vec());
+    admin.call(&ActivateCluster { admin: "admin".parse().unwrap(), password: password() }).unwrap();
+    admin.call(&Login { user: "admin".parse().unwrap(), password: password() }).unwrap();
+    // Nobody is logged in on these, so they are one party, and the admin is another.
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| daemon.connect(0).greet()).collect();
+    let pings: Vec<u8> = (0..PINGS).flat_map(|id| request(id, &Ping)).collect();
+    for peer in &mut crowd {
+        peer.stream.write_all(&pings).unwrap();
+    }
+    admin.stream.write_all(&pings).unwrap();
+    for peer in crowd.iter_mut().chain([&mut admin]) {
+        for id in 0..PINGS {
+            assert_eq!(peer.receive().unwrap().unwrap().0, id);
+        }
+    }
 }
 
 #[test]
