@@ -74,6 +74,18 @@ pub enum AuditError {
     Entry,
 }
 
+impl AuditError {
+    /// Whether there is no room for the log: on its file system, or in its owner's quota.
+    pub fn is_storage_full(&self) -> bool {
+        let kind = match self {
+            Self::Sink(error) => error.kind(),
+            Self::Failed(kind) => *kind,
+            Self::Sign | Self::Entry => return false,
+        };
+        matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// The log of one replica.
 ///
 /// Entries are chained and buffered as they come; [`flush`](Self::flush) hands them over. After a failure no entry is taken

@@ -66,7 +66,7 @@ impl Journal {
                 return Err(unavailable("the disk takes too long, and too many records wait for it"));
             }
         }
-        .map_err(|error| unavailable(error.to_string()))
+        .map_err(|error| unwritable(&error))
     }
 
     /// Takes an entry, and returns when it and all before it are on the disk.
@@ -75,7 +75,7 @@ impl Journal {
         self.drain(&mut log)
             .and_then(|()| log.append(entry))
             .and_then(|()| log.sync())
-            .map_err(|error| unavailable(error.to_string()))
+            .map_err(|error| unwritable(&error))
     }
 
     /// From now on nothing is ready to be recorded, for this reason.
@@ -254,6 +254,15 @@ pub(crate) fn entry<'a>(
         outcome: refused.map_or(Outcome::Done, |refusal| Outcome::Refused(refusal.code)),
         detail,
     }
+}
+
+/// Tells the peer what is to be done about it, and the engine's log what the system said.
+fn unwritable(error: &AuditError) -> Denial {
+    if error.is_storage_full() {
+        let detail = "the disk of the audit log is full, so nothing is done until there is room on it";
+        return Denial::new(RefusalCode::AuditUnavailable, detail).because(error.to_string());
+    }
+    unavailable(error.to_string())
 }
 
 fn unavailable(reason: impl Into<Cow<'static, str>>) -> Denial {

@@ -123,7 +123,7 @@ fn leave(engine: &Engine, stopped: &mpsc::Receiver<()>) {
 }
 
 fn record(engine: &Engine, stopped: &mpsc::Receiver<()>) {
-    let mut audit = Health::new("the audit log can't be written");
+    let mut audit = Health::new("audit records wait in memory");
     let mut periods = 0;
     let mut stopped_by = None;
     while stopped.recv_timeout(Chores::PERIOD) == Err(RecvTimeoutError::Timeout) {

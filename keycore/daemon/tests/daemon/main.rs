@@ -4,6 +4,7 @@
 
 mod command_line;
 mod confinement;
+mod disk_full;
 mod fixture;
 mod hostile_peers;
 mod peer;
