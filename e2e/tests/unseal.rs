@@ -14,7 +14,8 @@ use hsm_e2e::{Finished, Program, binary, run, wait};
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Identity};
 use keycore_wire::{
-    Attributes, GenerateKey, IdempotencyKey, KeyAlgorithm, KeyTemplate, Secret, Sign, SignatureScheme,
+    Attributes, ClusterInfo, GenerateKey, IdempotencyKey, KeyAlgorithm, KeyTemplate, Secret, Sign,
+    SignatureScheme,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -125,6 +126,15 @@ fn write_private(path: &Path, content: &str) {
     file.write_all(content.as_bytes()).unwrap();
 }
 
+/// A test that fails does not wait for a thread that signs on.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// A signature of a new key, made over and over.
 fn sign_until(client: &mut Client, stop: &AtomicBool, made: &AtomicU64) {
     let template = KeyTemplate::new("key".parse().unwrap(), Attributes::SIGN);
@@ -174,6 +184,7 @@ fn custodians_unseal_each_replica_and_signatures_go_on_meanwhile() {
     let mut client = site.client();
     std::thread::scope(|scope| {
         let signing = scope.spawn(|| sign_until(&mut client, &stop, &made));
+        let _stops = Stops(&stop);
         for replica in [0, 1, 0] {
             let await_more = |what: &str| {
                 let before = made.load(Ordering::SeqCst);
@@ -195,6 +206,77 @@ fn custodians_unseal_each_replica_and_signatures_go_on_meanwhile() {
         stop.store(true, Ordering::SeqCst);
         signing.join().unwrap();
     });
+}
+
+/// Two replicas sign while the cluster key is rotated; the one that seals records anew is killed on the way.
+#[test]
+fn the_cluster_key_is_rotated_under_load_and_a_kill_on_the_way_costs_nothing() {
+    const KEYS: u32 = 1500;
+    let mut site = Site::start("unseal-file = \"ROOT/unseal\"");
+    write_private(&site.path("unseal"), "correct horse battery staple\n");
+    site.run_engines();
+    run(&mut site.hsm_at(&[0], &["cluster", "init"])).success();
+    site.activate();
+    let mut maker = site.client();
+    for n in 0..KEYS {
+        let mut key = [9; 16];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        let template = KeyTemplate::new(format!("many-{n}").parse().unwrap(), Attributes::SIGN);
+        let algorithm = KeyAlgorithm::Ed25519;
+        maker.call(&GenerateKey { idempotency_key: IdempotencyKey(key), algorithm, template }).unwrap();
+    }
+    drop(maker);
+
+    let unseal = || {
+        let info = site.hsm(&["--output", "json", "cluster", "info"]).success();
+        let info: Value = serde_json::from_str(&info).unwrap();
+        let engines = info["data"]["engines"].as_array().unwrap().clone();
+        engines.into_iter().map(|engine| engine["unseal"].clone()).collect::<Vec<_>>()
+    };
+    let (stop, made) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut client = site.client();
+    std::thread::scope(|scope| {
+        let signing = scope.spawn(|| sign_until(&mut client, &stop, &made));
+        let _stops = Stops(&stop);
+        let alive = || assert!(!signing.is_finished(), "a signature failed");
+        wait::until("signatures", PATIENCE, || (made.load(Ordering::SeqCst) > 100).then_some(()));
+        site.as_user("alice", &["cluster", "rotate-key"]).success();
+        // Asked without a program in between: it is a matter of seconds.
+        let mut asking = Client::connect(&[Endpoint::Unix(site.socket(0))], PATIENCE).unwrap();
+        let progress = wait::until("the first records are sealed anew", PATIENCE, || {
+            let resealing = asking.call(&ClusterInfo).unwrap().unseal.unwrap().resealing;
+            resealing.filter(|resealing| resealing.done > 0)
+        });
+        assert!(progress.done < progress.total, "{progress:?}");
+        // Whichever is at it: one after the other.
+        for replica in [0, 1] {
+            site.kill(replica);
+            site.await_state(replica, "active");
+            alive();
+        }
+        wait::until("the rotation is complete", 2 * PATIENCE, || {
+            alive();
+            let engines = unseal();
+            let complete = |engine: &Value| engine["generation"] == 2 && engine["resealing"].is_null();
+            (engines.len() == REPLICAS && engines.iter().all(complete)).then_some(())
+        });
+        let after = made.load(Ordering::SeqCst);
+        wait::until("signatures after it", PATIENCE, || (made.load(Ordering::SeqCst) > after).then_some(()));
+        stop.store(true, Ordering::SeqCst);
+        signing.join().unwrap();
+    });
+    let logged = site.hsm(&["audit", "tail", "--dir", "state/audit", "--count", "100000"]).stdout;
+    assert!(logged.contains("RotateClusterKey") && logged.contains("ClusterKeyRotated"), "no record of it");
+
+    // The method is changed as well, and a replica that starts takes the new secret only.
+    write_private(&site.path("new"), "another passphrase of some length\n");
+    let change = ["cluster", "change-unseal", "--unseal", "passphrase", "--new-secret-file", "new"];
+    site.as_user("alice", &change).success();
+    fs::remove_file(site.path("unseal")).unwrap();
+    fs::rename(site.path("new"), site.path("unseal")).unwrap();
+    site.kill(0);
+    site.await_state(0, "active");
+    assert_eq!(site.state(1).as_deref(), Some("active"));
 }
 
 #[test]

@@ -4,7 +4,8 @@ use clap::Subcommand;
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error};
 use keycore_wire::{
-    ActivateCluster, ClusterId, ClusterInfo, ClusterStatus, Operation, UserName, ZeroizeCluster,
+    ActivateCluster, ClusterId, ClusterInfo, ClusterStatus, Operation, RotateClusterKey, UserName,
+    ZeroizeCluster,
 };
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ mod saved;
 mod self_test;
 mod unseal;
 
-use unseal::{Method, Part};
+use unseal::{Change, Method, Part};
 
 /// An engine that is silent for so long is shown as unreachable.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,6 +38,10 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         password: NewPassword,
     },
+    /// Change what unseals the cluster, while it goes on; as an admin
+    ChangeUnseal(Change),
+    /// Make a new generation of the cluster key, and seal everything anew with it in the background; as an admin
+    RotateKey,
     /// Ask every engine how it is, for 5 seconds at most; without a login
     Info,
     /// Destroy the cluster for good: its key, all users, all keys; as an admin
@@ -57,6 +62,17 @@ impl ClusterCommand {
         match self {
             Self::Init(method) => method.initialize(connection),
             Self::Unseal(part) => part.give(connection),
+            Self::ChangeUnseal(change) => change.run(connection),
+            Self::RotateKey => {
+                let status = connection.as_user(|user| user.call(&RotateClusterKey))?;
+                let generation =
+                    status.unseal.as_ref().and_then(|unseal| unseal.generation).unwrap_or_default();
+                let text = format!(
+                    "generation {generation} of the cluster key seals from now on; all records are sealed anew in the \
+                     background, and hsm cluster info shows how far that is. Sessions from before end with it."
+                );
+                Ok(Answer::new(text, view(&status)))
+            }
             Self::Activate { admin, password } => {
                 let mut client = connection.connect()?;
                 let password = password.read(admin.as_str())?;
@@ -138,6 +154,7 @@ fn info(connection: &Connection) -> Result<Answer, Failure> {
             Err(error) => text.push_str(&format!("\nunreachable: {endpoint}: {}", reason(error))),
         }
     }
+    text.push_str(&unseal::rotation(answers.iter().flatten()));
     text.push_str(&saved::lines(answers.iter().flatten()));
     let mut clusters: Vec<_> = answers.iter().flatten().filter_map(|status| status.cluster).collect();
     clusters.sort_unstable();

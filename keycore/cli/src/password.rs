@@ -46,6 +46,30 @@ impl NewPassword {
     }
 }
 
+/// A new unseal secret from a file, or asked for twice.
+pub(crate) fn new_unseal_secret(file: Option<&Path>) -> Result<Secret, Failure> {
+    let nobody = |failure| match failure {
+        Failure::NotLoggedIn { .. } => Failure::Usage(
+            "there is no terminal to ask for the new secret on: give --new-secret-file".to_owned(),
+        ),
+        other => other,
+    };
+    if let Some(path) = file {
+        // As the engines read theirs.
+        let text = from_file(path)?;
+        let end =
+            text.expose().iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |at| at + 1);
+        return Ok(Secret::new(text.expose()[..end].to_vec()));
+    }
+    let first = ask("New unseal secret: ").map_err(nobody)?;
+    let second = ask("Once more: ").map_err(nobody)?;
+    if first.expose() == second.expose() {
+        Ok(first)
+    } else {
+        Err(Failure::Usage("the two secrets differ; nothing was done".to_owned()))
+    }
+}
+
 /// The password in a file or behind a file descriptor, if either is named.
 pub(crate) fn given(file: Option<&Path>, fd: Option<u32>) -> Result<Option<Secret>, Failure> {
     match (file, fd) {

@@ -1,9 +1,10 @@
 //! What the drivers need to know of an operation beside its codec.
 
 use keycore_wire::{
-    ActivateCluster, ClusterInfo, Decrypt, Digest, Encrypt, FindKey, ImportKey, ListKeys, Login,
-    LoginChallenge, Operation, Ping, PublicKey, QuorumPropose, Random, RefusalCode, Repeat, Resume, Sign,
-    SignData, TlsSign, UnsealCluster, UserChangePassword, UserCreate, UserList, UserRegisterKey, VerifyData,
+    ActivateCluster, ChangeUnseal, ClusterInfo, Decrypt, Digest, Encrypt, FindKey, ImportKey, ListKeys,
+    Login, LoginChallenge, Operation, Ping, PublicKey, QuorumPropose, Random, RefusalCode, Repeat, Resume,
+    Sign, SignData, TlsSign, UnsealCluster, UserChangePassword, UserCreate, UserList, UserRegisterKey,
+    VerifyData,
 };
 
 /// An operation without its content.
@@ -57,6 +58,7 @@ impl Traits {
                     | QuorumPropose::OPCODE
                     | ActivateCluster::OPCODE
                     | UnsealCluster::OPCODE
+                    | ChangeUnseal::OPCODE
             ),
         }
     }

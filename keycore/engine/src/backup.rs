@@ -14,12 +14,12 @@ mod schedule;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use keycore_backup::{
     BackupError, BackupReader, BackupWriter, ClusterKey, Item, Manifest, Opener, Recipient, SealedRecord,
 };
-use keycore_store::{Archive, ArchivedRecord, CommitError, Revision, StoreError};
+use keycore_store::{Archive, ArchivedRecord, CommitError, Record, Revision, StoreError};
 use keycore_wire::{BackupContent, BackupInfo, BackupPage, MAX_BACKUP_PAGE, RefusalCode, Secret};
 
 use crate::backup::content::ContentCheck;
@@ -27,11 +27,14 @@ pub(crate) use crate::backup::feed::{Feeds, chunk, end, restore, verify};
 pub use crate::backup::place::{BackupFile, BackupPlace};
 pub(crate) use crate::backup::restore::{Restored, separate_sessions};
 pub(crate) use crate::backup::schedule::{health, told};
+use crate::cluster::{self, UnsealError};
 use crate::denial::Denial;
 use crate::engine::{Engine, locked};
+use crate::error::FollowError;
+use crate::keyring::Keyring;
 use crate::options::Now;
 use crate::policy::Permission;
-use crate::records::{Content, PublicKeyPart, User};
+use crate::records::{CLUSTER, Content, ONLY, PublicKeyPart, User};
 use crate::seal::SealingKeys;
 
 /// Records that are read at a time.
@@ -110,7 +113,7 @@ pub(crate) fn create(engine: &Engine, permission: &Permission, now: Now) -> Resu
 fn make(engine: &Engine, now: Now) -> Result<BackupInfo, Denial> {
     let (plan, keys) = (engine.backups.plan()?, engine.sealing()?);
     let mut archive = locked(engine.backups.archive()?);
-    let written = write(&mut **archive, plan, keys, now);
+    let written = write(engine, &mut **archive, plan, keys, now);
     archive.end_export();
     drop(archive);
     let info = written?;
@@ -119,6 +122,7 @@ fn make(engine: &Engine, now: Now) -> Result<BackupInfo, Denial> {
 }
 
 fn write(
+    engine: &Engine,
     archive: &mut dyn Archive,
     plan: &BackupPlan,
     keys: &SealingKeys,
@@ -137,7 +141,11 @@ fn write(
         payload_sha256: [0; 32],
     };
     let mut writer = BackupWriter::new(plan.place.create()?, manifest, &plan.recipients)?;
-    let ring = keys.ring();
+    // The ring of this very snapshot, whatever the engine has heard of meanwhile: its record is the first one.
+    let first = archive.export(None, 1)?;
+    let of_cluster = first.first().filter(|record| (record.kind, record.id) == (CLUSTER, ONLY));
+    let of_cluster = of_cluster.ok_or_else(|| Failure::Content("the cluster was zeroized".to_owned()))?;
+    let ring = engine.ring_of(of_cluster).map_err(|error| Failure::Content(error.to_string()))?;
     let tags = ClusterKey { generation: 0, key: Secret::new(ring.tags().expose().to_vec()) };
     let generations = ring.keys().into_iter().map(|(generation, key)| ClusterKey { generation, key });
     let cluster_keys = core::iter::once(tags).chain(generations).collect();
@@ -235,6 +243,20 @@ fn content_of(manifest: &Manifest) -> BackupContent {
         records: manifest.records(),
         users: of(User::KIND),
         keys: of(PublicKeyPart::KIND),
+    }
+}
+
+impl Engine {
+    /// The ring that the cluster had when `record` was its.
+    fn ring_of(&self, record: &ArchivedRecord) -> Result<Arc<Keyring>, FollowError> {
+        let keys = self.sealing.get().ok_or(UnsealError::AnotherCluster)?;
+        let ring = keys.ring();
+        if ring.wrapping.as_ref().is_some_and(|wrapping| wrapping.version == record.version) {
+            return Ok(ring);
+        }
+        let ArchivedRecord { id, version, sealed, .. } = record;
+        let record = Record { id: *id, version: *version, sealed: sealed.clone() };
+        cluster::ring_of(&mut **locked(&self.store), keys, &record).map(Arc::new)
     }
 }
 

@@ -10,10 +10,12 @@ use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand;
 use keycore_backup::{Share, SharePurpose};
 use keycore_secmem::SecretBytes;
-use keycore_store::{Record, Revision};
+use keycore_store::{Record, Revision, Store};
 use keycore_wire::{ClusterId, Secret, UnsealMethod};
 use serde::{Deserialize, Serialize};
 
+use crate::error::FollowError;
+use crate::handover;
 use crate::keyring::{DeriveError, Keyring, Wrapping, new_key};
 use crate::options::PasswordCost;
 use crate::password;
@@ -153,24 +155,28 @@ impl NewMethod {
         if secret.is_a_key() { Self::secret(secret) } else { Self::passphrase(secret, cost) }
     }
 
-    /// The content of the cluster's record, to be committed as `version`, and the ring that has been wrapped so.
-    pub(crate) fn wrap(&self, ring: Keyring, version: Revision) -> Result<(Vec<u8>, Keyring), DeriveError> {
+    /// The content of the cluster's record, to be committed as `version`.
+    pub(crate) fn wrap(&self, ring: &Keyring, version: Revision) -> Result<Vec<u8>, DeriveError> {
         wrap(self.method.clone(), &self.wrapping, ring, version)
+    }
+
+    /// What that record is wrapped with.
+    pub(crate) fn wrapping(&self, version: Revision) -> Wrapping {
+        Wrapping { key: Arc::clone(&self.wrapping), version }
     }
 }
 
 fn wrap(
     method: Method,
-    wrapping: &Arc<SecretBytes>,
-    ring: Keyring,
+    wrapping: &SecretBytes,
+    ring: &Keyring,
     version: Revision,
-) -> Result<(Vec<u8>, Keyring), DeriveError> {
+) -> Result<Vec<u8>, DeriveError> {
     let cluster = ring.cluster();
     let mut wrapped = WrappedRing { format: FORMAT, cluster, method, key: Vec::new(), version };
     let authenticated = wrapped.authenticated()?;
     encrypt(key_of(wrapping)?, &authenticated, &ring.write()?, &mut wrapped.key)?;
-    let sealed = postcard::to_allocvec(&wrapped).map_err(|_| DeriveError::Form)?;
-    Ok((sealed, ring.wrapped(Wrapping { key: Arc::clone(wrapping), version })))
+    postcard::to_allocvec(&wrapped).map_err(|_| DeriveError::Form)
 }
 
 /// A new cluster's ring.
@@ -205,6 +211,16 @@ impl WrappedRing {
         }
     }
 
+    /// The content of the record with another ring, to be committed as `version`, under the same method and wrapping key.
+    pub(crate) fn rewrap(
+        &self,
+        wrapping: &Wrapping,
+        ring: &Keyring,
+        version: Revision,
+    ) -> Result<Vec<u8>, DeriveError> {
+        wrap(self.method.clone(), &wrapping.key, ring, version)
+    }
+
     /// Opens it with what the operators hold.
     pub(crate) fn open(&self, secret: &[u8]) -> Result<SealingKeys, UnsealError> {
         self.open_with(&self.method.wrapping_key(secret)?).map(SealingKeys::new)
@@ -233,25 +249,45 @@ impl WrappedRing {
 }
 
 /// Brings the ring to what the cluster's record has now, if it was written since.
-pub(crate) fn catch_up(keys: &SealingKeys, record: &Record) -> Result<(), UnsealError> {
-    let before = keys.ring();
-    let Some(wrapping) = &before.wrapping else { return Err(UnsealError::MethodChanged) };
-    if wrapping.version == record.version {
-        return Ok(());
+pub(crate) fn catch_up(
+    store: &mut dyn Store,
+    keys: &SealingKeys,
+    record: &Record,
+) -> Result<(), FollowError> {
+    let version = keys.ring().wrapping.as_ref().map(|wrapping| wrapping.version);
+    if version != Some(record.version) {
+        let ring = ring_of(store, keys, record)?;
+        keys.replace(ring);
     }
-    let wrapped = WrappedRing::read(record)?;
-    if wrapped.cluster != keys.cluster() {
-        return Err(UnsealError::AnotherCluster);
-    }
-    let ring = wrapped.open_with(&wrapping.key).map_err(|error| match error {
-        UnsealError::WrongSecret => UnsealError::MethodChanged,
-        other => other,
-    })?;
-    keys.replace(ring.in_epoch(before.epoch())?);
     Ok(())
 }
 
-fn key_of(wrapping: &SecretBytes) -> Result<&[u8; 32], DeriveError> {
+/// The ring of a record of this cluster, opened with what the engine knows: the wrapping key, or the one that it was handed.
+pub(crate) fn ring_of(
+    store: &mut dyn Store,
+    keys: &SealingKeys,
+    record: &Record,
+) -> Result<Keyring, FollowError> {
+    let before = keys.ring();
+    let wrapping = before.wrapping.as_ref().ok_or(UnsealError::MethodChanged)?;
+    let wrapped = WrappedRing::read(record)?;
+    if wrapped.cluster != keys.cluster() {
+        return Err(UnsealError::AnotherCluster.into());
+    }
+    let ring = match wrapped.open_with(&wrapping.key) {
+        Err(UnsealError::WrongSecret) => {
+            let handed = handover::take(store, keys, wrapping)?.ok_or(UnsealError::MethodChanged)?;
+            wrapped.open_with(&handed).map_err(|error| match error {
+                UnsealError::WrongSecret => UnsealError::MethodChanged,
+                other => other,
+            })?
+        }
+        opened => opened?,
+    };
+    Ok(ring.in_epoch(before.epoch()).map_err(UnsealError::from)?)
+}
+
+pub(crate) fn key_of(wrapping: &SecretBytes) -> Result<&[u8; 32], DeriveError> {
     wrapping.expose().try_into().map_err(|_| DeriveError::Form)
 }
 

@@ -21,6 +21,7 @@ use crate::notary::{Notary, NotaryError};
 use crate::options::{Now, Options};
 use crate::pipeline::{self, Place, Served};
 use crate::policy::Permission;
+use crate::records::{CLUSTER, ONLY};
 use crate::seal::SealingKeys;
 use crate::self_test::{self, SelfTests};
 use crate::session::SessionChange;
@@ -288,6 +289,9 @@ impl Engine {
         let (decided, committed) = transact(&mut **store, keys, decide)?;
         if let Some(committed) = committed {
             // It is committed; what can't be read back now, the follower reads.
+            if committed.records.contains(&(CLUSTER, ONLY)) {
+                let _followed = self.adopt_cluster(&mut **store);
+            }
             let _followed = self.refresh(&mut **store, keys, &committed.records);
             self.note_own(committed.revision);
         }

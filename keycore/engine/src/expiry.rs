@@ -33,7 +33,9 @@ impl Engine {
         if self.sealing.get().is_none() || self.journal.ready().is_err() {
             return Ok(());
         }
-        self.delete_what_ended(now).map_err(|denial| format!("{} {}", denial.refusal, denial.reason))
+        self.end_handover(now)
+            .and_then(|()| self.delete_what_ended(now))
+            .map_err(|denial| format!("{} {}", denial.refusal, denial.reason))
     }
 
     fn delete_what_ended(&self, now: Now) -> Result<(), Denial> {

@@ -169,7 +169,7 @@ impl Engine {
             return Ok(());
         };
         if let Some(keys) = self.sealing.get() {
-            return Ok(cluster::catch_up(keys, &record)?);
+            return cluster::catch_up(store, keys, &record);
         }
         let wrapped = WrappedRing::read(&record)?;
         let Some(secret) = self.unsealing.secret_for(&wrapped) else {

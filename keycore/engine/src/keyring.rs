@@ -149,6 +149,39 @@ impl Keyring {
         self.generations.iter().map(|generation| &**generation)
     }
 
+    /// The same ring with one generation more, which seals from then on.
+    pub(crate) fn with_next(&self, key: &[u8; 32]) -> Result<Self, DeriveError> {
+        let next = self.newest().number.checked_add(1).ok_or(DeriveError::Form)?;
+        let next = Generation::derive(self.cluster, next, key, self.epoch)?;
+        let mut generations = self.generations.clone();
+        generations.push(Arc::new(next));
+        if generations.len() > MAX_GENERATIONS {
+            return Err(DeriveError::Form);
+        }
+        Ok(Self { generations, ..self.copy() })
+    }
+
+    /// The same ring with its newest generation alone.
+    pub(crate) fn newest_only(&self) -> Self {
+        Self { generations: self.generations.last().cloned().into_iter().collect(), ..self.copy() }
+    }
+
+    /// Whether there is one generation: no rotation goes on.
+    pub(crate) fn is_single(&self) -> bool {
+        self.generations.len() == 1
+    }
+
+    /// The same ring; its keys stay where they are.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            cluster: self.cluster,
+            tags: Arc::clone(&self.tags),
+            generations: self.generations.clone(),
+            epoch: self.epoch,
+            wrapping: self.wrapping.clone(),
+        }
+    }
+
     /// The same ring, wrapped so.
     pub(crate) fn wrapped(self, wrapping: Wrapping) -> Self {
         Self { wrapping: Some(wrapping), ..self }

@@ -3,12 +3,15 @@
 use keycore_store::{
     Change, CommitError, GroupTag, IndexTag, Kind, Record, RecordId, Revision, Store, StoreError,
 };
+use keycore_wire::RefusalCode;
 use zeroize::Zeroizing;
 
-use crate::cluster::{UnsealError, catch_up};
+use crate::cluster::{UnsealError, WrappedRing, catch_up};
 use crate::denial::Denial;
+use crate::error::FollowError;
+use crate::keyring::DeriveError;
 use crate::records::{CLUSTER, Content, ONLY};
-use crate::seal::{Place, SealingKeys};
+use crate::seal::{Place, SealingKeys, generation_of};
 
 /// How often a change is decided anew because a sibling was faster.
 const ATTEMPTS: usize = 64;
@@ -53,6 +56,8 @@ pub(crate) struct Transaction<'a> {
     store: &'a mut dyn Store,
     keys: &'a SealingKeys,
     base: Revision,
+    /// The record of the cluster key.
+    cluster: Option<Record>,
     changes: Vec<Change>,
 }
 
@@ -69,19 +74,27 @@ pub(crate) fn transact<T>(
         // must be.
         let cluster = store.load(CLUSTER, ONLY)?;
         if let Some(record) = &cluster {
-            catch_up(keys, record).map_err(|error| match error {
-                UnsealError::AnotherCluster => Denial::zeroized(),
+            catch_up(store, keys, record).map_err(|error| match error {
+                FollowError::Unseal(UnsealError::AnotherCluster) => Denial::zeroized(),
                 other => Denial::store(&other),
             })?;
         }
-        let mut transaction = Transaction { store: &mut *store, keys, base, changes: Vec::new() };
-        let decided = decide(&mut transaction)?;
+        let known = cluster.is_some();
+        let mut transaction = Transaction { store: &mut *store, keys, base, cluster, changes: Vec::new() };
+        let decided = decide(&mut transaction);
         let changes = transaction.changes;
+        let decided = match decided {
+            // What does not open may be sealed with a key that came since.
+            Err(denial) if denial.refusal.code == RefusalCode::Internal && store.revision()? != base => {
+                continue;
+            }
+            decided => decided?,
+        };
         if changes.is_empty() {
             return Ok((decided, None));
         }
         // What a cluster that was destroyed has still to say must not get into the store of the next one.
-        if cluster.is_none() {
+        if !known {
             return Err(Denial::zeroized());
         }
         match store.commit(base, &changes) {
@@ -97,7 +110,7 @@ pub(crate) fn transact<T>(
             Err(CommitError::Store(error)) => return Err(Denial::store(&error)),
         }
     }
-    Err(Denial::new(keycore_wire::RefusalCode::Overloaded, "too many changes at the same time; try again"))
+    Err(Denial::new(RefusalCode::Overloaded, "too many changes at the same time; try again"))
 }
 
 impl Transaction<'_> {
@@ -165,6 +178,56 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// The record of the cluster key, as it is before this transaction.
+    pub(crate) fn cluster(&self) -> Result<WrappedRing, Denial> {
+        let record = self.cluster.as_ref().ok_or_else(Denial::zeroized)?;
+        WrappedRing::read(record).map_err(|error| Denial::internal(error.to_string()))
+    }
+
+    /// Will write the record of the cluster key, which is wrapped for the version that it will have.
+    pub(crate) fn put_cluster(
+        &mut self,
+        wrap: impl FnOnce(Revision) -> Result<Vec<u8>, DeriveError>,
+    ) -> Result<(), Denial> {
+        let expect = self.cluster.as_ref().map(|record| record.version);
+        let sealed = wrap(self.base.next()).map_err(|error| Denial::internal(error.to_string()))?;
+        let (index, group) = (Vec::new(), None);
+        self.changes.push(Change::Put { kind: CLUSTER, id: ONLY, expect, sealed, index, group });
+        Ok(())
+    }
+
+    /// Records of all kinds, in the order of kinds and ids.
+    pub(crate) fn walk(
+        &mut self,
+        after: Option<(Kind, RecordId)>,
+        limit: usize,
+    ) -> Result<Vec<(Kind, Record)>, Denial> {
+        Ok(self.store.walk(after, limit)?)
+    }
+
+    /// How many records of all kinds there are.
+    pub(crate) fn total(&mut self) -> Result<u64, Denial> {
+        Ok(self.store.total()?)
+    }
+
+    /// The record of an id, as it is sealed.
+    pub(crate) fn load_sealed(&mut self, kind: Kind, id: RecordId) -> Result<Option<Record>, Denial> {
+        Ok(self.store.load(kind, id)?)
+    }
+
+    /// Will seal a record that was read with the newest generation, unless it is or will be. Whether it will now.
+    pub(crate) fn reseal(&mut self, kind: Kind, record: &Record) -> Result<bool, Denial> {
+        let &Record { id, version, ref sealed } = record;
+        let newest = generation_of(sealed) == Some(self.keys.ring().newest().number);
+        if newest || self.changes.iter().any(|change| change.record() == (kind, id)) {
+            return Ok(false);
+        }
+        let plain = self.keys.open(Place { kind, id, version }, sealed).map_err(|_| damaged(kind, id))?;
+        let sealed = self.keys.seal(Place { kind, id, version: self.base.next() }, &plain)?;
+        self.changes.push(Change::Reseal { kind, id, expect: version, sealed });
+        Ok(true)
+    }
+
     /// Will delete a record that was read.
     pub(crate) fn delete<T: Content>(&mut self, id: RecordId, expect: Revision) {
         self.changes.push(Change::Delete { kind: T::KIND, id, expect });
@@ -189,15 +252,17 @@ fn another_record<T: Content>(id: RecordId) -> LoadError {
     LoadError::Damaged(format!("the store gave record {id} of kind {kind} when it was asked for another"))
 }
 
+fn damaged(kind: Kind, id: RecordId) -> LoadError {
+    let (kind, id) = (kind.0, data_encoding::HEXLOWER.encode(&id.0));
+    LoadError::Damaged(format!(
+        "the store's record {id} of kind {kind} is damaged, or not where it was written"
+    ))
+}
+
 /// Opens a record where it was found.
 pub(crate) fn open<T: Content>(keys: &SealingKeys, record: Record) -> Result<Opened<T>, LoadError> {
     let Record { id, version, sealed } = record;
-    let damaged = || {
-        let (kind, id) = (T::KIND.0, data_encoding::HEXLOWER.encode(&id.0));
-        LoadError::Damaged(format!(
-            "the store's record {id} of kind {kind} is damaged, or not where it was written"
-        ))
-    };
+    let damaged = || damaged(T::KIND, id);
     let plain = keys.open(Place { kind: T::KIND, id, version }, &sealed).map_err(|_| damaged())?;
     let content = postcard::from_bytes(&plain).map_err(|_| damaged())?;
     Ok(Opened { id, version, content })

@@ -76,7 +76,10 @@ pub(crate) fn initialize_by(
             return Err(done_before());
         }
         let (sealed, ring) = cluster::new_ring()
-            .and_then(|ring| method.wrap(ring, base.next()))
+            .and_then(|ring| {
+                let sealed = method.wrap(&ring, base.next())?;
+                Ok((sealed, ring.wrapped(method.wrapping(base.next()))))
+            })
             .map_err(|error| Denial::internal(format!("no cluster key: {error}")))?;
         let change =
             Change::Put { kind: CLUSTER, id: ONLY, expect: None, sealed, index: Vec::new(), group: None };

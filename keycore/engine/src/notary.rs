@@ -137,8 +137,10 @@ impl Engine {
             Ok((records.load::<AuditAnchor>(anchor_id(replica))?, records.load::<Restored>(ONLY)?))
         })?;
         // One from before the restore is that of a log elsewhere, which is not expected here.
-        let elsewhere =
-            anchor.as_ref().zip(restored).is_some_and(|(anchor, restored)| anchor.version < restored.version);
+        let elsewhere = anchor
+            .as_ref()
+            .zip(restored)
+            .is_some_and(|(anchor, restored)| anchor.version <= restored.version);
         if let Some(anchor) = anchor.map(|opened| opened.content)
             && let Some(found) = self.contradiction(&anchor)?
         {

@@ -23,8 +23,8 @@ use crate::policy::{self, Action, Asker, Permission};
 use crate::quorum::Proposal;
 use crate::session::{Caller, Session, SessionChange};
 use crate::{
-    backup, expiry, key_changes, key_sharing, keys, lifecycle, login, notary, quorum, rotation,
-    second_factor, self_test, session_keys, unseal, user_keys, users, zeroization,
+    backup, cluster_rotation, expiry, key_changes, key_sharing, keys, lifecycle, login, notary, quorum,
+    rotation, second_factor, self_test, session_keys, unseal, user_keys, users, zeroization,
 };
 
 /// Where a request is carried out.
@@ -162,6 +162,17 @@ fn execute(
                 facts.note = unseal::told(&status);
                 Reply::ClusterStatus(status)
             })
+        }
+
+        Request::ChangeUnseal(change) => {
+            let changed = unseal::change(engine, permission, change, now)?;
+            let approved = core::mem::take(&mut facts.note);
+            let between = if approved.is_empty() { "" } else { "; " };
+            facts.note = format!("{}{between}{approved}", unseal::in_words(change.method));
+            Ok(Reply::NewUnseal(changed))
+        }
+        Request::RotateClusterKey(_) => {
+            cluster_rotation::rotate(engine, permission).map(Reply::ClusterStatus)
         }
 
         Request::Login(login) => {
@@ -360,6 +371,8 @@ fn always_deferred(action: Action) -> Option<Cost> {
         Action::ActivateCluster
         | Action::InitializeBy
         | Action::UnsealCluster
+        | Action::ChangeUnseal
+        | Action::RotateClusterKey
         | Action::LoginChallenge
         | Action::RegisterApprovalKey
         | Action::RegisterSecondFactor

@@ -20,6 +20,8 @@ pub(crate) enum Action {
     ActivateCluster,
     InitializeBy,
     UnsealCluster,
+    ChangeUnseal,
+    RotateClusterKey,
     Login,
     Resume,
     Logout,
@@ -135,6 +137,8 @@ rules! {
     ActivateCluster        no      yes          no     no           no              NotRequired;
     InitializeBy           yes     no           no     no           no              NotRequired;
     UnsealCluster          yes     no           no     no           no              NotRequired;
+    ChangeUnseal           no      no           yes    no           no              Cluster;
+    RotateClusterKey       no      no           yes    no           no              Cluster;
 
     Login                  yes     yes          yes    yes          yes             NotRequired;
     Resume                 yes     yes          yes    yes          yes             NotRequired;
@@ -213,6 +217,8 @@ impl Action {
             Request::ActivateCluster(_) => Self::ActivateCluster,
             Request::InitializeBy(_) => Self::InitializeBy,
             Request::UnsealCluster(_) => Self::UnsealCluster,
+            Request::ChangeUnseal(_) => Self::ChangeUnseal,
+            Request::RotateClusterKey(_) => Self::RotateClusterKey,
             Request::Login(_) => Self::Login,
             Request::Resume(_) => Self::Resume,
             Request::Logout(_) => Self::Logout,

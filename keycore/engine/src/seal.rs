@@ -154,6 +154,11 @@ impl SealingKeys {
     }
 }
 
+/// The generation that a record says it was sealed with.
+pub(crate) fn generation_of(sealed: &[u8]) -> Option<u32> {
+    split_header(sealed).map(|(_, number, _)| number)
+}
+
 /// Format, generation and what follows.
 fn split_header(sealed: &[u8]) -> Option<(u8, u32, &[u8])> {
     match sealed.split_first()? {

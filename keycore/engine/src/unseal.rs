@@ -19,10 +19,14 @@ use crate::engine::{Engine, locked};
 use crate::error::FollowError;
 use crate::lifecycle;
 use crate::notary::NotaryError;
-use crate::options::Now;
+use crate::options::{Now, PasswordCost};
 use crate::policy::Permission;
 use crate::records::{CLUSTER, ONLY};
 use crate::unseal_secret::UnsealSecret;
+
+mod change;
+
+pub(crate) use change::{change, check_no_handover, in_words};
 
 /// How long a sealed engine keeps the shares that it has, from the first one on.
 const SHARES_LAST: Duration = Duration::from_mins(10);
@@ -37,11 +41,18 @@ pub(crate) struct Unsealing {
 #[derive(Default)]
 struct State {
     /// The cluster in the store, while this engine can't open it.
-    sealed: Option<(ClusterId, UnsealMethod)>,
+    sealed: Option<Sealed>,
     /// Custodians' shares by their numbers.
     shares: Vec<(u8, SecretBytes)>,
     /// When the first of them came, on the monotonic clock.
     since: Option<Duration>,
+}
+
+/// A cluster that can't be opened yet, and which set of shares opens it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Sealed {
+    cluster: ClusterId,
+    split: Option<[u8; 8]>,
 }
 
 impl Unsealing {
@@ -67,10 +78,11 @@ impl Unsealing {
     /// Notes which cluster is there to be opened; none if there is none, or it is open.
     pub(crate) fn note(&self, sealed: Option<&WrappedRing>) {
         let mut state = locked(&self.state);
-        state.sealed = sealed.map(|wrapped| (wrapped.cluster(), wrapped.method()));
-        if sealed.is_none() {
+        let sealed = sealed.map(|wrapped| Sealed { cluster: wrapped.cluster(), split: wrapped.split() });
+        if state.sealed != sealed {
             state.forget_shares();
         }
+        state.sealed = sealed;
     }
 
     /// Wipes shares whose time is over.
@@ -115,7 +127,7 @@ impl State {
 impl Engine {
     /// The cluster that this engine knows of, sealed or not.
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
-        let sealed = || locked(&self.unsealing.state).sealed.map(|(cluster, _)| cluster);
+        let sealed = || locked(&self.unsealing.state).sealed.map(|sealed| sealed.cluster);
         self.sealing.get().map(crate::seal::SealingKeys::cluster).or_else(sealed)
     }
 
@@ -136,11 +148,12 @@ impl Engine {
         let Some(record) = locked(&self.store).load(CLUSTER, ONLY)? else { return Ok(None) };
         let Ok(wrapped) = WrappedRing::read(&record) else { return Ok(None) };
         let shares = locked(&self.unsealing.state).shares.len();
+        let resealing = self.resealing()?;
         Ok(Some(UnsealStatus {
             method: wrapped.method(),
             shares_given: u8::try_from(shares).unwrap_or(u8::MAX),
             generation: self.sealing.get().map(|keys| keys.ring().newest().number),
-            resealing: None,
+            resealing,
         }))
     }
 }
@@ -151,26 +164,34 @@ pub(crate) fn initialize_by(
     permission: &Permission,
     request: InitializeBy,
 ) -> Result<NewUnseal, Denial> {
-    let mut method = new_method(engine, request.method)?;
+    let secret = match request.method {
+        UnsealMethod::Custodians { .. } => None,
+        UnsealMethod::Secret | UnsealMethod::Passphrase => Some(engine.unsealing.secret()?),
+    };
+    let mut method = new_method(request.method, secret, engine.options.unseal_cost)?;
     let status = Box::new(lifecycle::initialize_by(engine, permission, &method)?);
     Ok(NewUnseal { status, shares: core::mem::take(&mut method.shares) })
 }
 
-fn new_method(engine: &Engine, method: UnsealMethod) -> Result<NewMethod, Denial> {
+/// A method, with the secret where it is by one.
+fn new_method(
+    method: UnsealMethod,
+    secret: Option<&UnsealSecret>,
+    cost: PasswordCost,
+) -> Result<NewMethod, Denial> {
+    let secret = || secret.ok_or_else(|| unfit("this method takes an unseal secret"));
     let made = match method {
         UnsealMethod::Secret => {
-            let secret = engine.unsealing.secret()?;
+            let secret = secret()?;
             if !secret.is_a_key() {
                 return Err(unfit(
-                    "the engine's unseal secret is no key: 32 random bytes in hexadecimal or padded base64; or choose \
+                    "the unseal secret is no key: 32 random bytes in hexadecimal or padded base64; or choose \
                      the method passphrase",
                 ));
             }
             NewMethod::secret(secret)
         }
-        UnsealMethod::Passphrase => {
-            NewMethod::passphrase(engine.unsealing.secret()?, engine.options.unseal_cost)
-        }
+        UnsealMethod::Passphrase => NewMethod::passphrase(secret()?, cost),
         UnsealMethod::Custodians { needed, of } if Share::fits(needed, of) => {
             NewMethod::custodians(needed, of)
         }

@@ -83,6 +83,18 @@ pub enum Change {
         /// The group that it belongs to from now on.
         group: Option<GroupTag>,
     },
+    /// Writes a record that is there with another seal: its tags and its group stay. Its version becomes the revision of the
+    /// commit.
+    Reseal {
+        /// Its kind.
+        kind: Kind,
+        /// Its id.
+        id: RecordId,
+        /// The version that it must be at.
+        expect: Revision,
+        /// The sealed content.
+        sealed: Vec<u8>,
+    },
     /// Deletes a record and frees its tags.
     Delete {
         /// Its kind.
@@ -98,7 +110,9 @@ impl Change {
     /// The record that it changes.
     pub fn record(&self) -> (Kind, RecordId) {
         match self {
-            Self::Put { kind, id, .. } | Self::Delete { kind, id, .. } => (*kind, *id),
+            Self::Put { kind, id, .. } | Self::Reseal { kind, id, .. } | Self::Delete { kind, id, .. } => {
+                (*kind, *id)
+            }
         }
     }
 }

@@ -90,6 +90,18 @@ impl Store for SqliteStore {
         read::count(&self.db, kind, group).map_err(|error| self.fail(error))
     }
 
+    fn walk(
+        &mut self,
+        after: Option<(Kind, RecordId)>,
+        limit: usize,
+    ) -> Result<Vec<(Kind, Record)>, StoreError> {
+        read::walk(&self.db, after, limit).map_err(|error| self.fail(error))
+    }
+
+    fn total(&mut self) -> Result<u64, StoreError> {
+        read::total(&self.db).map_err(|error| self.fail(error))
+    }
+
     fn commit(&mut self, base: Revision, changes: &[Change]) -> Result<Revision, CommitError> {
         let revision =
             commit::commit(&mut self.db, base, changes).map_err(|error| blame_commit(&self.path, error))?;

@@ -50,6 +50,24 @@ pub trait Store: Send {
     /// [`StoreError`] if the store can't be read.
     fn count(&mut self, kind: Kind, group: Option<&GroupTag>) -> Result<u64, StoreError>;
 
+    /// At most `limit` records of all kinds, in the order of their kinds and ids, from the first one behind `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store can't be read.
+    fn walk(
+        &mut self,
+        after: Option<(Kind, RecordId)>,
+        limit: usize,
+    ) -> Result<Vec<(Kind, Record)>, StoreError>;
+
+    /// How many records of all kinds there are; costs as [`Store::count`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store can't be read.
+    fn total(&mut self) -> Result<u64, StoreError>;
+
     /// Makes all changes or none, if the store is still at `base`, and returns the new revision: `base + 1`.
     /// Durable when it returns. A tag may move from one record to another within a commit.
     ///

@@ -57,7 +57,8 @@ pub use ops::share_key::{KeyShares, ListSharedKeys, ListShares, MAX_SHARES, Shar
 pub use ops::sign::{MAX_SIGN_MESSAGE, Sign, Signature};
 pub use ops::tls_sign::{MAX_SITE, MAX_TLS_MESSAGE, TlsSign};
 pub use ops::unseal::{
-    InitializeBy, MAX_UNSEAL_PART, NewUnseal, Resealing, UnsealCluster, UnsealMethod, UnsealStatus,
+    ChangeUnseal, InitializeBy, MAX_UNSEAL_PART, NewUnseal, Resealing, RotateClusterKey, UnsealCluster,
+    UnsealMethod, UnsealStatus,
 };
 pub use ops::user::{
     MAX_PASSWORD, MIN_PASSWORD, UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout,

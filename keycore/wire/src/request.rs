@@ -34,7 +34,7 @@ use crate::ops::set_attribute::SetAttribute;
 use crate::ops::share_key::{KeyShares, ListSharedKeys, ListShares, ShareKey, UnshareKey};
 use crate::ops::sign::{Sign, Signature};
 use crate::ops::tls_sign::TlsSign;
-use crate::ops::unseal::{InitializeBy, NewUnseal, UnsealCluster};
+use crate::ops::unseal::{ChangeUnseal, InitializeBy, NewUnseal, RotateClusterKey, UnsealCluster};
 use crate::ops::user::{
     UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout, UserPage, UserSetPeerUid,
 };
@@ -142,6 +142,8 @@ operations! {
     0x05 Unsafe ActivateCluster => ClusterStatus;
     0x06 Unsafe InitializeBy => NewUnseal;
     0x07 Unsafe UnsealCluster => ClusterStatus;
+    0x08 Unsafe ChangeUnseal => NewUnseal;
+    0x09 Unsafe RotateClusterKey => ClusterStatus;
 
     0x10 Safe   Login => SessionGrant;
     0x11 Safe   Resume => SessionGrant;

@@ -74,6 +74,8 @@ operations! {
     InitializeCluster (InitializeCluster) => ClusterStatus (status(ClusterState::Initialized));
     ActivateCluster (ActivateCluster { admin: "admin".parse().unwrap(), password: secret() }) => ClusterStatus (status(ClusterState::Active));
     InitializeBy (InitializeBy { method: UnsealMethod::Custodians { needed: 2, of: 3 } }) => NewUnseal (NewUnseal { status: Box::new(status(ClusterState::Initialized)), shares: vec![secret()] });
+    ChangeUnseal (ChangeUnseal { method: UnsealMethod::Passphrase, secret: Some(secret()) }) => NewUnseal (NewUnseal { status: Box::new(status(ClusterState::Active)), shares: Vec::new() });
+    RotateClusterKey (RotateClusterKey) => ClusterStatus (status(ClusterState::Active));
     UnsealCluster (UnsealCluster { part: secret() }) => ClusterStatus (status(ClusterState::Sealed));
     Login (Login { user: "web".parse().unwrap(), password: secret() }) => SessionGrant (grant());
     Resume (Resume { token: token() }) => SessionGrant (grant());

@@ -7,8 +7,8 @@ use keycore_backup::{Share, SharePurpose};
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error};
 use keycore_wire::{
-    ClusterStatus, InitializeBy, InitializeCluster, MAX_UNSEAL_PART, NewUnseal, RefusalCode, Secret,
-    UnsealCluster, UnsealMethod, UnsealStatus,
+    ChangeUnseal, ClusterStatus, InitializeBy, InitializeCluster, MAX_UNSEAL_PART, NewUnseal, RefusalCode,
+    Resealing, Secret, UnsealCluster, UnsealMethod, UnsealStatus,
 };
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -46,6 +46,11 @@ pub(crate) enum Configured {
 }
 
 impl Method {
+    /// Whether the options name custodians.
+    fn is_by_custodians(&self) -> bool {
+        self.custodians.is_some()
+    }
+
     pub(super) fn initialize(&self, connection: &Connection) -> Result<Answer, Failure> {
         let next = "next: hsm cluster activate --admin NAME";
         let Some(method) = self.chosen() else {
@@ -124,6 +129,53 @@ impl Method {
         ));
         Answer::new(text, data)
     }
+}
+
+/// What is to unseal the cluster from now on.
+#[derive(Args)]
+pub(crate) struct Change {
+    #[command(flatten)]
+    method: Method,
+
+    /// File with the new unseal secret, readable by its owner only; without it, it is asked for twice
+    #[arg(long, value_name = "FILE", conflicts_with = "custodians")]
+    new_secret_file: Option<PathBuf>,
+}
+
+impl Change {
+    pub(super) fn run(&self, connection: &Connection) -> Result<Answer, Failure> {
+        let method = self.method.chosen().ok_or_else(|| {
+            Failure::Usage(
+                "say what is to unseal the cluster: --unseal METHOD or --custodians M/N".to_owned(),
+            )
+        })?;
+        self.method.check_files()?;
+        let secret = match self.method.is_by_custodians() {
+            true => None,
+            false => Some(password::new_unseal_secret(self.new_secret_file.as_deref())?),
+        };
+        let changed = connection.as_user(|user| user.call(&ChangeUnseal { method, secret }))?;
+        let head = match method {
+            UnsealMethod::Custodians { .. } => format!(
+                "custodians unseal {}; set unseal = \"custodians\" in every engine's configuration. Those that run go on.",
+                named(&changed.status)
+            ),
+            _ => format!(
+                "another {} unseals {}; put it into the unseal-file of every engine. Those that run go on.",
+                method.name(),
+                named(&changed.status)
+            ),
+        };
+        Ok(self.method.tell(head, &changed))
+    }
+}
+
+/// How far a rotation of the cluster key is, as the engines say.
+pub(super) fn rotation<'a>(statuses: impl Iterator<Item = &'a ClusterStatus>) -> String {
+    let resealing = statuses.filter_map(|status| status.unseal.as_ref()?.resealing);
+    resealing.max_by_key(|of| of.done).map_or_else(String::new, |Resealing { done, total }| {
+        format!("\nthe cluster key is being rotated: {done} of {total} records are sealed anew")
+    })
 }
 
 const KEEP: &str = "Keep the engine's unseal secret safe: without it every key is lost.";

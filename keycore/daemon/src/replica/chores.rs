@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use keycore_engine::Engine;
+use keycore_engine::{Engine, Resealed};
 
 use crate::clock::Clock;
 use crate::exit;
@@ -14,7 +14,7 @@ use crate::exit;
 /// Follows the store's revisions, writes out the audit log and signs it, so that the event loop never waits for a disk. Each is a
 /// thread of its own: a store that is locked by a sibling, perhaps a stopped one, must not keep records in memory.
 #[derive(Debug)]
-pub(super) struct Chores([Chore; 4]);
+pub(super) struct Chores([Chore; 5]);
 
 impl Chores {
     /// How often: a deleted key stops working within this and the time to look, far below the promised 100 ms; and no
@@ -34,14 +34,20 @@ impl Chores {
     /// How often it is looked whether a backup is due.
     const BACKUP_EVERY: Duration = Duration::from_secs(5);
 
+    /// How often it is looked whether the cluster key is being rotated.
+    const LOOK_FOR_ROTATION: Duration = Duration::from_millis(500);
+    /// Between two batches of records, so that others come to the store.
+    const BETWEEN_BATCHES: Duration = Duration::from_millis(10);
+
     /// Starts the threads.
     pub(super) fn start(engine: &Arc<Engine>, clock: Clock) -> io::Result<Self> {
-        let [followed, recorded, signed, saved] = [(); 4].map(|()| Arc::clone(engine));
+        let [followed, recorded, signed, saved, resealed] = [(); 5].map(|()| Arc::clone(engine));
         Ok(Self([
             Chore::start("follower", move |stopped| follow(&followed, clock, stopped))?,
             Chore::start("recorder", move |stopped| record(&recorded, stopped))?,
             Chore::start("notary", move |stopped| sign(&signed, clock, stopped))?,
             Chore::start("backups", move |stopped| back_up(&saved, clock, stopped))?,
+            Chore::start("resealer", move |stopped| reseal(&resealed, clock, stopped))?,
         ]))
     }
 
@@ -164,6 +170,24 @@ fn back_up(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
                 said = Some(refusal);
             }
         }
+    }
+}
+
+/// Seals records anew while the cluster key is rotated.
+fn reseal(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
+    let mut rotation = Health::new("the rotation of the cluster key does not go on");
+    let mut pause = Chores::LOOK_FOR_ROTATION;
+    while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        let resealed = engine.reseal(clock.now());
+        rotation.note(resealed.as_ref().err());
+        pause = match resealed {
+            Ok(Resealed::Batch) => Chores::BETWEEN_BATCHES,
+            Ok(Resealed::Complete) => {
+                tracing::info!("the cluster key is rotated");
+                Chores::LOOK_FOR_ROTATION
+            }
+            Ok(Resealed::Idle) | Err(_) => Chores::LOOK_FOR_ROTATION,
+        };
     }
 }
 

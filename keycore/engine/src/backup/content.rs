@@ -7,7 +7,7 @@ use keycore_store::{Kind, RecordId, Revision};
 use keycore_wire::ClusterId;
 
 use super::Failure;
-use crate::keyring::{DeriveError, Keyring};
+use crate::keyring::Keyring;
 use crate::records::CLUSTER;
 use crate::seal::{Place, SealingKeys};
 
@@ -84,14 +84,6 @@ fn ring_of(cluster: ClusterId, keys: &[ClusterKey]) -> Result<Keyring, Failure> 
     let generations: Vec<_> = generations.iter().map(|of| (of.generation, of.key.expose())).collect();
     Keyring::of(cluster, tags, &generations)
         .map_err(|error| Failure::Content(format!("its cluster keys are of no use: {error}")))
-}
-
-impl Opened {
-    /// The ring once more, to be wrapped.
-    pub(super) fn ring(&self) -> Result<Keyring, DeriveError> {
-        let ring = self.keys.ring();
-        Keyring::read(ring.cluster(), &ring.write()?)
-    }
 }
 
 /// Opens a record, and forgets what is in it.

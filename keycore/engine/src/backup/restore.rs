@@ -11,6 +11,7 @@ use super::{Failure, PAGE};
 use crate::cluster::NewMethod;
 use crate::engine::{Engine, locked};
 use crate::error::FollowError;
+use crate::handover::Handover;
 use crate::ledger::load;
 use crate::options::Now;
 use crate::records::{CLUSTER, Content, ONLY, Revocation};
@@ -50,7 +51,7 @@ impl Restore {
     /// Takes a record that was checked.
     pub(super) fn take(&mut self, engine: &Engine, record: SealedRecord) -> Result<(), Failure> {
         // The cluster key is wrapped anew, and sessions begin anew.
-        let left_out = [CLUSTER, Restored::KIND, BackupState::KIND, Revocation::KIND];
+        let left_out = [CLUSTER, Restored::KIND, BackupState::KIND, Revocation::KIND, Handover::KIND];
         if self.rehearse || left_out.contains(&Kind(record.kind)) {
             return Ok(());
         }
@@ -77,9 +78,7 @@ impl Restore {
         let secret = engine.unsealing.secret().map_err(|denial| failed(&denial.refusal))?;
         let method =
             NewMethod::suitable(secret, engine.options.unseal_cost).map_err(|error| failed(&error))?;
-        let (wrapped, _) = method
-            .wrap(opened.ring().map_err(|error| failed(&error))?, revision)
-            .map_err(|error| failed(&error))?;
+        let wrapped = method.wrap(&keys.ring(), revision).map_err(|error| failed(&error))?;
         let mut restored = Restored {
             revision: manifest.revision,
             made_at: manifest.made_at,

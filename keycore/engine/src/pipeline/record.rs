@@ -210,6 +210,8 @@ fn is_management(request: &Request<'_>) -> bool {
         Request::InitializeCluster(_)
             | Request::InitializeBy(_)
             | Request::UnsealCluster(_)
+            | Request::ChangeUnseal(_)
+            | Request::RotateClusterKey(_)
             | Request::ActivateCluster(_)
             | Request::Login(_)
             | Request::PeerLogin(_)

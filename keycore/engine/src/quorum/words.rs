@@ -5,6 +5,7 @@ use data_encoding::HEXLOWER;
 use keycore_wire::{AttributeChange, CipherMechanism, DeriveMechanism, KeyTemplate, Request, SignMechanism};
 
 use crate::private_key::sha256;
+use crate::unseal;
 
 /// The operation and its arguments, a line each.
 pub(super) fn of(request: &Request<'_>) -> String {
@@ -30,6 +31,9 @@ pub(super) fn of(request: &Request<'_>) -> String {
                 .say("timeout", set.timeout_secs.map_or_else(kept, |secs| format!("{secs} seconds")))
                 .say("self-approval", set.self_approval.map_or_else(kept, |on| on.to_string()))
         }
+        Request::ChangeUnseal(change) => lines
+            .say("unseal", unseal::in_words(change.method))
+            .say("secret", if change.secret.is_some() { "set by the proposer" } else { "none" }),
         Request::SetAttribute(set) => match &set.change {
             AttributeChange::Set(attribute, on) => lines
                 .say("key", set.key)

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keycore_backup::Identity;
-use keycore_engine::{BackupFile, BackupPlace, BackupPlan};
+use keycore_engine::{BackupFile, BackupPlace, BackupPlan, OpenError, Resealed};
 use keycore_wire::{
     Attributes, AuditAnchors, BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupInfo, BackupList,
     BackupRestore, BackupVerify, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster, KeyAlgorithm,
     KeyPurpose, KeySelector, PublicKey, QuorumApprove, QuorumService, QuorumSetValue, Refusal, RefusalCode,
-    Resume, Role, Secret, SessionToken, Sign, SignatureScheme, UserChangePassword, UserList, ZeroizeCluster,
+    Resume, Role, RotateClusterKey, Secret, SessionToken, Sign, SignatureScheme, UserChangePassword,
+    UserList, ZeroizeCluster,
 };
 
 use crate::harness::{Client, PASSWORD, Replica, World, name};
@@ -467,4 +468,68 @@ fn a_backup_on_demand_is_made_once_when_it_is_approved() {
     root.call(&BackupCreate).unwrap();
     assert_eq!(shelf.names().len(), 1);
     assert_eq!(root.refused(&BackupCreate), RefusalCode::QuorumRequired);
+}
+
+/// Seals everything anew.
+fn finish_rotation(replica: &Replica) {
+    for _ in 0..100 {
+        if replica.engine.reseal(replica.now()).unwrap() == Resealed::Complete {
+            return;
+        }
+    }
+    panic!("the rotation does not end");
+}
+
+#[test]
+fn a_backup_amid_a_rotation_is_whole_and_the_rotation_goes_on_where_it_is_restored() {
+    let (_world, old, shelf) = active();
+    let mut web = old.client_of("web");
+    for n in 0..100 {
+        web.generate(KeyAlgorithm::Ed25519, Attributes::SIGN, &format!("e{n}"));
+    }
+    old.client_of("root").call(&RotateClusterKey).unwrap();
+    assert_eq!(old.engine.reseal(old.now()).unwrap(), Resealed::Batch);
+    let (_, file) = backup(&old, &shelf);
+    finish_rotation(&old);
+    let (_, later) = backup(&old, &shelf);
+
+    for file in [file, later] {
+        let (world, new) = fresh();
+        restore(&mut new.client(), &file, 1).unwrap();
+        let unseal = state(&new).unseal.unwrap();
+        assert_eq!(unseal.generation, Some(2));
+        if unseal.resealing.is_some() {
+            world.pass(Duration::from_secs(11));
+            finish_rotation(&new);
+        }
+        assert_eq!(state(&new).unseal.unwrap().resealing, None);
+        for label in ["e0", "e99"] {
+            let (mut here, mut there) = (old.client_of("web"), new.client_of("web"));
+            assert_eq!(public_key(&mut here, label), public_key(&mut there, label));
+        }
+        let again = world.open(world.store(), 1, 99).unwrap();
+        assert_eq!(state(&again).keys, 100);
+    }
+}
+
+#[test]
+fn a_rotation_does_not_make_anchors_of_logs_elsewhere_look_like_ones_from_here() {
+    let (old_world, old, shelf) = active();
+    let sibling = old_world.replica(5);
+    for replica in [&old, &sibling] {
+        // Something that is to be signed.
+        replica.client().login("web", "a wrong password").unwrap_err();
+        replica.engine.checkpoint_audit(replica.now()).unwrap();
+    }
+    let (_, file) = backup(&old, &shelf);
+    let (world, new) = fresh();
+    restore(&mut new.client(), &file, 1).unwrap();
+    new.engine.checkpoint_audit(new.now()).unwrap();
+    new.client_of("root").call(&RotateClusterKey).unwrap();
+    finish_rotation(&new);
+    // The log of replica 5 is elsewhere; the one of replica 0 is here, and must be.
+    let fifth = world.open(world.store(), 5, 99).unwrap();
+    assert_eq!(state(&fifth).state, ClusterState::Active);
+    let cut_off = world.open(world.store(), 0, 99).err().unwrap();
+    assert!(matches!(cut_off, OpenError::AuditRolledBack(_)), "{cut_off}");
 }

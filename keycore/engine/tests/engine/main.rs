@@ -8,6 +8,7 @@ mod audit;
 mod backup;
 mod claims;
 mod cluster;
+mod cluster_rotation;
 mod crash;
 mod harness;
 mod key_lives;

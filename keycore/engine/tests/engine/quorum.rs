@@ -9,11 +9,12 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use keycore_wire::{
-    Attributes, BackupCreate, BackupList, ClusterId, ClusterInfo, IdempotencyKey, KeyAlgorithm, KeyPurpose,
-    LoginChallenge, Logout, Operation, PeerLogin, QuorumApprove, QuorumDelete, QuorumList, QuorumPolicy,
-    QuorumPropose, QuorumService, QuorumSetPolicy, QuorumSetValue, QuorumToken, Refusal, RefusalCode, Role,
-    Secret, SignedLogin, SpkiSha256, UserChangePassword, UserCreate, UserDelete, UserList, UserLogout,
-    UserRegisterKey, UserRemoveKey, UserSetPeerUid, ZeroizeCluster, ZeroizeKeys, encode_request,
+    Attributes, BackupCreate, BackupList, ChangeUnseal, ClusterId, ClusterInfo, IdempotencyKey, KeyAlgorithm,
+    KeyPurpose, LoginChallenge, Logout, Operation, PeerLogin, QuorumApprove, QuorumDelete, QuorumList,
+    QuorumPolicy, QuorumPropose, QuorumService, QuorumSetPolicy, QuorumSetValue, QuorumToken, Refusal,
+    RefusalCode, Role, RotateClusterKey, Secret, SignedLogin, SpkiSha256, UnsealMethod, UserChangePassword,
+    UserCreate, UserDelete, UserList, UserLogout, UserRegisterKey, UserRemoveKey, UserSetPeerUid,
+    ZeroizeCluster, ZeroizeKeys, encode_request,
 };
 
 use crate::harness::{Client, PASSWORD, Replica, World, name, random_key, secret};
@@ -129,7 +130,7 @@ fn what_needs_approvals_is_what_the_table_says() {
     type Send = fn(&mut Client) -> Result<(), Refusal>;
     const USER: Option<QuorumService> = Some(QuorumService::User);
     const QUORUM: Option<QuorumService> = Some(QuorumService::Quorum);
-    let table: [(&str, Option<QuorumService>, Send); 15] = [
+    let table: [(&str, Option<QuorumService>, Send); 17] = [
         ("UserCreate", USER, |c| c.call(&create("carol", random_key())).map(|_| ())),
         ("UserDelete", USER, |c| c.call(&delete("nobody")).map(|_| ())),
         ("UserChangePassword, another's", USER, |c| {
@@ -154,6 +155,10 @@ fn what_needs_approvals_is_what_the_table_says() {
         }),
         // Before the value of its service is set.
         ("BackupCreate", Some(QuorumService::Cluster), |c| c.call(&BackupCreate).map(|_| ())),
+        ("ChangeUnseal", Some(QuorumService::Cluster), |c| {
+            c.call(&ChangeUnseal { method: UnsealMethod::Passphrase, secret: None }).map(|_| ())
+        }),
+        ("RotateClusterKey", Some(QuorumService::Cluster), |c| c.call(&RotateClusterKey).map(|_| ())),
         ("QuorumSetValue", QUORUM, |c| {
             c.call(&QuorumSetValue { service: QuorumService::Cluster, value: 2 }).map(|_| ())
         }),
@@ -172,6 +177,34 @@ fn what_needs_approvals_is_what_the_table_says() {
             assert_eq!(refused, *service == Some(on), "{operation} with a value for {on}");
         }
     }
+}
+
+#[test]
+fn approvers_read_what_will_unseal_the_cluster_and_not_the_secret() {
+    let committee = Committee::needing(QuorumService::Cluster, 2);
+    let mut root = committee.replica.client_of("root");
+    let change = |words: &str| ChangeUnseal { method: UnsealMethod::Passphrase, secret: Some(secret(words)) };
+    let token = propose(&mut root, &change("correct horse battery staple")).unwrap();
+    assert!(
+        token.text.ends_with("operation: ChangeUnseal\nunseal: passphrase\nsecret: set by the proposer\n")
+    );
+    for approver in ["alice", "bob"] {
+        committee.approve(&mut root, approver, &token).unwrap();
+    }
+    let custodians = UnsealMethod::Custodians { needed: 2, of: 3 };
+    assert_eq!(root.refused(&ChangeUnseal { method: custodians, secret: None }), REQUIRED);
+    root.call(&change("correct horse battery staple")).unwrap();
+    committee.world.pass(Duration::from_secs(11));
+    committee.replica.engine.tidy(committee.replica.now()).unwrap();
+    assert_eq!(root.refused(&change("correct horse battery staple")), REQUIRED, "it is used up");
+
+    assert_eq!(root.refused(&RotateClusterKey), REQUIRED);
+    let token = propose(&mut root, &RotateClusterKey).unwrap();
+    for approver in ["alice", "bob"] {
+        committee.approve(&mut root, approver, &token).unwrap();
+    }
+    root.call(&RotateClusterKey).unwrap();
+    assert_eq!(root.refused(&RotateClusterKey), REQUIRED);
 }
 
 #[test]

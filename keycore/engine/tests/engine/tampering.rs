@@ -75,6 +75,18 @@ impl Store for Liar {
         }
     }
 
+    fn walk(
+        &mut self,
+        after: Option<(Kind, RecordId)>,
+        limit: usize,
+    ) -> Result<Vec<(Kind, Record)>, StoreError> {
+        self.honest.walk(after, limit)
+    }
+
+    fn total(&mut self) -> Result<u64, StoreError> {
+        self.honest.total()
+    }
+
     fn erase(&mut self) -> Result<Revision, StoreError> {
         self.honest.erase()
     }

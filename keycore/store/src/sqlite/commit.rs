@@ -70,12 +70,14 @@ fn apply(db: &Connection, new: Revision, change: &Change) -> Result<(), Error> {
         .optional()?;
     let expected = match change {
         Change::Put { expect, .. } => *expect,
-        Change::Delete { expect, .. } => Some(*expect),
+        Change::Reseal { expect, .. } | Change::Delete { expect, .. } => Some(*expect),
     };
     if old.map(|(version, _)| Revision(version)) != expected {
         return Err(Error::Conflict);
     }
-    if let Some((_, group)) = old {
+    if let Some((_, group)) = old
+        && !matches!(change, Change::Reseal { .. })
+    {
         db.prepare_cached("DELETE FROM tags WHERE kind = ?1 AND id = ?2")?.execute(params![kind.0, id.0])?;
         add_to_counts(db, kind, group.map(GroupTag).as_ref(), -1)?;
     }
@@ -87,6 +89,10 @@ fn apply(db: &Connection, new: Revision, change: &Change) -> Result<(), Error> {
             )?
             .execute(params![kind.0, id.0, new.0, group.map(|group| group.0), sealed])?;
             add_to_counts(db, kind, group.as_ref(), 1)?;
+        }
+        Change::Reseal { sealed, .. } => {
+            db.prepare_cached("UPDATE records SET version = ?3, sealed = ?4 WHERE kind = ?1 AND id = ?2")?
+                .execute(params![kind.0, id.0, new.0, sealed])?;
         }
         Change::Delete { .. } => {
             db.prepare_cached("DELETE FROM records WHERE kind = ?1 AND id = ?2")?

@@ -65,6 +65,28 @@ pub(super) fn count(db: &Connection, kind: Kind, group: Option<&GroupTag>) -> Re
     Ok(count.unwrap_or(0))
 }
 
+pub(super) fn walk(
+    db: &Connection,
+    after: Option<(Kind, RecordId)>,
+    limit: usize,
+) -> Result<Vec<(Kind, Record)>> {
+    // Kinds are not negative, and the empty blob sorts before every id.
+    let kind = after.map_or(-1, |(kind, _)| i64::from(kind.0));
+    let id: &[u8] = after.as_ref().map_or(&[], |(_, id)| &id.0);
+    db.prepare_cached(
+        "SELECT id, version, sealed, kind FROM records WHERE (kind, id) > (?1, ?2) ORDER BY kind, id LIMIT ?3",
+    )?
+    .query_map(params![kind, id, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+        Ok((Kind(row.get(3)?), record(row)?))
+    })?
+    .collect()
+}
+
+pub(super) fn total(db: &Connection) -> Result<u64> {
+    db.prepare_cached("SELECT coalesce(sum(records), 0) FROM counts WHERE group_tag = x''")?
+        .query_row([], |row| row.get(0))
+}
+
 pub(super) fn changes_since(db: &mut Connection, since: Revision) -> Result<(Revision, Changes)> {
     // One transaction, so that the revision and the feed are of the same moment.
     let snapshot = db.transaction_with_behavior(TransactionBehavior::Deferred)?;

@@ -72,6 +72,21 @@ pub struct NewUnseal {
     pub shares: Vec<Secret>,
 }
 
+/// Changes what unseals the cluster, while it goes on. Needs the role admin. Replicas that run go on; those that start need the new
+/// secret in their configuration, or the new shares.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ChangeUnseal {
+    /// What unseals the cluster from then on.
+    pub method: UnsealMethod,
+    /// The new secret, 16 bytes or more; none for custodians, who get new shares.
+    pub secret: Option<Secret>,
+}
+
+/// Makes a new generation of the cluster key, which seals from then on; all records are sealed anew in the background, and then the
+/// old generation is dropped, and the session tokens that it signed end. Needs the role admin.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct RotateClusterKey;
+
 /// Gives a sealed engine one custodian's share, or the whole secret where no custodians have it. The answering engine keeps it, in
 /// locked memory, until it is unsealed or ten minutes have passed since the first. Needs no login.
 #[derive(Debug, Serialize, Deserialize)]

@@ -50,6 +50,18 @@ impl Store for Stuck {
         self.store.count(kind, group)
     }
 
+    fn walk(
+        &mut self,
+        after: Option<(Kind, RecordId)>,
+        limit: usize,
+    ) -> Result<Vec<(Kind, Record)>, StoreError> {
+        self.store.walk(after, limit)
+    }
+
+    fn total(&mut self) -> Result<u64, StoreError> {
+        self.store.total()
+    }
+
     fn erase(&mut self) -> Result<Revision, StoreError> {
         self.store.erase()
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use keycore_audit::Outcome;
+use keycore_engine::Resealed;
 use keycore_store::{Kind, SqliteStore, Store};
 use keycore_wire::{ClusterInfo, ClusterState, ListKeys, MAX_PAGE, Sign, SignatureScheme, UserList};
 
@@ -49,6 +50,15 @@ impl Expected {
             self.known
         );
         sign_with_every_key(&replica, &found);
+        // A rotation that was cut goes on, and ends.
+        let mut was_cut = false;
+        while replica.engine.reseal(replica.now()).unwrap() == Resealed::Batch {
+            was_cut = true;
+        }
+        if was_cut {
+            assert_eq!(found, self::found(&replica, self));
+            sign_with_every_key(&replica, &found);
+        }
         drop(replica);
         self.check_audit(directory);
     }

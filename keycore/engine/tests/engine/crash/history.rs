@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
+use keycore_engine::Resealed;
 use keycore_wire::{
     ActivateCluster, Attributes, DeleteKey, FindKey, InitializeCluster, KeyAlgorithm, KeySelector, Logout,
     Operation, Role, UserChangePassword, UserCreate, UserDelete,
@@ -45,6 +46,8 @@ pub(super) enum Step {
         user: &'static str,
         number: usize,
     },
+    /// A new generation of the cluster key, all records sealed anew with it, and the old one dropped.
+    RotateClusterKey,
     /// Both replicas end and start again: SQLite moves its WAL into the database.
     Restart,
 }
@@ -54,7 +57,8 @@ pub(super) const ADMIN: &str = "root";
 /// The whole history.
 pub(super) fn script() -> Vec<Step> {
     use Step::{
-        Activate, CreateUser, DeleteKey, DeleteUser, Guess, Initialize, MakeKey, Restart, SetPassword, Visit,
+        Activate, CreateUser, DeleteKey, DeleteUser, Guess, Initialize, MakeKey, Restart, RotateClusterKey,
+        SetPassword, Visit,
     };
     let mut steps = vec![Initialize, Activate, CreateUser { user: "web" }, Restart];
     for round in 0..8 {
@@ -72,6 +76,7 @@ pub(super) fn script() -> Vec<Step> {
             DeleteKey { user, number: round * 4 },
         ]);
         match round % 4 {
+            0 if round > 0 => steps.push(RotateClusterKey),
             1 => steps.push(Restart),
             3 => {
                 let made_for_mail = [(round - 3, 1), (round - 2, 2), (round - 1, 1), (round, 2)];
@@ -117,7 +122,7 @@ impl Known {
             Step::DeleteKey { user, number } => {
                 assert!(known.users.get_mut(user).unwrap().keys.remove(&number));
             }
-            Step::Visit { .. } | Step::Guess { .. } | Step::Restart => {}
+            Step::Visit { .. } | Step::Guess { .. } | Step::RotateClusterKey | Step::Restart => {}
         }
         known
     }
@@ -134,6 +139,7 @@ pub(super) fn recorded_as(step: Step) -> Option<&'static str> {
         Step::Visit { .. } => Some(Logout::NAME),
         Step::MakeKey { .. } => Some(keycore_wire::GenerateKey::NAME),
         Step::DeleteKey { .. } => Some(DeleteKey::NAME),
+        Step::RotateClusterKey => Some(keycore_wire::RotateClusterKey::NAME),
         Step::Guess { .. } | Step::Restart => None,
     }
 }
@@ -204,6 +210,10 @@ fn take(step: Step, replica: &Replica, known: &Known) {
             let new = secret(&later_password(user, number));
             let change = UserChangePassword { name: Some(name(user)), current: None, new };
             client_of(replica, known, ADMIN).call(&change).unwrap();
+        }
+        Step::RotateClusterKey => {
+            client_of(replica, known, ADMIN).call(&keycore_wire::RotateClusterKey).unwrap();
+            while replica.engine.reseal(replica.now()).unwrap() != Resealed::Complete {}
         }
         Step::Visit { user } => drop(client_of(replica, known, user).call(&Logout).unwrap()),
         Step::Guess { user } => drop(replica.client().login(user, "not this one").unwrap_err()),

@@ -59,6 +59,9 @@ impl Model {
         let (kind, id) = (Kind(draw.kind), id(draw.id));
         match expect {
             Some(expect) if draw.delete => Change::Delete { kind, id, expect },
+            Some(expect) if draw.content.is_multiple_of(4) => {
+                Change::Reseal { kind, id, expect, sealed: vec![draw.content] }
+            }
             _ => Change::Put {
                 kind,
                 id,
@@ -86,7 +89,9 @@ impl Model {
             let version = new.records.get(&slot).map(|record| Revision(record.version));
             match change {
                 Change::Put { expect, .. } if *expect != version => return Err("conflict"),
-                Change::Delete { expect, .. } if Some(*expect) != version => return Err("conflict"),
+                Change::Reseal { expect, .. } | Change::Delete { expect, .. } if Some(*expect) != version => {
+                    return Err("conflict");
+                }
                 Change::Put { sealed, index, group, .. } => {
                     let record = ModelRecord {
                         version: new.revision,
@@ -95,6 +100,10 @@ impl Model {
                         group: group.map(|group| group.0[0]),
                     };
                     new.records.insert(slot, record);
+                }
+                Change::Reseal { sealed, .. } => {
+                    let record = new.records.get_mut(&slot).unwrap();
+                    (record.version, record.content) = (new.revision, sealed[0]);
                 }
                 Change::Delete { .. } => drop(new.records.remove(&slot)),
             }
@@ -118,6 +127,16 @@ impl Model {
 
     fn agrees_with(&self, store: &mut SqliteStore) -> Result<(), TestCaseError> {
         prop_assert_eq!(store.revision().unwrap(), Revision(self.revision));
+        let walked: Vec<_> = self
+            .records
+            .iter()
+            .map(|((kind, n), of)| (Kind(*kind), record(*n, of.version, &[of.content])))
+            .collect();
+        prop_assert_eq!(store.total().unwrap(), walked.len() as u64);
+        let first = store.walk(None, 2).unwrap();
+        let after = first.last().map(|(kind, record)| (*kind, record.id));
+        let rest = if after.is_some() { store.walk(after, 100).unwrap() } else { Vec::new() };
+        prop_assert_eq!([first, rest].concat(), walked);
         for kind in 1..3 {
             let as_stored = |(n, model): (u8, &ModelRecord)| record(n, model.version, &[model.content]);
             let all: Vec<_> = self.of(kind).map(as_stored).collect();

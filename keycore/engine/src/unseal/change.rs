@@ -1,0 +1,75 @@
+//! Changing what unseals the cluster, while it goes on.
+
+use keycore_secmem::SecretBytes;
+use keycore_wire::{ChangeUnseal, NewUnseal, RefusalCode, UnsealMethod};
+use zeroize::Zeroizing;
+
+use super::{new_method, unfit};
+use crate::denial::Denial;
+use crate::engine::Engine;
+use crate::handover::Handover;
+use crate::ledger::Transaction;
+use crate::lifecycle;
+use crate::options::Now;
+use crate::policy::Permission;
+use crate::records::ONLY;
+use crate::unseal_secret::UnsealSecret;
+use crate::users;
+
+/// Wraps the keyring anew. Replicas that run are handed the new wrapping key; those that start need the new secret.
+pub(crate) fn change(
+    engine: &Engine,
+    permission: &Permission,
+    request: &ChangeUnseal,
+    now: Now,
+) -> Result<NewUnseal, Denial> {
+    engine.self_tests.generator_is_healthy()?;
+    let secret = match &request.secret {
+        None => None,
+        Some(given) => {
+            let bytes = SecretBytes::copy_from(&mut Zeroizing::new(given.expose().to_vec()))
+                .map_err(|error| Denial::internal(format!("no locked memory: {error}")))?;
+            Some(UnsealSecret::new(bytes).map_err(|error| unfit(&error.to_string()))?)
+        }
+    };
+    let custodians = matches!(request.method, UnsealMethod::Custodians { .. });
+    if custodians != secret.is_none() {
+        return Err(Denial::malformed(
+            "a secret comes with the methods secret and passphrase, and with no other",
+        ));
+    }
+    let mut method = new_method(request.method, secret.as_ref(), engine.options.unseal_cost)?;
+    let admin = permission.actor()?;
+    engine.transact_as(permission, |records| {
+        users::acting(records, admin)?;
+        check_no_handover(records)?;
+        let ring = records.keys().ring();
+        let old = ring.wrapping.as_ref().ok_or_else(|| Denial::internal("the ring was never wrapped"))?;
+        let new = method.wrapping(old.version);
+        let handover = Handover::new(ring.cluster(), old, &new, now)
+            .map_err(|error| Denial::internal(error.to_string()))?;
+        records.put(ONLY, None, &handover, Vec::new(), None)?;
+        records.put_cluster(|version| method.wrap(&ring, version))
+    })?;
+    let status = Box::new(lifecycle::status(engine, permission)?);
+    Ok(NewUnseal { status, shares: core::mem::take(&mut method.shares) })
+}
+
+/// Two changes in a row would leave behind who has not followed the first.
+pub(crate) fn check_no_handover(records: &mut Transaction<'_>) -> Result<(), Denial> {
+    match records.load::<Handover>(ONLY)? {
+        None => Ok(()),
+        Some(_) => Err(Denial::new(
+            RefusalCode::Overloaded,
+            "replicas are being told of a new unseal method; try again in half a minute",
+        )),
+    }
+}
+
+/// A method in words.
+pub(crate) fn in_words(method: UnsealMethod) -> String {
+    match method {
+        UnsealMethod::Custodians { needed, of } => format!("{needed} of {of} custodians"),
+        other => other.name().to_owned(),
+    }
+}
