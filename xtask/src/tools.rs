@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     /// Parts of every system, or this workspace's own.
-    const GIVEN: [&str; 4] = ["sh", "sleep", "false", "cargo"];
+    const GIVEN: [&str; 5] = ["sh", "sleep", "false", "unshare", "cargo"];
 
     #[test]
     fn whatever_the_tests_look_for_is_known_here() {
