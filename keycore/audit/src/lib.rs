@@ -16,6 +16,7 @@ mod entry;
 pub mod file;
 mod log;
 mod merged;
+mod pairing;
 mod reader;
 mod verify;
 
@@ -24,5 +25,6 @@ pub use checkpoint::AuditKey;
 pub use entry::{Command, Entry, MAX_DETAIL, Outcome, Peer, SessionHandle, Subject, User};
 pub use log::{AuditError, Log, Past, Sink};
 pub use merged::Merged;
+pub use pairing::{Changes, Unfinished};
 pub use reader::Reader;
 pub use verify::{Record, ReplicaReport, Report, Trust, VerifyError, Wrong, read, replicas_in, verify};

@@ -12,6 +12,7 @@ use crate::chain::{self, Broken, Chain};
 use crate::checkpoint::AuditKey;
 use crate::entry::{Entry, Subject};
 use crate::file::{self, HEADER, Header, HeaderError};
+use crate::pairing::Changes;
 use crate::verify::{Record, ReplicaReport, Trust, VerifyError, Wrong};
 use window::Window;
 
@@ -60,6 +61,7 @@ impl<'a> Reader<'a> {
             head: chain.head,
             span_micros: None,
             in_progress: 0,
+            changes: Changes::default(),
         };
         Self {
             replica,

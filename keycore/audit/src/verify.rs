@@ -15,6 +15,7 @@ use crate::chain::{Broken, Head};
 use crate::checkpoint::AuditKey;
 use crate::entry::Entry;
 use crate::file;
+use crate::pairing::{Changes, Pairing};
 use crate::reader::Reader;
 
 /// What a log is held against besides itself.
@@ -64,6 +65,8 @@ pub struct ReplicaReport {
     pub span_micros: Option<(u64, u64)>,
     /// Bytes of a record that the running engine is writing just now.
     pub in_progress: usize,
+    /// Changes, and those without a record of how they ended.
+    pub changes: Changes,
 }
 
 /// One record, as it is read back.
@@ -225,10 +228,13 @@ fn walk(
     for replica in replicas_in(dir)? {
         if only.is_none_or(|only| only == replica) {
             let mut reader = Reader::new(dir, replica, trust);
+            let mut pairing = Pairing::default();
             while let Some(record) = reader.next()? {
+                pairing.observe(&record);
                 each(&record);
             }
-            replicas.push(reader.finish()?);
+            let live = file::is_being_written(&file::replica_directory(dir, replica));
+            replicas.push(ReplicaReport { changes: pairing.finish(live), ..reader.finish()? });
         }
     }
     if replicas.is_empty() {

@@ -9,6 +9,22 @@ use keycore_wire::{
 
 use crate::harness::{PASSWORD, PEER, World, generate, handshake};
 
+/// What `hsm audit verify` holds announcements against outcomes by.
+#[test]
+fn both_records_of_a_change_have_the_same_connection_operation_and_time() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    web.generate(KeyAlgorithm::P256, Attributes::TLS_SERVER, "tls");
+    let records = replica.audit.map(&replica.engine, |entry| {
+        (entry.outcome == Outcome::Begun, (entry.connection, entry.opcode, entry.time_micros))
+    });
+    let begun: Vec<_> = records.iter().filter(|(begun, _)| *begun).collect();
+    assert!(begun.len() >= 3, "the cluster, the first admin, a user and a key: {}", begun.len());
+    for (_, of) in begun {
+        assert!(records.iter().any(|(begun, other)| !begun && other == of), "{of:?} has no outcome");
+    }
+}
+
 #[test]
 fn a_signature_is_recorded_with_site_user_key_and_hash() {
     let (_world, replica) = World::active();
