@@ -4,6 +4,7 @@
 //! One process writes the log of a replica: it holds a lock on the file `lock` beside the segments.
 
 mod recover;
+mod retention;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use crate::chain::{self, Chain, Head};
 use crate::log::{Past, Sink};
 
+pub use retention::{Outlived, Retention};
 pub(crate) use segment::{HEADER, Header, HeaderError, list, replica_directories, replica_directory};
 
 /// Longest segment, in bytes; a new one is begun rather than exceed it. Only without checkpoints does one become so long.
@@ -228,6 +230,14 @@ impl Sink for FileSink {
             at += length;
         }
         Ok(if chain.next == sequence + 1 { Past::Was(chain.head) } else { Past::Future })
+    }
+
+    fn outlived(&mut self, keep: &Retention, now_micros: u64, anchored: u64) -> io::Result<Option<Outlived>> {
+        retention::outlived(&self.directory, keep, now_micros, anchored)
+    }
+
+    fn remove_before(&mut self, first: u64) -> io::Result<()> {
+        retention::remove_before(&self.directory, first)
     }
 }
 

@@ -23,6 +23,7 @@ mod verify;
 pub use chain::{Chain, Head};
 pub use checkpoint::AuditKey;
 pub use entry::{Command, Entry, MAX_DETAIL, Outcome, Peer, SessionHandle, Subject, User};
+pub use file::{Outlived, Retention};
 pub use log::{AuditError, Log, Past, Sink};
 pub use merged::Merged;
 pub use pairing::{Changes, Unfinished};

@@ -6,7 +6,8 @@ use keycore_wire::{AuditAnchor, ClusterId};
 
 use crate::chain::{Chain, Head};
 use crate::checkpoint;
-use crate::entry::Entry;
+use crate::entry::{Entry, Subject};
+use crate::file::{Outlived, Retention};
 
 /// Bytes that are kept in memory at most, before they are handed to the sink.
 const BUFFER: usize = 1 << 20;
@@ -44,7 +45,33 @@ pub trait Sink: Send {
     fn head_at(&mut self, _sequence: u64) -> io::Result<Past> {
         Ok(Past::Unknown)
     }
+
+    /// What need not be kept of the records up to `anchored`. A sink without files has nothing to take away.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn outlived(
+        &mut self,
+        _keep: &Retention,
+        _now_micros: u64,
+        _anchored: u64,
+    ) -> io::Result<Option<Outlived>> {
+        Ok(None)
+    }
+
+    /// Takes away the records before `first`, which [`Sink::outlived`] named.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; some may be gone then, the oldest first.
+    fn remove_before(&mut self, _first: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
+
+/// Name of the operation that takes old segments away.
+const PRUNE: &str = "AuditPrune";
 
 /// What a log knows of the head that it once had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +246,27 @@ impl Log {
         self.sync()?;
         self.checkpoint = next;
         Ok(anchor)
+    }
+
+    /// Takes away old records that `keep` does not want, as far as they end at a checkpoint and are among those up to `anchored`. A
+    /// record says so, and is on the disk before they go. Returns what went, if anything did.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::append`] and [`Log::sync`], and [`AuditError::Sink`] if files can't be read or removed: the log goes on, and the
+    /// next call tries again.
+    pub fn prune(
+        &mut self,
+        keep: &Retention,
+        now_micros: u64,
+        anchored: u64,
+    ) -> Result<Option<Outlived>, AuditError> {
+        let outlived = self.sink.outlived(keep, now_micros, anchored).map_err(AuditError::Sink)?;
+        let Some(outlived) = outlived else { return Ok(None) };
+        self.append(&Entry::by_engine(now_micros, PRUNE, Subject::None, &outlived.to_string()))?;
+        self.sync()?;
+        self.sink.remove_before(outlived.first_kept).map_err(AuditError::Sink)?;
+        Ok(Some(outlived))
     }
 
     fn sync_written(&mut self) -> Result<(), AuditError> {

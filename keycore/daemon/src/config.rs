@@ -8,10 +8,12 @@ use serde::Deserialize;
 
 use crate::sandbox::Sandbox;
 
+mod audit_retention;
 mod backup;
 mod error;
 mod value;
 
+pub use audit_retention::AuditRetention;
 pub use backup::BackupConfig;
 pub use error::ConfigError;
 
@@ -79,6 +81,8 @@ pub struct Config {
     pub log: String,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// How much of the audit log is kept.
+    pub audit_retention: AuditRetention,
     /// Where backups go, for whom, how often.
     pub backup: BackupConfig,
 }
@@ -183,6 +187,7 @@ impl Default for Config {
             accept_audit_loss: Vec::new(),
             log: "info".into(),
             log_format: LogFormat::Text,
+            audit_retention: AuditRetention::default(),
             backup: BackupConfig::default(),
         }
     }
@@ -242,6 +247,8 @@ mod tests {
             .collect();
         let mut config = Config::parse(&every_key).unwrap();
         // Those without a fixed default.
+        assert_eq!(config.audit_retention.age.take(), Some(Duration::from_hours(24 * 400)));
+        assert_eq!(config.audit_retention.mib.take().map(NonZeroUsize::get), Some(10_240));
         assert_eq!(config.backup.directory.take(), Some("/var/backups/hsm-engine".into()));
         assert_eq!(config.backup.recipients.drain(..).len(), 1);
         assert_eq!(config.unseal_file.take(), Some("/etc/hsm-engine/unseal".into()));
@@ -249,7 +256,7 @@ mod tests {
         assert_eq!(config, Config::default());
         assert_eq!(Config::parse(sample).unwrap(), Config::default());
         let keys = every_key.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 25, "a key of the configuration is missing in the sample");
+        assert_eq!(keys, 27, "a key of the configuration is missing in the sample");
     }
 
     #[test]

@@ -36,5 +36,5 @@ mod supervisor;
 mod worker_pool;
 
 pub use cli::{Cli, run};
-pub use config::{BackupConfig, Config, ConfigError, LogFormat, SocketAccess, Unseal};
+pub use config::{AuditRetention, BackupConfig, Config, ConfigError, LogFormat, SocketAccess, Unseal};
 pub use sandbox::Sandbox;

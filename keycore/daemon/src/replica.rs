@@ -134,6 +134,7 @@ fn open_engine(config: &Config, index: u16, clock: Clock) -> Result<Engine, Star
             .iter()
             .map(|loss| (loss.replica, loss.anchored))
             .collect(),
+        audit_retention: config.audit_retention.retention(),
         ..Options::new(index, std::process::id())
     };
     let mut engine = Engine::open(Box::new(store), Box::new(watch), log, unseal, options, clock.now())?;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
-use keycore_audit::{AuditError, Command, Entry, Log, Outcome, Past, SessionHandle, Subject};
+use keycore_audit::{AuditError, Command, Entry, Log, Outcome, Past, Retention, SessionHandle, Subject};
 use keycore_wire::{AuditAnchor, ClusterId, Refusal, RefusalCode};
 
 use crate::denial::Denial;
@@ -117,6 +117,14 @@ impl Journal {
         log.flush()?;
         self.drain(&mut log)?;
         log.checkpoint(place, at_micros, sign)
+    }
+
+    /// Takes away old records of the log; see [`Log::prune`].
+    pub(crate) fn prune(&self, keep: &Retention, now_micros: u64, anchored: u64) -> Result<(), AuditError> {
+        let mut log = locked(&self.log);
+        log.flush()?;
+        self.drain(&mut log)?;
+        log.prune(keep, now_micros, anchored).map(drop)
     }
 
     /// Hands over what is buffered, so that the death of this process loses nothing.

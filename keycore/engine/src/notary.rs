@@ -97,7 +97,8 @@ impl Engine {
     }
 
     /// Signs where the audit log stands, unless nothing came since, and anchors it in the store; to be called about every second by a
-    /// thread that may wait for the store, and at the end. Costs a write and an fdatasync of the log, and a commit.
+    /// thread that may wait for the store, and at the end. Costs a write and an fdatasync of the log, and a commit. Then old segments
+    /// go that [`Options::audit_retention`](crate::Options::audit_retention) does not keep.
     ///
     /// # Errors
     ///
@@ -116,11 +117,13 @@ impl Engine {
         // The log is on the disk up to there: a crash makes no log shorter than its anchor.
         if let Some(anchor) = &state.pending {
             let id = anchor_id(self.options.replica);
+            let anchored = anchor.sequence;
             self.transact(|records| {
                 let before = records.load::<AuditAnchor>(id)?.map(|opened| opened.version);
                 records.put(id, before, anchor, Vec::new(), None)
             })?;
             state.pending = None;
+            self.journal.prune(&self.options.audit_retention, micros(now), anchored)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 use core::num::NonZeroUsize;
 use core::time::Duration;
 
+use keycore_audit::Retention;
 use keycore_wire::frame::MAX_FRAME;
 use keycore_wire::{MAX_SHARES, UnixMillis};
 
@@ -42,6 +43,8 @@ pub struct Options {
     pub max_key_shares: usize,
     /// Audit logs that are known to be shorter than their anchors, and go on: replica, and last record of the anchor.
     pub accepted_audit_losses: Vec<(u16, u64)>,
+    /// How much of this replica's audit log is kept; all by default.
+    pub audit_retention: Retention,
 }
 
 impl Options {
@@ -61,6 +64,7 @@ impl Options {
             max_user_keys: 1_000_000,
             max_key_shares: MAX_SHARES,
             accepted_audit_losses: Vec::new(),
+            audit_retention: Retention::default(),
         }
     }
 }

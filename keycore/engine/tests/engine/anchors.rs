@@ -1,8 +1,13 @@
 //! The audit log is signed and anchored in the store, and an engine does not go on with another one.
 
+use std::io;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use keycore_audit::{AuditKey, Log, Trust, VerifyError, Wrong, file, verify};
+use keycore_audit::{
+    AuditKey, Chain, Log, Outlived, Retention, Sink, Trust, VerifyError, Wrong, file, verify,
+};
 use keycore_engine::{Engine, OpenError, Options, PasswordCost, UnsealSecret};
 use keycore_secmem::SecretBytes;
 use keycore_wire::{AuditAnchors, ListKeys, RefusalCode};
@@ -26,7 +31,7 @@ fn open(world: &World, dir: &Path, losses: &[(u16, u64)]) -> Result<Engine, Open
 /// Some records: of a stranger who is refused, a second apart.
 fn act(world: &World, engine: &Engine, times: usize) {
     for _ in 0..times {
-        world.pass(core::time::Duration::from_secs(2));
+        world.pass(Duration::from_secs(2));
         let mut connection = engine.connect(crate::harness::PEER);
         let _refused = engine.begin(&mut connection, world.now(), b"GET / HTTP/1.1");
     }
@@ -119,7 +124,7 @@ fn a_whole_log_written_anew_leads_to_another_head_than_its_anchor() {
     drop(engine);
     // As long as the true one, by a log of a cluster of the forger's.
     let (world_of_forger, _replica) = World::active();
-    world_of_forger.pass(core::time::Duration::from_secs(1));
+    world_of_forger.pass(Duration::from_secs(1));
     let engine = open(&world_of_forger, forged.path(), &[]).unwrap();
     act(&world_of_forger, &engine, 3);
     engine.checkpoint_audit(world_of_forger.now()).unwrap();
@@ -160,4 +165,55 @@ fn copy_log(from: &Path, to: &Path) {
         let path = entry.unwrap().path();
         std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
+}
+
+/// Has something to take away whenever it is asked, and tells what it is asked.
+struct Forgetful(Arc<Mutex<Vec<String>>>);
+
+impl Sink for Forgetful {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.windows(10).any(|name| name == b"AuditPrune") {
+            self.0.lock().unwrap().push("recorded".into());
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn outlived(&mut self, keep: &Retention, now: u64, anchored: u64) -> io::Result<Option<Outlived>> {
+        self.0.lock().unwrap().push(format!("asked {keep:?} {now} {anchored}"));
+        let head = keycore_audit::Head([0; 32]);
+        Ok(Some(Outlived { first_kept: anchored, head, segments: 1, bytes: 1 }))
+    }
+
+    fn remove_before(&mut self, first: u64) -> io::Result<()> {
+        self.0.lock().unwrap().push(format!("removed {first}"));
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_anchored_may_go_and_a_record_says_so_first() {
+    let (world, replica) = World::active();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let unseal = UnsealSecret::new(SecretBytes::copy_from(&mut [7; 32]).unwrap()).unwrap();
+    let keep = Retention { age: Some(Duration::from_secs(60)), bytes: None };
+    let options = Options {
+        password_cost: PasswordCost::insecure_for_tests(),
+        unseal_cost: PasswordCost::insecure_for_tests(),
+        audit_retention: keep,
+        ..Options::new(5, 1)
+    };
+    let log = Log::new(Chain::new(5), Box::new(Forgetful(Arc::clone(&told))));
+    let engine = Engine::open(world.store(), world.store(), log, unseal, options, world.now()).unwrap();
+    act(&world, &engine, 3);
+    assert!(told.lock().unwrap().is_empty(), "before it is anchored");
+    engine.checkpoint_audit(world.now()).unwrap();
+    let anchors = replica.client_of("web").call(&AuditAnchors).unwrap().anchors;
+    let anchored = anchors.iter().find(|anchor| anchor.replica == 5).unwrap();
+    let (now, last) = (anchored.at_micros, anchored.sequence);
+    let expected = [format!("asked {keep:?} {now} {last}"), "recorded".into(), format!("removed {last}")];
+    assert_eq!(*told.lock().unwrap(), expected);
 }
