@@ -15,6 +15,7 @@ use crate::key::confirm;
 use crate::output::{Answer, table, timestamp};
 use crate::password::NewPassword;
 
+mod identity;
 mod saved;
 mod self_test;
 mod unseal;
@@ -42,6 +43,10 @@ pub(crate) enum ClusterCommand {
     ChangeUnseal(Change),
     /// Make a new generation of the cluster key, and seal everything anew with it in the background; as an admin
     RotateKey,
+    /// Make the request for the certificate that engines show on the network; before activation without a login, then as an admin
+    Csr(identity::Csr),
+    /// Set the certificate that a CA made of the request, or a new one; before activation without a login, then as an admin
+    SetCertificate(identity::SetCertificate),
     /// Ask every engine how it is, for 5 seconds at most; without a login
     Info,
     /// Destroy the cluster for good: its key, all users, all keys; as an admin
@@ -85,6 +90,8 @@ impl ClusterCommand {
                     view(&status),
                 ))
             }
+            Self::Csr(csr) => csr.run(connection),
+            Self::SetCertificate(set) => set.run(connection),
             Self::Info => info(connection),
             Self::Zeroize { cluster, yes } => {
                 if !yes {
@@ -139,7 +146,10 @@ fn info(connection: &Connection) -> Result<Answer, Failure> {
             engine
         })
         .collect();
-    let head = ["ENGINE", "STATE", "REPLICA", "PID", "VERSION", "STARTED", "REVISION", "USERS", "KEYS"];
+    let head = [
+        "ENGINE", "STATE", "REPLICA", "ZONE", "PID", "VERSION", "STARTED", "REVISION", "SESSIONS", "USERS",
+        "KEYS",
+    ];
     let mut text = table(head, &rows);
     for (endpoint, answer) in endpoints.iter().zip(&answers) {
         match answer {
@@ -155,6 +165,10 @@ fn info(connection: &Connection) -> Result<Answer, Failure> {
         }
     }
     text.push_str(&unseal::rotation(answers.iter().flatten()));
+    // Every unsealed replica has the same one, but for some milliseconds.
+    if let Some(line) = answers.iter().flatten().find_map(identity::line) {
+        text.push_str(&format!("\n{line}"));
+    }
     text.push_str(&saved::lines(answers.iter().flatten()));
     let mut clusters: Vec<_> = answers.iter().flatten().filter_map(|status| status.cluster).collect();
     clusters.sort_unstable();
@@ -179,16 +193,18 @@ fn nobody_answers<T>(answers: Vec<Result<T, Error>>) -> Failure {
     Failure::Engine(Error::NoEngine { engines: failures.collect() })
 }
 
-fn row(endpoint: &Endpoint, answer: &Result<ClusterStatus, Error>) -> [String; 9] {
+fn row(endpoint: &Endpoint, answer: &Result<ClusterStatus, Error>) -> [String; 11] {
     match answer {
         Ok(status) => [
             endpoint.to_string(),
             status.failed_self_test.as_ref().map_or(status.state.name(), |_| "stopped").to_owned(),
             status.replica.to_string(),
+            status.zone.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
             status.pid.to_string(),
             status.version.clone(),
             timestamp(status.started_at),
             status.revision.to_string(),
+            status.sessions.to_string(),
             status.users.to_string(),
             status.keys.to_string(),
         ],
@@ -221,15 +237,19 @@ fn view(status: &ClusterStatus) -> Value {
         "cluster": status.cluster.map(|cluster| cluster.to_string()),
         "state": status.state.name(),
         "replica": status.replica,
+        "zone": status.zone,
         "pid": status.pid,
         "version": status.version,
         "started_at": timestamp(status.started_at),
         "revision": status.revision,
+        "connections": status.connections,
+        "sessions": status.sessions,
         "users": status.users,
         "keys": status.keys,
         "failed_self_test": status.failed_self_test,
         "restored": saved::restored(status),
         "backups": saved::backups(status),
         "unseal": unseal::json(status),
+        "certificate": identity::json(status),
     })
 }

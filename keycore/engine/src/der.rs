@@ -9,6 +9,7 @@ pub(crate) const BIT_STRING: u8 = 0x03;
 pub(crate) const OCTET_STRING: u8 = 0x04;
 pub(crate) const NULL: u8 = 0x05;
 pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(crate) const UTF8_STRING: u8 = 0x0c;
 pub(crate) const SEQUENCE: u8 = 0x30;
 pub(crate) const SET: u8 = 0x31;
 pub(crate) const CONTEXT_0: u8 = 0xa0;
@@ -66,6 +67,22 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// One element around these parts. They have less than 64 KiB together.
+pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let mut element = vec![tag];
+    match content.len() {
+        short @ 0..=0x7f => element.push(short as u8),
+        byte @ 0x80..=0xff => element.extend([0x81, byte as u8]),
+        long => {
+            element.push(0x82);
+            element.extend(u16::try_from(long).unwrap_or(u16::MAX).to_be_bytes());
+        }
+    }
+    element.extend(content);
+    element
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +121,7 @@ mod tests {
                 vec![0x04, 0x82, high, low]
             };
             bytes.resize(bytes.len() + length, 1);
+            assert_eq!(element(OCTET_STRING, &[&vec![1; length]]), bytes);
             assert_eq!(Reader::new(&bytes).take(OCTET_STRING).unwrap().len(), length);
         }
     }

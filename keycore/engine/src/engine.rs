@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use keycore_audit::{AuditError, Log, Peer};
@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::denial::Denial;
 use crate::error::OpenError;
 use crate::follow::{Watch, check_not_put_back};
+use crate::identity::{self, ClusterIdentity};
 use crate::job::{Answer, Finished, Job, Step};
 use crate::journal::{self, Journal, Throttle};
 use crate::key_cache::{KeyCache, LoadedKey};
@@ -56,12 +57,39 @@ pub struct Engine {
     pub(crate) self_tests: SelfTests,
     pub(crate) notary: Notary,
     pub(crate) backups: Backups,
+    /// What the engines show on the network; none before it is certified.
+    pub(crate) identity: RwLock<Option<Arc<ClusterIdentity>>>,
     /// One user's passwords are checked one after the other, so that right ones in flight don't count as wrong.
     logins: [Mutex<()>; LOGIN_LOCKS],
     pub(crate) guesses: GuessLimit,
     /// Passwords compared with a user's.
     pub(crate) password_checks: AtomicU64,
     connections: AtomicU64,
+    census: Census,
+}
+
+/// How many connections there are now.
+#[derive(Default)]
+struct Census {
+    open: AtomicU32,
+    logged_in: AtomicU32,
+}
+
+impl Census {
+    fn came(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn left(&self, logged_in: bool) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.logged_in.fetch_sub(logged_in.into(), Ordering::Relaxed);
+    }
+
+    /// A connection was logged in, or not, and now is, or not.
+    fn changed(&self, before: bool, after: bool) {
+        self.logged_in.fetch_add(after.into(), Ordering::Relaxed);
+        self.logged_in.fetch_sub(before.into(), Ordering::Relaxed);
+    }
 }
 
 impl Engine {
@@ -100,10 +128,12 @@ impl Engine {
             self_tests: SelfTests::default(),
             notary: Notary::default(),
             backups: Backups::default(),
+            identity: RwLock::default(),
             logins: [const { Mutex::new(()) }; LOGIN_LOCKS],
             guesses: GuessLimit::default(),
             password_checks: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            census: Census::default(),
             options,
         };
         self_test::at_start(&engine, now);
@@ -134,6 +164,7 @@ impl Engine {
 
     /// A new connection.
     pub fn connect(&self, peer: Peer) -> Connection {
+        self.census.came();
         Connection {
             number: self.connections.fetch_add(1, Ordering::Relaxed) + 1,
             peer,
@@ -159,10 +190,11 @@ impl Engine {
         match pipeline::serve(self, &request, &caller, now, Place::Loop(&mut connection.throttle)) {
             Served::Deferred(_)
                 if caller.session.is_none()
-                    && body.len() > MAX_STRANGERS_JOB
+                    && body.len() > self.most_of_a_stranger(&request)
                     && !self.backups.feeds.has(caller.connection) =>
             {
-                let detail = format!("before a login a request has at most {MAX_STRANGERS_JOB} bytes");
+                let most = self.most_of_a_stranger(&request);
+                let detail = format!("before a login this request has at most {most} bytes");
                 Step::Answer(self.refuse(connection, now, Refusal::new(RefusalCode::Malformed, detail)))
             }
             Served::Deferred(cost) => Step::Job(Job { body: Zeroizing::new(body.to_vec()), caller, cost }),
@@ -173,6 +205,19 @@ impl Engine {
                 }
                 Step::Answer(Answer { close: !connection.hello, ..answer })
             }
+        }
+    }
+
+    /// Longest request that may wait for a worker before a login, in bytes.
+    fn most_of_a_stranger(&self, request: &Request<'_>) -> usize {
+        match request {
+            // The pre-officer's, who has no password yet.
+            Request::ClusterCsr(_) | Request::SetClusterCertificate(_)
+                if self.cluster_state() == ClusterState::Initialized =>
+            {
+                identity::MAX_REQUEST
+            }
+            _ => MAX_STRANGERS_JOB,
         }
     }
 
@@ -194,6 +239,7 @@ impl Engine {
 
     /// Applies what a job did to the connection, and gives its answer.
     pub fn finish(&self, connection: &mut Connection, finished: Finished) -> Answer {
+        let before = connection.session.is_some();
         match finished.session {
             SessionChange::Keep => {}
             SessionChange::Begin(session) => connection.session = Some(session),
@@ -208,6 +254,7 @@ impl Engine {
                 }
             }
         }
+        self.census.changed(before, connection.session.is_some());
         Answer::new(finished.result)
     }
 
@@ -228,6 +275,7 @@ impl Engine {
     #[expect(clippy::needless_pass_by_value, reason = "the connection is no more")]
     pub fn disconnect(&self, connection: Connection, now: Now) {
         self.backups.feeds.disconnect(connection.number);
+        self.census.left(connection.session.is_some());
         let Some(before) = connection.throttle.rest().checked_sub(1) else { return };
         if let Some(before) = self.journal.admit_refusal(now, before) {
             let detail = format!("{} requests more were refused since the last record", before + 1);
@@ -263,6 +311,16 @@ impl Engine {
             (Some(_), true) => ClusterState::Initialized,
             (Some(_), false) => ClusterState::Active,
         }
+    }
+
+    /// Connections that this engine has now.
+    pub(crate) fn open_connections(&self) -> u32 {
+        self.census.open.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that are logged in.
+    pub(crate) fn logged_in(&self) -> u32 {
+        self.census.logged_in.load(Ordering::Relaxed)
     }
 
     /// The cluster's keys.

@@ -9,6 +9,7 @@ use crate::backup;
 use crate::cluster::{self, WrappedRing};
 use crate::engine::{Engine, locked};
 use crate::error::{FollowError, OpenError};
+use crate::identity::{self, ClusterCertificate, IdentityKey};
 use crate::ledger::{LoadError, Opened, load, open};
 use crate::options::Now;
 use crate::records::{CLUSTER, Content, ONLY, PublicKeyPart, Revocation, SecretKeyPart, User};
@@ -94,6 +95,7 @@ impl Engine {
         records: &[(Kind, RecordId)],
     ) -> Result<(), FollowError> {
         let mut outcome = Ok(());
+        let mut identity_changed = false;
         for &(kind, id) in records {
             match kind {
                 User::KIND => match load::<User>(store, keys, id) {
@@ -111,8 +113,12 @@ impl Engine {
                     Err(LoadError::Store(error)) => return Err(error.into()),
                 },
                 PublicKeyPart::KIND | SecretKeyPart::KIND => locked(&self.keys).evict(KeyId(id.0)),
+                IdentityKey::KIND | ClusterCertificate::KIND => identity_changed = true,
                 _ => {}
             }
+        }
+        if identity_changed {
+            self.read_identity(store, keys, &mut outcome)?;
         }
         outcome
     }
@@ -155,7 +161,27 @@ impl Engine {
         *snapshot = fresh;
         drop(snapshot);
         locked(&self.keys).clear();
+        self.read_identity(store, keys, &mut outcome)?;
         outcome
+    }
+
+    /// Reads the cluster's key for the network and its certificate. What does not open is shown to nobody.
+    fn read_identity(
+        &self,
+        store: &mut dyn Store,
+        keys: &SealingKeys,
+        outcome: &mut Result<(), FollowError>,
+    ) -> Result<(), FollowError> {
+        let found = match identity::load(store, keys) {
+            Ok(found) => found,
+            Err(LoadError::Damaged(what)) => {
+                *outcome = Err(FollowError::Damaged(what));
+                None
+            }
+            Err(LoadError::Store(error)) => return Err(error.into()),
+        };
+        self.take_identity(found);
+        Ok(())
     }
 
     /// Opens the cluster that a sibling, or this engine in an earlier life, initialized, if its secret is in the configuration;

@@ -33,6 +33,9 @@
 //! **Backups.** The store as it is at one revision, sealed, with the cluster key, encrypted to recipients whose identities the engine
 //! does not have (`backup.rs`). Restored into an empty store only, all or nothing, with no session from before.
 //!
+//! **Identity.** The cluster has one key pair for TLS between its engines and clients on the network, made inside and never given
+//! out; the operator's CA certifies it (`identity.rs`).
+//!
 //! **Sealed.** The cluster key comes from what the engine's configuration holds, or from custodians' shares (`cluster.rs`,
 //! `unseal.rs`). Until it is there, the engine answers what it is and takes shares, and nothing else.
 //!
@@ -57,6 +60,7 @@ mod error;
 mod expiry;
 mod follow;
 mod handover;
+mod identity;
 mod job;
 mod journal;
 mod key_cache;
@@ -100,6 +104,7 @@ pub use cluster_rotation::Resealed;
 pub use connection::Connection;
 pub use engine::Engine;
 pub use error::{FollowError, OpenError};
+pub use identity::{ClusterIdentity, IdentityFailed};
 pub use job::{Answer, Cost, Finished, Job, Step};
 pub use keycore_audit::Peer;
 pub use keycore_backup::Recipient as BackupRecipient;

@@ -45,6 +45,10 @@ pub(crate) fn status(engine: &Engine, _permission: &Permission) -> Result<Cluste
         }),
         backups: backups.map(Box::new),
         unseal: unseal.map(Box::new),
+        zone: engine.options.zone.clone(),
+        connections: engine.open_connections(),
+        sessions: engine.logged_in(),
+        certificate: engine.cluster_identity().map(|identity| Box::new(identity.status().clone())),
     })
 }
 
@@ -129,7 +133,7 @@ pub(crate) fn activate(
 
 /// Nobody may become an admin of a cluster that has users, or keys of users. The store's counts are not sealed, so the
 /// records themselves are asked for, and what this engine remembers of them.
-fn check_inactive(engine: &Engine, records: &mut Transaction<'_>) -> Result<(), Denial> {
+pub(crate) fn check_inactive(engine: &Engine, records: &mut Transaction<'_>) -> Result<(), Denial> {
     if engine.cluster_state() == ClusterState::Active
         || !records.scan::<User>(None, None, 1)?.is_empty()
         || !records.scan::<PublicKeyPart>(None, None, 1)?.is_empty()

@@ -3,7 +3,7 @@ use core::time::Duration;
 
 use keycore_audit::Retention;
 use keycore_wire::frame::MAX_FRAME;
-use keycore_wire::{MAX_SHARES, UnixMillis};
+use keycore_wire::{MAX_SHARES, UnixMillis, ZoneName};
 
 /// The time, as the caller's clocks tell it: the engine has none of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Now {
 pub struct Options {
     /// This replica's number on its machine, from 0.
     pub replica: u16,
+    /// Where it runs, for cluster information.
+    pub zone: Option<ZoneName>,
     /// The process id that cluster information names.
     pub pid: u32,
     /// Most requests in flight on a connection, as announced in the hello; the daemon enforces it.
@@ -52,6 +54,7 @@ impl Options {
     pub fn new(replica: u16, pid: u32) -> Self {
         Self {
             replica,
+            zone: None,
             pid,
             max_in_flight: 1024,
             max_frame: u32::try_from(MAX_FRAME).unwrap_or(u32::MAX),

@@ -23,8 +23,8 @@ use crate::policy::{self, Action, Asker, Permission};
 use crate::quorum::Proposal;
 use crate::session::{Caller, Session, SessionChange};
 use crate::{
-    backup, cluster_rotation, expiry, key_changes, key_sharing, keys, lifecycle, login, notary, quorum,
-    rotation, second_factor, self_test, session_keys, unseal, user_keys, users, zeroization,
+    backup, cluster_rotation, expiry, identity, key_changes, key_sharing, keys, lifecycle, login, notary,
+    quorum, rotation, second_factor, self_test, session_keys, unseal, user_keys, users, zeroization,
 };
 
 /// Where a request is carried out.
@@ -173,6 +173,12 @@ fn execute(
         }
         Request::RotateClusterKey(_) => {
             cluster_rotation::rotate(engine, permission).map(Reply::ClusterStatus)
+        }
+        Request::ClusterCsr(csr) => {
+            identity::request(engine, permission, csr).map(Reply::CertificationRequest)
+        }
+        Request::SetClusterCertificate(set) => {
+            identity::set_certificate(engine, permission, set, now).map(Reply::ClusterStatus)
         }
 
         Request::Login(login) => {
@@ -373,6 +379,8 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::UnsealCluster
         | Action::ChangeUnseal
         | Action::RotateClusterKey
+        | Action::ClusterCsr
+        | Action::SetClusterCertificate
         | Action::LoginChallenge
         | Action::RegisterApprovalKey
         | Action::RegisterSecondFactor

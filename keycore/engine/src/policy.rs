@@ -22,6 +22,8 @@ pub(crate) enum Action {
     UnsealCluster,
     ChangeUnseal,
     RotateClusterKey,
+    ClusterCsr,
+    SetClusterCertificate,
     Login,
     Resume,
     Logout,
@@ -139,6 +141,9 @@ rules! {
     UnsealCluster          yes     no           no     no           no              NotRequired;
     ChangeUnseal           no      no           yes    no           no              Cluster;
     RotateClusterKey       no      no           yes    no           no              Cluster;
+    // Of a cluster that is not active yet (identity.rs), then of an admin.
+    ClusterCsr             no      yes          yes    no           no              NotRequired;
+    SetClusterCertificate  no      yes          yes    no           no              Cluster;
 
     Login                  yes     yes          yes    yes          yes             NotRequired;
     Resume                 yes     yes          yes    yes          yes             NotRequired;
@@ -219,6 +224,8 @@ impl Action {
             Request::UnsealCluster(_) => Self::UnsealCluster,
             Request::ChangeUnseal(_) => Self::ChangeUnseal,
             Request::RotateClusterKey(_) => Self::RotateClusterKey,
+            Request::ClusterCsr(_) => Self::ClusterCsr,
+            Request::SetClusterCertificate(_) => Self::SetClusterCertificate,
             Request::Login(_) => Self::Login,
             Request::Resume(_) => Self::Resume,
             Request::Logout(_) => Self::Logout,
@@ -313,11 +320,17 @@ pub(crate) enum Asker {
 
 impl Asker {
     /// Who `principal`, or the lack of one, is in a request for `action`. Whether there still is a pre-officer, the
-    /// activation itself decides in its transaction (`lifecycle.rs`).
+    /// operation itself decides in its transaction (`lifecycle.rs`, `identity.rs`).
     pub(crate) fn of(action: Action, principal: Option<Principal>) -> Self {
         match principal {
             Some(principal) => Self::User(principal),
-            None if action == Action::ActivateCluster => Self::PreOfficer,
+            None if matches!(
+                action,
+                Action::ActivateCluster | Action::ClusterCsr | Action::SetClusterCertificate
+            ) =>
+            {
+                Self::PreOfficer
+            }
             None => Self::Nobody,
         }
     }
@@ -335,10 +348,12 @@ pub(crate) struct Permission {
     approval: Option<Approval>,
 }
 
-/// Whether one goes on as nobody in it when one's session ended. Who lists users is told that he is logged out.
+/// Whether one goes on as nobody in it when one's session ended. Who lists users is told that he is logged out, and so is an admin
+/// in what is also the pre-officer's.
 pub(crate) fn survives_its_session(action: Action) -> bool {
     let rule = rule(action);
-    (rule.nobody || rule.pre_officer) && action != Action::UserList
+    let told = matches!(action, Action::UserList | Action::ClusterCsr | Action::SetClusterCertificate);
+    (rule.nobody || rule.pre_officer) && !told
 }
 
 /// Looks `action` up in the table.

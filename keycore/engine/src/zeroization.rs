@@ -52,5 +52,6 @@ impl Engine {
         *snapshot = Snapshot { revision: snapshot.revision, ..Snapshot::default() };
         drop(snapshot);
         locked(&self.keys).clear();
+        self.take_identity(None);
     }
 }

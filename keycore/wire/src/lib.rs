@@ -24,7 +24,7 @@ pub use algorithm::{KeyAlgorithm, KeyClass, MAX_GENERIC_SECRET, SignatureScheme,
 pub use attribute::{Attribute, AttributeTemplate, Attributes, UnknownAttribute};
 pub use ids::{ClusterId, IdempotencyKey, KeyId, QuorumTokenId, SpkiSha256, UserId};
 pub use mechanism::{CipherMechanism, DeriveMechanism, EcdsaEncoding, Hash, SignMechanism, WrapMechanism};
-pub use names::{InvalidName, KeyLabel, UserName};
+pub use names::{InvalidName, KeyLabel, UserName, ZoneName};
 pub use ops::audit::{AuditAnchor, AuditAnchorList, AuditAnchors};
 pub use ops::backup::{
     BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupInfo, BackupList, BackupPage, BackupRestore,
@@ -42,6 +42,10 @@ pub use ops::derive_wrap::{DeriveKey, KeyForm, MAX_WRAPPED, UnwrapKey, WrapKey, 
 pub use ops::find_key::{FindKey, KeySelector};
 pub use ops::generate_key::{GenerateKey, KeyInfo, KeyTemplate};
 pub use ops::hello::{Hello, HelloReply, Limits, MAGIC, VERSION};
+pub use ops::identity::{
+    CertificationRequest, ClusterCertificateStatus, ClusterCsr, ClusterName, MAX_CLUSTER_CERTIFICATES,
+    MAX_CLUSTER_CHAIN, MAX_CLUSTER_NAMES, SetClusterCertificate,
+};
 pub use ops::import_key::{ImportKey, MAX_PKCS8, PlainKey};
 pub use ops::list_keys::{KeyPage, ListKeys, MAX_PAGE};
 pub use ops::login::{Challenge, LoginChallenge, SignedLogin};

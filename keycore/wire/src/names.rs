@@ -74,6 +74,11 @@ name! {
     /// Label of a key, unique among its owner's keys: 1 to 64 printable ASCII characters without spaces.
     KeyLabel, "key label", 64, "printable ASCII characters without spaces", |c| c.is_ascii_graphic()
 }
+name! {
+    /// Where an engine runs, as its operator calls it: 1 to 31 ASCII letters, digits, `-`, `_` or `.`.
+    ZoneName, "zone", 31, "ASCII letters, digits, '-', '_' or '.'",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
 
 #[cfg(test)]
 mod tests {

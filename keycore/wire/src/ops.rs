@@ -9,6 +9,7 @@ pub(crate) mod derive_wrap;
 pub(crate) mod find_key;
 pub(crate) mod generate_key;
 pub(crate) mod hello;
+pub(crate) mod identity;
 pub(crate) mod import_key;
 pub(crate) mod list_keys;
 pub(crate) mod login;

@@ -173,6 +173,12 @@ codes! {
     UnsealSecretUnfit = 103, Content, false;
     /// A self-test of this engine failed: it does nothing more until it is started anew. Ask another one.
     SelfTestFailed = 104, Engine, true;
+    /// A certificate of the cluster can't be read, is not valid now, or lacks what it needs.
+    InvalidCertificate = 105, Content, false;
+    /// The certificate is not of the cluster's identity key.
+    CertificateOfAnotherKey = 106, Content, false;
+    /// The certificate does not lead to the trust anchor.
+    UntrustedCertificate = 107, Content, false;
 }
 
 impl From<RefusalCode> for u8 {

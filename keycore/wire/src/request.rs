@@ -17,6 +17,7 @@ use crate::ops::derive_wrap::{DeriveKey, UnwrapKey, WrapKey, WrappedKey};
 use crate::ops::find_key::FindKey;
 use crate::ops::generate_key::{GenerateKey, KeyInfo};
 use crate::ops::hello::{Hello, HelloReply};
+use crate::ops::identity::{CertificationRequest, ClusterCsr, SetClusterCertificate};
 use crate::ops::import_key::ImportKey;
 use crate::ops::list_keys::{KeyPage, ListKeys};
 use crate::ops::login::{Challenge, LoginChallenge, SignedLogin};
@@ -144,6 +145,8 @@ operations! {
     0x07 Unsafe UnsealCluster => ClusterStatus;
     0x08 Unsafe ChangeUnseal => NewUnseal;
     0x09 Unsafe RotateClusterKey => ClusterStatus;
+    0x0c Safe   ClusterCsr => CertificationRequest;
+    0x0d Unsafe SetClusterCertificate => ClusterStatus;
 
     0x10 Safe   Login => SessionGrant;
     0x11 Safe   Resume => SessionGrant;
@@ -228,6 +231,7 @@ pub enum Reply {
     Hello(HelloReply),
     ClusterStatus(ClusterStatus),
     NewUnseal(NewUnseal),
+    CertificationRequest(CertificationRequest),
     SessionGrant(SessionGrant),
     UserInfo(UserInfo),
     UserPage(UserPage),
@@ -270,6 +274,7 @@ impl Reply {
                     Self::Hello(content) => encode_content(content, out),
                     Self::ClusterStatus(content) => encode_content(content, out),
                     Self::NewUnseal(content) => encode_content(content, out),
+                    Self::CertificationRequest(content) => encode_content(content, out),
                     Self::SessionGrant(content) => encode_content(content, out),
                     Self::UserInfo(content) => encode_content(content, out),
                     Self::UserPage(content) => encode_content(content, out),

@@ -77,6 +77,8 @@ operations! {
     ChangeUnseal (ChangeUnseal { method: UnsealMethod::Passphrase, secret: Some(secret()) }) => NewUnseal (NewUnseal { status: Box::new(status(ClusterState::Active)), shares: Vec::new() });
     RotateClusterKey (RotateClusterKey) => ClusterStatus (status(ClusterState::Active));
     UnsealCluster (UnsealCluster { part: secret() }) => ClusterStatus (status(ClusterState::Sealed));
+    ClusterCsr (ClusterCsr { names: vec![ClusterName::Dns("hsm.example".into()), ClusterName::Ip([192, 0, 2, 1].into())] }) => CertificationRequest (CertificationRequest { der: vec![0x30, 0x00] });
+    SetClusterCertificate (SetClusterCertificate { chain: vec![vec![0x30, 0x00]], trust_anchor: vec![0x30, 0x00] }) => ClusterStatus (status(ClusterState::Active));
     Login (Login { user: "web".parse().unwrap(), password: secret() }) => SessionGrant (grant());
     Resume (Resume { token: token() }) => SessionGrant (grant());
     Logout (Logout) => Done (Done);
@@ -218,6 +220,15 @@ fn status(state: ClusterState) -> ClusterStatus {
             shares_given: 1,
             generation: Some(2),
             resealing: Some(Resealing { done: 100, total: 300 }),
+        })),
+        zone: Some("zone-a".parse().unwrap()),
+        connections: 3,
+        sessions: 2,
+        certificate: Some(Box::new(ClusterCertificateStatus {
+            subject: "CN=hsm".into(),
+            not_after: UnixMillis(1_800_000_000_000),
+            sha256: [0xc1; 32],
+            trust_anchor_sha256: [0xc2; 32],
         })),
     }
 }

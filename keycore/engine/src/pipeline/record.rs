@@ -12,6 +12,7 @@ use super::Place;
 use crate::backup;
 use crate::denial::Denial;
 use crate::engine::Engine;
+use crate::identity;
 use crate::journal::{self, Throttle};
 use crate::options::Now;
 use crate::policy::Principal;
@@ -90,6 +91,9 @@ pub(super) fn announce(
         // Its record says which share came; there is no half of it that a kill could leave.
         Request::UnsealCluster(_) => false,
         Request::ActivateCluster(_) => engine.cluster_state() == ClusterState::Initialized,
+        Request::ClusterCsr(_) | Request::SetClusterCertificate(_) => {
+            caller.session.is_some() || engine.cluster_state() == ClusterState::Initialized
+        }
         Request::Login(_)
         | Request::PeerLogin(_)
         | Request::LoginChallenge(_)
@@ -159,6 +163,7 @@ fn detail_of(request: &Request<'_>) -> Option<String> {
             AttributeChange::Set(attribute, on) => format!("{attribute} {}", if *on { "on" } else { "off" }),
             AttributeChange::Label(label) => format!("label {label}"),
         }),
+        Request::SetClusterCertificate(set) => Some(identity::told(set)),
         Request::RotateKey(rotate) => Some(format!("replaces {} for {} s", rotate.key, rotate.grace_secs)),
         Request::ShareKey(share) => Some(format!("with {}", share.with)),
         Request::UnshareKey(unshare) => Some(format!("with {}", unshare.with)),
@@ -213,6 +218,8 @@ fn is_management(request: &Request<'_>) -> bool {
             | Request::ChangeUnseal(_)
             | Request::RotateClusterKey(_)
             | Request::ActivateCluster(_)
+            | Request::ClusterCsr(_)
+            | Request::SetClusterCertificate(_)
             | Request::Login(_)
             | Request::PeerLogin(_)
             | Request::Logout(_)

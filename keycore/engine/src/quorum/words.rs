@@ -34,6 +34,12 @@ pub(super) fn of(request: &Request<'_>) -> String {
         Request::ChangeUnseal(change) => lines
             .say("unseal", unseal::in_words(change.method))
             .say("secret", if change.secret.is_some() { "set by the proposer" } else { "none" }),
+        Request::SetClusterCertificate(set) => {
+            for certificate in &set.chain {
+                lines.say_hash("certificate", certificate);
+            }
+            lines.say_hash("trust-anchor", &set.trust_anchor)
+        }
         Request::SetAttribute(set) => match &set.change {
             AttributeChange::Set(attribute, on) => lines
                 .say("key", set.key)

@@ -9,12 +9,12 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use keycore_wire::{
-    Attributes, BackupCreate, BackupList, ChangeUnseal, ClusterId, ClusterInfo, IdempotencyKey, KeyAlgorithm,
-    KeyPurpose, LoginChallenge, Logout, Operation, PeerLogin, QuorumApprove, QuorumDelete, QuorumList,
-    QuorumPolicy, QuorumPropose, QuorumService, QuorumSetPolicy, QuorumSetValue, QuorumToken, Refusal,
-    RefusalCode, Role, RotateClusterKey, Secret, SignedLogin, SpkiSha256, UnsealMethod, UserChangePassword,
-    UserCreate, UserDelete, UserList, UserLogout, UserRegisterKey, UserRemoveKey, UserSetPeerUid,
-    ZeroizeCluster, ZeroizeKeys, encode_request,
+    Attributes, BackupCreate, BackupList, ChangeUnseal, ClusterCsr, ClusterId, ClusterInfo, IdempotencyKey,
+    KeyAlgorithm, KeyPurpose, LoginChallenge, Logout, Operation, PeerLogin, QuorumApprove, QuorumDelete,
+    QuorumList, QuorumPolicy, QuorumPropose, QuorumService, QuorumSetPolicy, QuorumSetValue, QuorumToken,
+    Refusal, RefusalCode, Role, RotateClusterKey, Secret, SetClusterCertificate, SignedLogin, SpkiSha256,
+    UnsealMethod, UserChangePassword, UserCreate, UserDelete, UserList, UserLogout, UserRegisterKey,
+    UserRemoveKey, UserSetPeerUid, ZeroizeCluster, ZeroizeKeys, encode_request,
 };
 
 use crate::harness::{Client, PASSWORD, Replica, World, name, random_key, secret};
@@ -130,7 +130,7 @@ fn what_needs_approvals_is_what_the_table_says() {
     type Send = fn(&mut Client) -> Result<(), Refusal>;
     const USER: Option<QuorumService> = Some(QuorumService::User);
     const QUORUM: Option<QuorumService> = Some(QuorumService::Quorum);
-    let table: [(&str, Option<QuorumService>, Send); 17] = [
+    let table: [(&str, Option<QuorumService>, Send); 19] = [
         ("UserCreate", USER, |c| c.call(&create("carol", random_key())).map(|_| ())),
         ("UserDelete", USER, |c| c.call(&delete("nobody")).map(|_| ())),
         ("UserChangePassword, another's", USER, |c| {
@@ -153,6 +153,10 @@ fn what_needs_approvals_is_what_the_table_says() {
         ("ZeroizeCluster", Some(QuorumService::Cluster), |c| {
             c.call(&ZeroizeCluster { cluster: ClusterId([0; 16]) }).map(|_| ())
         }),
+        ("SetClusterCertificate", Some(QuorumService::Cluster), |c| {
+            c.call(&SetClusterCertificate { chain: Vec::new(), trust_anchor: Vec::new() }).map(|_| ())
+        }),
+        ("ClusterCsr", None, |c| c.call(&ClusterCsr { names: Vec::new() }).map(|_| ())),
         // Before the value of its service is set.
         ("BackupCreate", Some(QuorumService::Cluster), |c| c.call(&BackupCreate).map(|_| ())),
         ("ChangeUnseal", Some(QuorumService::Cluster), |c| {

@@ -1,7 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::ClusterId;
-use crate::names::UserName;
+use crate::names::{UserName, ZoneName};
+use crate::ops::identity::ClusterCertificateStatus;
 use crate::ops::unseal::UnsealStatus;
 use crate::secret::Secret;
 use crate::session::UnixMillis;
@@ -64,6 +65,14 @@ pub struct ClusterStatus {
     pub backups: Option<Box<BackupHealth>>,
     /// How the cluster key is kept, once there is one.
     pub unseal: Option<Box<UnsealStatus>>,
+    /// Where the answering engine runs, if its configuration says so.
+    pub zone: Option<ZoneName>,
+    /// Connections that the answering engine has, this one included.
+    pub connections: u32,
+    /// Those of them that are logged in.
+    pub sessions: u32,
+    /// The certificate that the engines show on the network, once it is set; none while the engine is sealed.
+    pub certificate: Option<Box<ClusterCertificateStatus>>,
 }
 
 /// Which backup a cluster was restored from.
