@@ -44,6 +44,9 @@ pub(crate) struct User {
 }
 
 impl User {
+    /// What `credential` is until a credential changes.
+    pub(crate) const FIRST_CREDENTIAL: u64 = 1;
+
     /// A user without credentials.
     pub(crate) fn new(name: UserName, role: Role, now: Now) -> Self {
         Self {
@@ -53,7 +56,7 @@ impl User {
             peer_uid: None,
             second_factor: None,
             approval_key: None,
-            credential: 1,
+            credential: Self::FIRST_CREDENTIAL,
             attempts: 0,
             last_attempt: UnixMillis(0),
             created_at: now.wall,

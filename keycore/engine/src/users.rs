@@ -284,7 +284,11 @@ pub(crate) fn find(records: &mut Transaction<'_>, name: &UserName) -> Result<Opt
 /// The request was carried out before: the same again, or another one under its name.
 fn repeat_create(request: &UserCreate, made: &Opened<User>) -> Result<UserInfo, Denial> {
     let user = &made.content;
+    // The password of the request is compared with the one that this request set, and no other: otherwise whoever made a
+    // user could guess at the password that the user has chosen since, as often as he likes.
+    let is_first = user.credential == User::FIRST_CREDENTIAL;
     let same_password = match (&user.password, &request.password) {
+        _ if !is_first => true,
         (Some(stored), Some(password)) => password::is_right(stored, password.expose())?,
         (None, None) => true,
         _ => false,

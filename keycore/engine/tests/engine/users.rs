@@ -39,6 +39,12 @@ fn users_are_created_once_and_listed_in_pages() {
     assert_eq!(admin.call(&create("alice", key)).unwrap(), made);
     assert_eq!(admin.refused(&create("bob", key)), RefusalCode::AlreadyExists);
     assert_eq!(admin.refused(&create("alice", random_key())), RefusalCode::AlreadyExists);
+    // Once alice has a password of her own, the request that made her says nothing about it, whatever it guesses.
+    replica.client_of("alice").call(&change(None, Some(PASSWORD), "a password of her own")).unwrap();
+    for guess in ["a password of her own", "another password", PASSWORD] {
+        let again = UserCreate { password: Some(secret(guess)), ..create("alice", key) };
+        assert_eq!(admin.call(&again).unwrap().id, made.id, "{guess}");
+    }
     let short = UserCreate { password: Some(secret("1234567")), ..create("carol", random_key()) };
     assert_eq!(admin.refused(&short), RefusalCode::InvalidPassword);
 
