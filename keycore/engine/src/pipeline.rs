@@ -449,13 +449,14 @@ fn resume_session(context: &Context<'_>, resume: &Resume, facts: &mut Facts) -> 
         (Err(_), Place::Loop(_)) => return Ok(Executed::Deferred(Cost::Lookup)),
         (Err(uninitialized), Place::Worker) => return Err(uninitialized),
     };
-    let session = match (Session::resume(&resume.token, keys, now), place) {
+    let lifetime = engine.options.session_lifetime;
+    let session = match (Session::resume(&resume.token, keys, now, lifetime), place) {
         (Ok(session), _) => session,
         // It may be of a generation of the cluster key that this replica has not heard of.
         (Err(_), Place::Loop(_)) => return Ok(Executed::Deferred(Cost::Lookup)),
         (Err(_), Place::Worker) => {
             let _followed = engine.follow(now);
-            Session::resume(&resume.token, keys, now)?
+            Session::resume(&resume.token, keys, now, lifetime)?
         }
     };
     let good = session.check(&engine.snapshot(), now).is_ok();
@@ -479,7 +480,7 @@ fn begin_session(context: &Context<'_>, session: Session, facts: &mut Facts) -> 
     let grant = SessionGrant {
         user: session.user,
         role: principal.role,
-        token: session.token(engine.sealing()?),
+        token: session.token(engine.sealing()?)?,
         expires_at: session.expires_at,
         lifetime_secs: session.seconds_left(now),
     };

@@ -97,11 +97,18 @@ impl SealingKeys {
         hmac::sign(&self.ring().newest().tokens, token)
     }
 
-    /// Whether [`SealingKeys::sign_token`] authenticated it, with this generation or one that is not dropped yet.
-    pub(crate) fn verify_token(&self, token: &[u8], mac: &[u8]) -> Result<(), Unspecified> {
+    /// As [`SealingKeys::sign_token`], with a generation that was dropped perhaps.
+    pub(crate) fn sign_token_of(&self, generation: u32, token: &[u8]) -> Result<hmac::Tag, Unspecified> {
         let ring = self.ring();
-        let good = ring.generations().rev().any(|of| hmac::verify(&of.tokens, token, mac).is_ok());
-        if good { Ok(()) } else { Err(Unspecified) }
+        let of = ring.generation(generation).ok_or(Unspecified)?;
+        Ok(hmac::sign(&of.tokens, token))
+    }
+
+    /// Which generation authenticated it: this one, or one that is not dropped yet.
+    pub(crate) fn verify_token(&self, token: &[u8], mac: &[u8]) -> Result<u32, Unspecified> {
+        let ring = self.ring();
+        let good = ring.generations().rev().find(|of| hmac::verify(&of.tokens, token, mac).is_ok());
+        good.map(|of| of.number).ok_or(Unspecified)
     }
 
     /// Seals `content` for its place.

@@ -36,6 +36,8 @@ pub(crate) struct Session {
     pub(crate) expires_at: UnixMillis,
     /// The same end on this process's monotonic clock.
     deadline: Duration,
+    /// Which generation of the cluster key its token was authenticated with; none for one that was opened here.
+    generation: Option<u32>,
 }
 
 /// Who sent a request: one connection at one moment.
@@ -76,11 +78,13 @@ impl Session {
             issued_at: now.wall,
             expires_at,
             deadline: now.mono.saturating_add(lifetime),
+            generation: None,
         })
     }
 
-    /// The session's token.
-    pub(crate) fn token(&self, keys: &SealingKeys) -> SessionToken {
+    /// The session's token. That of a resumed session is authenticated as the one that was shown: a generation that is given
+    /// up because somebody may know it must not lend its trust to the next one.
+    pub(crate) fn token(&self, keys: &SealingKeys) -> Result<SessionToken, Denial> {
         let mut token = Vec::with_capacity(SIGNED + MAC);
         token.push(VERSION);
         token.extend_from_slice(&self.id);
@@ -88,17 +92,27 @@ impl Session {
         token.extend_from_slice(&self.credential.to_be_bytes());
         token.extend_from_slice(&self.issued_at.0.to_be_bytes());
         token.extend_from_slice(&self.expires_at.0.to_be_bytes());
-        let mac = keys.sign_token(&token);
+        let mac = match self.generation {
+            None => keys.sign_token(&token),
+            Some(generation) => keys
+                .sign_token_of(generation, &token)
+                .map_err(|_| Denial::session_ended("the cluster key was rotated since"))?,
+        };
         token.extend_from_slice(mac.as_ref());
-        SessionToken(Secret::new(token))
+        Ok(SessionToken(Secret::new(token)))
     }
 
-    /// Reads a token that this cluster issued.
-    pub(crate) fn resume(token: &SessionToken, keys: &SealingKeys, now: Now) -> Result<Self, Denial> {
+    /// Reads a token that this cluster issued. Whatever it says, the session lasts for `lifetime` from now at most.
+    pub(crate) fn resume(
+        token: &SessionToken,
+        keys: &SealingKeys,
+        now: Now,
+        lifetime: Duration,
+    ) -> Result<Self, Denial> {
         let not_ours = || Denial::session_ended("not a token of this cluster");
         let bytes: &[u8; SIGNED + MAC] = token.0.expose().try_into().map_err(|_| not_ours())?;
         let (signed, mac) = bytes.split_at(SIGNED);
-        keys.verify_token(signed, mac).map_err(|_| not_ours())?;
+        let generation = keys.verify_token(signed, mac).map_err(|_| not_ours())?;
         let (&[version], rest) = signed.split_first_chunk::<1>().ok_or_else(not_ours)?;
         if version != VERSION {
             return Err(not_ours());
@@ -109,6 +123,7 @@ impl Session {
         let mut next = || numbers.next().ok_or_else(not_ours);
         let (credential, issued_at, expires_at) = (next()?, next()?, next()?);
         // A clock that was set back since makes nothing longer: never more than the lifetime from now.
+        let expires_at = expires_at.min(now.wall.plus(lifetime).0);
         let left = expires_at.saturating_sub(now.wall.0.max(issued_at));
         Ok(Self {
             id: *id,
@@ -117,6 +132,7 @@ impl Session {
             issued_at: UnixMillis(issued_at),
             expires_at: UnixMillis(expires_at),
             deadline: now.mono.saturating_add(Duration::from_millis(left)),
+            generation: Some(generation),
         })
     }
 
