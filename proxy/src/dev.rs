@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keycore_client::EngineAddress;
+
 use crate::config::{
     Config, HostPattern, HsmSettings, Limits, ProxySettings, SiteSettings, Timeouts, UpstreamUrl,
 };
@@ -90,9 +92,10 @@ fn configuration(options: &DevOptions, state: &StateDir, engines: &Engines) -> R
             ..ProxySettings::default()
         },
         hsm: HsmSettings {
-            engines: engines.sockets().to_vec(),
+            engines: engines.sockets().iter().cloned().map(EngineAddress::Unix).collect(),
             user: provision::WEB_USER.parse().map_err(DevError::proxy)?,
             password_file: Some(state.password_file(provision::WEB_USER)),
+            ..HsmSettings::default()
         },
         sites: vec![SiteSettings { host: vec![host], cert: state.certificate(), to }],
         timeouts: Timeouts { drain: DRAIN, ..Timeouts::default() },

@@ -1,12 +1,13 @@
 //! The way to the engines: which, and as whom.
 
 use std::cell::{Cell, RefCell};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use keycore_client::blocking::Client;
-use keycore_client::{Endpoint, Error, Identity};
+use keycore_client::{AddressError, Endpoint, EngineAddress, Error, Identity, TlsFiles};
 use keycore_wire::{
     FindKey, ListKeys, Logout, Operation, QuorumList, QuorumPropose, Secret, SessionToken, UserList,
     UserName, encode_request,
@@ -24,10 +25,22 @@ const SOCKET_DIRECTORY: &str = "/run/hsm-engine";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
-    /// Socket of an engine; may be given several times, the first one that answers is used [default: those in
-    /// $HSM_ENGINES, separated by colons, or /run/hsm-engine/*.sock]
+    /// Socket of an engine, or tcp://HOST:PORT; may be given several times, the first one that answers is used [default:
+    /// those in $HSM_ENGINES, separated by colons (by commas if one is tcp://), or /run/hsm-engine/*.sock]
     #[arg(long = "engine", global = true, value_name = "SOCKET")]
-    engines: Vec<PathBuf>,
+    engines: Vec<EngineAddress>,
+
+    /// Trust anchor of the cluster, in PEM: for engines at tcp:// [default: $HSM_TLS_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// Certificate to show to engines at tcp://, in PEM [default: $HSM_TLS_CERTIFICATE]
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_certificate: Option<PathBuf>,
+
+    /// Its private key, in PEM, readable by its owner only [default: $HSM_TLS_KEY]
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
 
     /// Who to log in as [default: whoever `hsm login` logged in]
     #[arg(long, global = true, value_name = "NAME")]
@@ -96,14 +109,24 @@ impl Connection {
     /// The engines, in the order in which they are tried; never none.
     pub(crate) fn endpoints(&self) -> Result<Vec<Endpoint>, Failure> {
         let listed = std::env::var_os("HSM_ENGINES").unwrap_or_default();
-        let sockets: Vec<PathBuf> = if !self.engines.is_empty() {
+        let addresses: Vec<EngineAddress> = if !self.engines.is_empty() {
             self.engines.clone()
         } else if !listed.is_empty() {
-            std::env::split_paths(&listed).filter(|path| !path.as_os_str().is_empty()).collect()
+            listed_engines(&listed)?
         } else {
-            sockets_in(Path::new(SOCKET_DIRECTORY))?
+            sockets_in(Path::new(SOCKET_DIRECTORY))?.into_iter().map(EngineAddress::Unix).collect()
         };
-        Ok(sockets.into_iter().map(Endpoint::Unix).collect())
+        let file = |given: &Option<PathBuf>, variable| {
+            given
+                .clone()
+                .or_else(|| std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from))
+        };
+        let files = TlsFiles {
+            ca: file(&self.tls_ca, "HSM_TLS_CA"),
+            certificate: file(&self.tls_certificate, "HSM_TLS_CERTIFICATE"),
+            key: file(&self.tls_key, "HSM_TLS_KEY"),
+        };
+        Ok(files.endpoints(addresses)?)
     }
 
     /// Longest wait for an answer.
@@ -223,6 +246,25 @@ fn ask_password(user: &UserName) -> Result<Secret, Failure> {
     password::ask(&format!("Password of {user}: "))
 }
 
+/// The engines that $HSM_ENGINES lists. A port is behind a colon, so that colons separate paths only.
+fn listed_engines(listed: &OsStr) -> Result<Vec<EngineAddress>, Failure> {
+    match listed.to_str().filter(|text| text.contains("tcp://")) {
+        Some(text) => text
+            .split(',')
+            .filter(|address| !address.is_empty())
+            .map(|address| {
+                address
+                    .parse()
+                    .map_err(|error: AddressError| Failure::Usage(format!("$HSM_ENGINES: {error}")))
+            })
+            .collect(),
+        None => Ok(std::env::split_paths(listed)
+            .filter(|path| !path.as_os_str().is_empty())
+            .map(EngineAddress::Unix)
+            .collect()),
+    }
+}
+
 /// The engines' sockets in a directory, by name; never none.
 fn sockets_in(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let none = |source| Failure::NoSocket { directory: directory.to_owned(), source };
@@ -252,6 +294,18 @@ mod tests {
             .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
             .collect();
         assert_eq!(names, ["engine-0.sock", "engine-1.sock"]);
+    }
+
+    #[test]
+    fn listed_engines_are_separated_by_colons_or_where_ports_are_by_commas() {
+        let shown = |text: &str| {
+            let listed = listed_engines(OsStr::new(text)).unwrap();
+            listed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown("/a.sock:/b.sock:"), "/a.sock /b.sock");
+        assert_eq!(shown("tcp://a:2223,tcp://b:2224,/c.sock"), "tcp://a:2223 tcp://b:2224 /c.sock");
+        let failure = listed_engines(OsStr::new("tcp://a:2223:tcp://b:2223")).unwrap_err();
+        assert_eq!(failure.exit_code(), Failure::USAGE);
     }
 
     #[test]

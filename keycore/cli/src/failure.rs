@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use keycore_client::Error as ClientError;
+use keycore_client::{Error as ClientError, TlsError};
 use keycore_wire::{Blame, QuorumToken, Refusal, RefusalCode};
 use serde_json::{Value, json};
 
@@ -16,6 +16,9 @@ pub(crate) enum Failure {
     /// Nobody said where the engines are, and they are not in the usual place.
     #[error("no engine's socket in {}{}", .directory.display(), .source.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
     NoSocket { directory: PathBuf, source: Option<io::Error> },
+    /// Engines on other machines can't be spoken to as the files for TLS are.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No certificate or request was made.
     #[error(transparent)]
     Certificate(hsm_certs::Error),
@@ -83,7 +86,10 @@ impl Failure {
             Self::Engine(error) => engine_exit_code(error),
             Self::NoSocket { .. } => Self::NO_ENGINE,
             Self::Audit(_) | Self::Certificate(_) | Self::Content { .. } => Self::DATA,
-            Self::Usage(_) => Self::USAGE,
+            Self::Usage(_) | Self::Tls(TlsError::Incomplete { .. }) => Self::USAGE,
+            Self::Tls(TlsError::TooOpen { .. }) => Self::PERMISSION,
+            Self::Tls(TlsError::Unreadable { .. }) => Self::READ,
+            Self::Tls(_) => Self::DATA,
             Self::NotLoggedIn { .. } | Self::Exposed { .. } => Self::PERMISSION,
             Self::Read { .. } => Self::READ,
             Self::Write { .. } | Self::Exists { .. } => Self::WRITE,
@@ -138,6 +144,10 @@ impl Failure {
             Self::Engine(error) => engine_advice(error).map(str::to_owned),
             Self::NotLoggedIn { advice, .. } | Self::Exposed { advice, .. } => Some(advice.clone()),
             Self::Content { advice, .. } => advice.clone(),
+            Self::Tls(TlsError::Incomplete { .. }) => Some(
+                "name all three: --tls-ca, --tls-certificate and --tls-key, or $HSM_TLS_CA, $HSM_TLS_CERTIFICATE and $HSM_TLS_KEY"
+                    .to_owned(),
+            ),
             Self::NoSocket { .. } => Some(
                 "start hsm-engine, or say where its sockets are: --engine SOCKET, or $HSM_ENGINES".to_owned(),
             ),

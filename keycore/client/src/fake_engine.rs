@@ -121,12 +121,12 @@ impl FakeEngine {
         for task in self.server.take().into_iter().chain(self.connections.borrow_mut().drain(..)) {
             task.abort();
         }
-        let Endpoint::Unix(path) = &self.endpoint;
+        let Endpoint::Unix(path) = &self.endpoint else { unreachable!("it listens at a Unix socket") };
         let _ = std::fs::remove_file(path);
     }
 
     pub(crate) fn restart(&mut self) {
-        let Endpoint::Unix(path) = &self.endpoint;
+        let Endpoint::Unix(path) = &self.endpoint else { unreachable!("it listens at a Unix socket") };
         let listener = UnixListener::bind(path).unwrap();
         let (behaviour, cluster) = (Rc::clone(&self.behaviour), Rc::clone(&self.cluster));
         let (frozen, connections) = (self.frozen.subscribe(), Rc::clone(&self.connections));

@@ -23,8 +23,11 @@ mod identity;
 mod operation;
 mod pool;
 mod session;
+mod stream;
+mod tls;
 
-pub use endpoint::Endpoint;
+pub use endpoint::{AddressError, Endpoint, EngineAddress, TcpEndpoint};
 pub use error::{EngineFailure, Error};
 pub use identity::{Identity, IdentityError, read_password, read_password_file};
 pub use pool::{EngineCounters, EngineState, EngineStatus, Hedging, Pool, PoolCounters, PoolOptions};
+pub use tls::{TlsError, TlsFiles};

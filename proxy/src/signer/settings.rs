@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use keycore_client::{EngineFailure, EngineState, EngineStatus, Identity, IdentityError};
+use keycore_client::{EngineFailure, EngineState, EngineStatus, Identity, IdentityError, TlsError, TlsFiles};
 
 use super::EngineKeys;
 use super::engines::Place;
@@ -20,6 +20,9 @@ pub enum SettingsError {
     /// The password can't be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Engines on other machines can't be spoken to; the keys are `tls-ca`, `tls-certificate` and `tls-key`.
+    #[error("[hsm] tls-ca, tls-certificate, tls-key: {0}")]
+    Tls(#[from] TlsError),
 }
 
 impl EngineKeys {
@@ -28,7 +31,7 @@ impl EngineKeys {
     ///
     /// # Errors
     ///
-    /// [`SettingsError`] if the password can't be read. Engines may come later.
+    /// [`SettingsError`] if the password, or a file that TLS needs, can't be read. Engines may come later.
     pub fn from_settings(settings: &HsmSettings, timeout: Duration) -> Result<Self, SettingsError> {
         let identity = match settings.password_file.clone().or_else(credential) {
             Some(file) => Identity::from_file(settings.user.clone(), &file)?,
@@ -37,7 +40,12 @@ impl EngineKeys {
         let place = if settings.engines.is_empty() {
             Place::In(DEFAULT_ENGINES.into())
         } else {
-            Place::Named(settings.engines.iter().cloned().map(Into::into).collect())
+            let files = TlsFiles {
+                ca: settings.tls_ca.clone(),
+                certificate: settings.tls_certificate.clone(),
+                key: settings.tls_key.clone(),
+            };
+            Place::Named(files.endpoints(settings.engines.clone())?)
         };
         Ok(Self::of(place, identity, timeout))
     }

@@ -1,5 +1,4 @@
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,13 +10,14 @@ use crate::fault::Fault;
 use crate::identity::{Credential, Identity, LoginPermit, blames_the_password};
 use crate::operation::Traits;
 use crate::session::{Event, NotSent, Session};
+use crate::stream::Stream;
 
 /// How long to wait for another thread's login before asking again.
 const LOGIN_POLL: Duration = Duration::from_millis(5);
 
 /// One open connection.
 pub(super) struct Link {
-    stream: UnixStream,
+    stream: Stream,
     session: Session<Tag>,
     calls: u64,
     token_serial: Option<u64>,
@@ -192,7 +192,7 @@ impl Link {
                 return Ok(Said::Nothing);
             }
             if !self.session.unwritten().is_empty() {
-                self.stream.set_write_timeout(Some(left)).map_err(Fault::Io)?;
+                self.stream.set_write_timeout(left).map_err(Fault::Io)?;
                 match self.stream.write(self.session.unwritten()) {
                     Ok(wrote) => self.session.wrote(wrote),
                     Err(error) if is_temporary(&error) => {}
@@ -200,7 +200,7 @@ impl Link {
                 }
                 continue;
             }
-            self.stream.set_read_timeout(Some(left)).map_err(Fault::Io)?;
+            self.stream.set_read_timeout(left).map_err(Fault::Io)?;
             match self.stream.read(self.session.space()) {
                 Ok(0) => return Err(Fault::Closed),
                 Ok(read) => self.session.received(read),

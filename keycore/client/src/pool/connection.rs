@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Backoff;
 use super::dispatch::Dispatch;
 use crate::fault::Fault;
+use crate::stream::AsyncStream;
 
 /// Reads in one turn before others get theirs.
 const READS_PER_TURN: usize = 16;
@@ -18,15 +18,17 @@ const READS_PER_TURN: usize = 16;
 /// Keeps the connection to one engine, for ever.
 pub(super) async fn run(dispatch: Rc<RefCell<Dispatch>>, at: usize) {
     let endpoint = dispatch.borrow().engines()[at].endpoint().clone();
+    let limit = dispatch.borrow().connect_timeout();
     let mut backoff = Backoff::new();
     loop {
         dispatch.borrow_mut().connecting(at);
-        let fault = match endpoint.connect().await {
-            Ok(mut stream) => {
+        let fault = match timeout(limit, endpoint.connect()).await {
+            Ok(Ok(mut stream)) => {
                 dispatch.borrow_mut().opened(at, Instant::now());
                 poll_fn(|cx| pump(&mut stream, &mut dispatch.borrow_mut(), at, cx)).await
             }
-            Err(error) => Fault::Connect(error),
+            Ok(Err(error)) => Fault::Connect(error),
+            Err(_elapsed) => Fault::Silent { what: "the connection", after: limit },
         };
         if dispatch.borrow_mut().lost(at, &fault, Instant::now()) {
             backoff = Backoff::new();
@@ -39,7 +41,7 @@ pub(super) async fn run(dispatch: Rc<RefCell<Dispatch>>, at: usize) {
 }
 
 /// Moves bytes until the connection ends.
-fn pump(stream: &mut UnixStream, dispatch: &mut Dispatch, at: usize, cx: &mut Context<'_>) -> Poll<Fault> {
+fn pump(stream: &mut AsyncStream, dispatch: &mut Dispatch, at: usize, cx: &mut Context<'_>) -> Poll<Fault> {
     dispatch.set_writer(at, None);
     let mut stream = Pin::new(stream);
     for turn in 0.. {
@@ -68,7 +70,11 @@ fn pump(stream: &mut UnixStream, dispatch: &mut Dispatch, at: usize, cx: &mut Co
     loop {
         let Some(session) = dispatch.session(at) else { return Poll::Ready(Fault::Closed) };
         if session.unwritten().is_empty() {
-            return Poll::Pending;
+            // TLS keeps what the socket has no room for.
+            return match stream.as_mut().poll_flush(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Fault::Io(error)),
+                _ => Poll::Pending,
+            };
         }
         match stream.as_mut().poll_write(cx, session.unwritten()) {
             Poll::Pending => return Poll::Pending,

@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::task::Waker;
+use std::time::Duration;
 
 use keycore_wire::{Ping, Refusal, RefusalCode, ReplyError, decode_reply};
 use slab::Slab;
@@ -70,6 +71,11 @@ impl Dispatch {
             waiting_for_usable: Vec::new(),
             options,
         }
+    }
+
+    /// Longest that connecting may take, and the hello after it.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.options.connect_timeout
     }
 
     pub(super) fn engines(&self) -> &[Engine] {
@@ -388,7 +394,7 @@ impl Dispatch {
 
 enum Settled {
     /// With the latency, if it is one to learn from.
-    Answered(Option<std::time::Duration>),
+    Answered(Option<Duration>),
     Refused(Refusal),
 }
 

@@ -14,7 +14,7 @@ pub struct PoolOptions {
     pub client_name: String,
     /// Whether, and how soon, a late request is also sent to a second engine. Default: as [`Hedging::default`].
     pub hedging: Option<Hedging>,
-    /// Longest that connecting and the hello may take together. Default: 2 s.
+    /// Longest that connecting may take, with the TLS handshake if there is one, and again for the hello. Default: 2 s.
     pub connect_timeout: Duration,
     /// Longest that a login may take; it waits for password hashes of others. Default: 10 s.
     pub login_timeout: Duration,
