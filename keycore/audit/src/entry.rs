@@ -3,6 +3,8 @@
 use keycore_wire::{ClusterId, KeyId, RefusalCode, SignatureScheme, SpkiSha256, UserId};
 use serde::{Deserialize, Serialize};
 
+use crate::peer::{self, Peer};
+
 /// Longest detail, in bytes; a longer one is cut.
 pub const MAX_DETAIL: usize = 512;
 
@@ -16,7 +18,8 @@ pub struct Entry<'a> {
     pub time_micros: u64,
     /// Number of the connection within the life of the replica's process; 0 for the engine itself.
     pub connection: u64,
-    /// The process at the other end, as the kernel tells.
+    /// Who is at the other end.
+    #[serde(with = "peer::optional")]
     pub peer: Option<Peer>,
     /// The session that it was done in.
     pub session: Option<SessionHandle>,
@@ -53,17 +56,6 @@ pub enum Command {
     Management,
     /// A request that could not be read.
     Unknown,
-}
-
-/// A process, from SO_PEERCRED.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Peer {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-    /// Process id.
-    pub pid: u32,
 }
 
 /// A user.

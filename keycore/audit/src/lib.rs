@@ -17,15 +17,17 @@ pub mod file;
 mod log;
 mod merged;
 mod pairing;
+mod peer;
 mod reader;
 mod verify;
 
 pub use chain::{Chain, Head};
 pub use checkpoint::AuditKey;
-pub use entry::{Command, Entry, MAX_DETAIL, Outcome, Peer, SessionHandle, Subject, User};
+pub use entry::{Command, Entry, MAX_DETAIL, Outcome, SessionHandle, Subject, User};
 pub use file::{Outlived, Retention};
 pub use log::{AuditError, Log, Past, Sink};
 pub use merged::Merged;
 pub use pairing::{Changes, Unfinished};
+pub use peer::{CertificateSha256, Peer, network_of};
 pub use reader::Reader;
 pub use verify::{Record, ReplicaReport, Report, Trust, VerifyError, Wrong, read, replicas_in, verify};

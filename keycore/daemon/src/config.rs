@@ -1,5 +1,6 @@
 //! The configuration file: TOML, kebab-case, unknown keys refused.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct Config {
     pub unseal_file: Option<PathBuf>,
     /// Users whose processes may connect, besides root and the engine's own user.
     pub allow_uids: Vec<u32>,
+    /// Addresses for clients on other machines, over TLS: replica n listens at the n-th. None, or as many as replicas.
+    pub listen_tcp: Vec<SocketAddr>,
     /// Threads for slow operations in each replica; 1 to 256. By default one for each core, but two at least: a
     /// password that is hashed must not hold up an RSA signature.
     #[serde(deserialize_with = "value::between::<1, 256, _, _>")]
@@ -173,6 +176,7 @@ impl Default for Config {
             unseal: Unseal::Secret,
             unseal_file: None,
             allow_uids: Vec::new(),
+            listen_tcp: Vec::new(),
             worker_threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).max(TWO),
             max_queue: NonZeroUsize::MIN.saturating_add(4_095),
             max_connections: NonZeroUsize::MIN.saturating_add(1_023),
@@ -208,6 +212,15 @@ impl Config {
         if longest > Self::MAX_SOCKET_PATH {
             return Err(ConfigError::SocketPathTooLong { length: longest, limit: Self::MAX_SOCKET_PATH });
         }
+        let addresses = config.listen_tcp.len();
+        if addresses != 0 && addresses != usize::from(config.replicas) {
+            return Err(ConfigError::ListenTcpCount { addresses, replicas: config.replicas });
+        }
+        for (at, address) in config.listen_tcp.iter().enumerate() {
+            if address.port() == 0 || config.listen_tcp[..at].contains(address) {
+                return Err(ConfigError::ListenTcpAddress { address: *address });
+            }
+        }
         if config.unseal == Unseal::Custodians && config.unseal_file.is_some() {
             return Err(ConfigError::UnsealTwice);
         }
@@ -220,6 +233,11 @@ impl Config {
     /// Where replica `index` listens.
     pub(crate) fn socket_path(&self, index: u16) -> PathBuf {
         self.socket_dir.join(format!("engine-{index}.sock"))
+    }
+
+    /// Where replica `index` listens for clients on other machines.
+    pub(crate) fn tcp_address(&self, index: u16) -> Option<SocketAddr> {
+        self.listen_tcp.get(usize::from(index)).copied()
     }
 
     /// Where replica `index` says which process it is.
@@ -256,7 +274,7 @@ mod tests {
         assert_eq!(config, Config::default());
         assert_eq!(Config::parse(sample).unwrap(), Config::default());
         let keys = every_key.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 27, "a key of the configuration is missing in the sample");
+        assert_eq!(keys, 28, "a key of the configuration is missing in the sample");
     }
 
     #[test]
@@ -343,6 +361,23 @@ mod tests {
         }
         assert!(Config::parse("replicas = ").unwrap_err().to_string().starts_with("line 1: "));
         assert!(Config::parse("log = 'a=b=c'").is_err());
+    }
+
+    #[test]
+    fn each_replica_has_a_port_of_its_own_or_none_has_one() {
+        let parse = |addresses: &str| Config::parse(&format!("replicas = 2\nlisten-tcp = {addresses}"));
+        let config = parse("['127.0.0.1:2223', '[::1]:2224']").unwrap();
+        assert_eq!(config.tcp_address(1), Some("[::1]:2224".parse().unwrap()));
+        assert_eq!(parse("[]").unwrap().tcp_address(0), None);
+        for (addresses, expected) in [
+            ("['127.0.0.1:2223']", "1 addresses for 2 replicas"),
+            ("['127.0.0.1:2223', '127.0.0.1:2223']", "is there twice"),
+            ("['127.0.0.1:2223', '127.0.0.1:0']", "127.0.0.1:0 has no port"),
+            ("['localhost:2223', '127.0.0.1:2223']", "line 2: "),
+        ] {
+            let error = parse(addresses).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

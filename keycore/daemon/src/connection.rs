@@ -6,16 +6,18 @@ use std::time::Duration;
 use keycore_engine::{Answer, Cost, Engine, Finished, Job, Now, Step};
 use keycore_wire::frame::{FrameError, MAX_HELLO_FRAME};
 use keycore_wire::{Refusal, RefusalCode, Reply};
-use mio::net::UnixStream;
+use mio::event::Source;
 
 use crate::party::Party;
 use crate::worker_pool::{Panicked, Task, WorkerPool};
 
 mod buffer;
 mod patience;
+mod stream;
 
 use buffer::{Inbox, Outbox};
 use patience::Patience;
+pub(crate) use stream::Stream;
 
 /// Names a connection for as long as the process lives: a later one in the same slot has another serial number, so
 /// that no job's result goes to a stranger.
@@ -83,7 +85,7 @@ impl CloseReason {
 /// A client's connection. Nothing in it blocks.
 pub(crate) struct Connection {
     id: ConnectionId,
-    stream: UnixStream,
+    stream: Stream,
     session: keycore_engine::Connection,
     inbox: Inbox,
     outbox: Outbox,
@@ -111,7 +113,7 @@ impl Connection {
     /// A connection that was accepted at `now`.
     pub(crate) fn new(
         id: ConnectionId,
-        stream: UnixStream,
+        stream: Stream,
         session: keycore_engine::Connection,
         now: Duration,
     ) -> Self {
@@ -142,8 +144,8 @@ impl Connection {
     }
 
     /// What the event loop registers.
-    pub(crate) fn source(&mut self) -> &mut UnixStream {
-        &mut self.stream
+    pub(crate) fn source(&mut self) -> &mut dyn Source {
+        self.stream.source()
     }
 
     /// The socket has more to read, and `closing` if the last of it.
@@ -154,7 +156,7 @@ impl Connection {
 
     /// Whether replies wait for room in the socket.
     pub(crate) fn wants_to_write(&self) -> bool {
-        self.outbox.unsent() > 0
+        self.unsent() > 0
     }
 
     /// Requests in, replies out: at most `burst` frames, so that a flood waits for the others after each of its bursts.
@@ -163,11 +165,11 @@ impl Connection {
             Ok(turn) => turn,
             Err(reason) => return Turn::Close(reason),
         };
-        match self.outbox.write_to(&mut self.stream) {
-            Ok(progress) => self.patience.wrote(progress, self.outbox.unsent(), now.mono),
+        match self.stream.send(&mut self.outbox) {
+            Ok(progress) => self.patience.wrote(progress, self.unsent(), now.mono),
             Err(error) => return Turn::Close(error.into()),
         }
-        if self.in_flight == 0 && self.outbox.unsent() == 0 {
+        if self.in_flight == 0 && self.unsent() == 0 {
             if self.refused {
                 return Turn::Close(CloseReason::Refused);
             }
@@ -212,8 +214,14 @@ impl Connection {
     }
 
     /// Ends the session in the engine; the socket closes.
-    pub(crate) fn close(self, engine: &Engine, now: Now) {
+    pub(crate) fn close(mut self, engine: &Engine, now: Now) {
+        self.stream.close();
         engine.disconnect(self.session, now);
+    }
+
+    /// Bytes of replies that the peer has not taken; those in the hands of TLS count as one.
+    fn unsent(&self) -> usize {
+        self.outbox.unsent() + usize::from(self.stream.wants_write())
     }
 
     fn take_requests(
@@ -248,7 +256,7 @@ impl Connection {
                 return Ok(Turn::Again);
             }
             reads += 1;
-            match self.inbox.read_from(&mut self.stream) {
+            match self.stream.receive(&mut self.inbox) {
                 Ok((0, _)) => self.ended = true,
                 // A read that comes up short has emptied the socket (epoll(7)), and the next byte is an event. The end
                 // of the stream may have been part of an earlier one, so it is read for.

@@ -16,18 +16,21 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use crate::clock::Clock;
-use crate::connection::{CloseReason, Connection, ConnectionId, Services, Turn};
-use crate::listener::Listener;
+use crate::connection::{CloseReason, Connection, ConnectionId, Services, Stream, Turn};
+use crate::listener::{Listener, Listeners};
 use crate::peer::PeerFilter;
 use crate::shutdown::{self, Shutdown};
+use crate::tls::NetworkIdentity;
 use crate::worker_pool::WorkerPool;
 
 mod accept;
 mod complaints;
+mod handshakes;
 mod shares;
 
 use accept::Acceptor;
 use complaints::Complaints;
+use handshakes::Handshakes;
 use shares::Shares;
 
 /// The shutdown pipe.
@@ -55,7 +58,8 @@ pub(crate) struct EventLoop {
     poll: Poll,
     clock: Clock,
     shutdown: Shutdown,
-    acceptor: Option<Acceptor>,
+    acceptor: Option<Acceptor<Listener>>,
+    handshakes: Option<Handshakes>,
     engine: Arc<Engine>,
     pool: WorkerPool<Job, Finished>,
     limits: Limits,
@@ -88,23 +92,25 @@ impl EventLoop {
     const SWEEP: Duration = Duration::from_millis(500);
     const EVENTS: usize = 256;
 
-    /// A loop that will listen at `listener` and end by `shutdown`. `pool` wakes `poll` with [`RESULTS`].
+    /// A loop that will listen at `listeners` and end by `shutdown`. `pool` wakes `poll` with [`RESULTS`].
     pub(crate) fn new(
         poll: Poll,
         clock: Clock,
         mut shutdown: Shutdown,
-        listener: Listener,
+        listeners: Listeners,
         engine: Arc<Engine>,
         pool: WorkerPool<Job, Finished>,
         limits: Limits,
     ) -> io::Result<Self> {
         poll.registry().register(shutdown.source(), SHUTDOWN, Interest::READABLE)?;
-        let acceptor = Acceptor::new(listener, poll.registry())?;
+        let acceptor = Acceptor::new(listeners.unix, LISTENER, poll.registry())?;
+        let handshakes = listeners.tcp.map(|tcp| Handshakes::new(tcp, poll.registry())).transpose()?;
         Ok(Self {
             poll,
             clock,
             shutdown,
             acceptor: Some(acceptor),
+            handshakes,
             engine,
             pool,
             limits,
@@ -136,6 +142,7 @@ impl EventLoop {
             }
             events.clear();
             self.accept();
+            self.accept_remote();
             self.take_results();
             self.serve_round();
             self.sweep();
@@ -147,11 +154,13 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || self.handshakes.as_ref().is_some_and(Handshakes::is_ready) {
             return Some(Duration::ZERO);
         }
         let accept_at = self.acceptor.as_ref().and_then(Acceptor::next_try);
-        let next = [self.sweep_at, self.drain_until, accept_at].into_iter().flatten().min()?;
+        let accept_remote_at = self.handshakes.as_ref().and_then(Handshakes::next_try);
+        let next =
+            [self.sweep_at, self.drain_until, accept_at, accept_remote_at].into_iter().flatten().min()?;
         Some(next.saturating_sub(self.clock.mono()))
     }
 
@@ -169,6 +178,9 @@ impl EventLoop {
             // The results are taken in every turn of the loop.
             RESULTS => {}
             Token(slot) => {
+                if self.handshakes.as_mut().is_some_and(|handshakes| handshakes.note(event)) {
+                    return;
+                }
                 let Some(client) = self.clients.get_mut(slot) else { return };
                 // Both directions are closed: nobody is there to take an answer.
                 if event.is_error() || event.is_write_closed() {
@@ -193,12 +205,12 @@ impl EventLoop {
     fn accept(&mut self) {
         let now = self.clock.mono();
         let Some(mut acceptor) = self.acceptor.take() else { return };
-        for _ in 0..Acceptor::PER_TURN {
+        for _ in 0..Acceptor::<Listener>::PER_TURN {
             match acceptor.accept(now) {
                 Ok(Some(stream)) => {
                     let verdict = accept::examine(&stream, &self.limits, self.clients.len());
                     match verdict {
-                        Ok(peer) => self.admit(stream, peer, now),
+                        Ok(process) => self.admit(Stream::Unix(stream), process.into(), now),
                         Err(rejection) => self.complaints.rejected(&rejection, now),
                     }
                 }
@@ -212,7 +224,24 @@ impl EventLoop {
         self.acceptor = Some(acceptor);
     }
 
-    fn admit(&mut self, stream: mio::net::UnixStream, peer: Peer, now: Duration) {
+    /// Whoever knocks from another machine, and whoever has shaken hands.
+    fn accept_remote(&mut self) {
+        let Some(mut handshakes) = self.handshakes.take() else { return };
+        let (now, registry) = (self.clock.mono(), self.poll.registry());
+        let room = accept::remote_room(&self.limits, self.clients.len() + handshakes.len());
+        handshakes.accept(registry, || identity(&self.engine), room, now, &mut self.complaints);
+        let arrived = handshakes.round(registry, now, &mut self.complaints);
+        if handshakes.len() > 0 {
+            self.arm_sweep(now);
+        }
+        self.handshakes = Some(handshakes);
+        for (stream, peer) in arrived {
+            tracing::debug!(%peer, "connection over TLS");
+            self.admit(Stream::Tls(stream), peer, now);
+        }
+    }
+
+    fn admit(&mut self, stream: Stream, peer: Peer, now: Duration) {
         let session = self.engine.connect(peer);
         let entry = self.clients.vacant_entry();
         let slot = entry.key();
@@ -303,6 +332,10 @@ impl EventLoop {
         self.sweep_at = None;
         let mut over = Vec::new();
         let mut deadlines = false;
+        if let Some(handshakes) = &mut self.handshakes {
+            handshakes.sweep(now, &mut self.complaints);
+            deadlines = handshakes.len() > 0;
+        }
         for (slot, client) in &self.clients {
             deadlines |= client.connection.has_deadline();
             over.extend(client.connection.overdue(now).map(|reason| (slot, reason)));
@@ -333,6 +366,7 @@ impl EventLoop {
         tracing::info!(connections = self.clients.len(), "engine ending");
         self.drain_until = Some(self.clock.mono() + Self::DRAIN);
         self.acceptor = None;
+        self.handshakes = None;
         for slot in self.clients.iter().map(|(slot, _)| slot).collect::<Vec<_>>() {
             self.enqueue(slot);
         }
@@ -343,6 +377,11 @@ impl EventLoop {
             self.close(slot, &CloseReason::Drained);
         }
     }
+}
+
+/// What clients of other machines are shown.
+fn identity(engine: &Engine) -> Option<Arc<dyn NetworkIdentity>> {
+    engine.cluster_identity().map(|identity| identity as Arc<dyn NetworkIdentity>)
 }
 
 impl Client {

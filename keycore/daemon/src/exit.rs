@@ -1,6 +1,7 @@
 //! Why the program ends other than as asked, and the exit status for it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::ConfigError;
@@ -39,6 +40,8 @@ pub(crate) enum StartError {
     Path { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{path} is in use by another process (its socket answers)", path = path.display())]
     SocketInUse { path: PathBuf },
+    #[error("can't listen at {address}: {source}; see listen-tcp")]
+    Listen { address: SocketAddr, source: io::Error },
     #[error("{what} is running already: another process holds {path}", path = path.display())]
     Running { what: String, path: PathBuf },
 

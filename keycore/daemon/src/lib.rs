@@ -15,6 +15,7 @@
 //! * `replica`: what one replica opens, in order
 //! * `sandbox`: what a replica gives up before it serves
 //! * `event_loop`, `connection`: the socket side; nothing in it waits for a disk or a slow key
+//! * `tls`: what clients of other machines are spoken to with; `event_loop/handshakes.rs` has them until they are known
 //! * `worker_pool`: the slow work, in turn between parties (`party`: users, or who is not logged in)
 
 mod backups;
@@ -33,6 +34,7 @@ mod replica;
 mod sandbox;
 mod shutdown;
 mod supervisor;
+mod tls;
 mod worker_pool;
 
 pub use cli::{Cli, run};

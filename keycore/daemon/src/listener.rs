@@ -1,13 +1,30 @@
-//! A replica's Unix socket.
+//! A replica's Unix socket, and its port.
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use mio::net::{UnixListener, UnixStream};
+use mio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::exit::StartError;
+
+/// Where a replica listens.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    /// For processes of this machine.
+    pub(crate) unix: Listener,
+    /// For clients of other machines.
+    pub(crate) tcp: Option<TcpListener>,
+}
+
+/// Listens at a port for clients of other machines.
+pub(crate) fn bind_tcp(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listener = TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
+    tracing::info!(%address, "listening for TLS");
+    Ok(listener)
+}
 
 /// A listening socket; its file goes with it.
 #[derive(Debug)]

@@ -5,6 +5,20 @@ use std::os::fd::AsFd;
 
 use keycore_audit::Peer;
 
+/// A process of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) pid: u32,
+}
+
+impl From<Process> for Peer {
+    fn from(Process { uid, gid, pid }: Process) -> Self {
+        Self::Local { uid, gid, pid }
+    }
+}
+
 /// Whose processes may speak to the engine: root, the engine's own user, and those of `allow-uids`.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerFilter {
@@ -34,9 +48,9 @@ impl PeerFilter {
 }
 
 /// Who connected: the credentials of the process at the time of its `connect` (SO_PEERCRED, unix(7)).
-pub(crate) fn credentials(socket: &impl AsFd) -> io::Result<Peer> {
+pub(crate) fn credentials(socket: &impl AsFd) -> io::Result<Process> {
     let credentials = rustix::net::sockopt::socket_peercred(socket)?;
-    Ok(Peer {
+    Ok(Process {
         uid: credentials.uid.as_raw(),
         gid: credentials.gid.as_raw(),
         pid: credentials.pid.as_raw_nonzero().get().unsigned_abs(),

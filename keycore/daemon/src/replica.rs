@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::directory::{self, Lock, PidFile};
 use crate::event_loop::{self, EventLoop, Limits};
 use crate::exit::StartError;
-use crate::listener::Listener;
+use crate::listener::{self, Listener, Listeners};
 use crate::peer::PeerFilter;
 use crate::sandbox;
 use crate::shutdown::Shutdown;
@@ -41,7 +41,7 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
     if let Some(directory) = &config.backup.directory {
         directory::prepare(directory, 0o700)?;
     }
-    sandbox::confine_files(config)?;
+    sandbox::confine_files(config, index)?;
     let clock = Clock::start();
     let shutdown = Shutdown::install().map_err(StartError::system("can't catch signals"))?;
     shutdown.follow_stdin().map_err(StartError::system("can't start a thread"))?;
@@ -57,14 +57,17 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
     let pool = start_workers(config, &engine, clock, &poll)?;
     engine.note_life(LifeEvent::Started, clock.now())?;
     let chores = Chores::start(&engine, clock).map_err(StartError::system("can't start a thread"))?;
-    let listener = Listener::bind(&config.socket_path(index), config.socket_access.socket_mode())?;
+    let listeners = Listeners {
+        unix: Listener::bind(&config.socket_path(index), config.socket_access.socket_mode())?,
+        tcp: config.tcp_address(index).map(listener::bind_tcp).transpose()?,
+    };
     let limits = Limits {
         max_connections: config.max_connections.get(),
         max_in_flight: usize::from(config.max_in_flight),
         max_frame: keycore_wire::frame::MAX_FRAME,
         peers: PeerFilter::new(rustix::process::geteuid().as_raw(), &config.allow_uids),
     };
-    let event_loop = EventLoop::new(poll, clock, shutdown, listener, Arc::clone(&engine), pool, limits)
+    let event_loop = EventLoop::new(poll, clock, shutdown, listeners, Arc::clone(&engine), pool, limits)
         .map_err(StartError::system("can't watch the socket"))?;
     let pid_file = PidFile::write(config.pid_path(index))?;
     sandbox::confine_system_calls(config)?;

@@ -2,7 +2,7 @@
 //!
 //! | means | when | what stays allowed |
 //! |---|---|---|
-//! | landlock | before the first thread and the first secret | files below the directories of the configuration; no TCP, no signals and no abstract sockets to other processes |
+//! | landlock | before the first thread and the first secret | files below the directories of the configuration; no TCP but to listen at the port of `listen-tcp`, no signals and no abstract sockets to other processes |
 //! | seccomp | when everything is open, before `ready` | the system calls in [`syscalls`]; no new sockets, no connections, no programs, no other processes' memory |
 //!
 //! Whoever makes the engine run his code by some bug can so still use the keys that are in memory, but take them nowhere: there is
@@ -39,10 +39,12 @@ struct Needs {
     write: Vec<PathBuf>,
     /// Files and directories that are read.
     read: Vec<PathBuf>,
+    /// The port that is listened on.
+    port: Option<u16>,
 }
 
 impl Needs {
-    fn of(config: &Config) -> Self {
+    fn of(config: &Config, index: u16) -> Self {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let read = [config.unseal_file.clone(), credentials, Some("/dev/urandom".into())];
         Self {
@@ -52,6 +54,7 @@ impl Needs {
                 .cloned()
                 .collect(),
             read: read.into_iter().flatten().collect(),
+            port: config.tcp_address(index).map(|address| address.port()),
         }
     }
 }
@@ -62,13 +65,13 @@ impl Needs {
 /// # Errors
 ///
 /// If the sandbox is required and the kernel has no landlock.
-pub(crate) fn confine_files(config: &Config) -> Result<(), StartError> {
+pub(crate) fn confine_files(config: &Config, index: u16) -> Result<(), StartError> {
     match config.sandbox {
         Sandbox::Off => {
             tracing::warn!("sandbox = \"off\": this engine is not confined");
             Ok(())
         }
-        level => judge(level, "landlock", files::confine(&Needs::of(config))),
+        level => judge(level, "landlock", files::confine(&Needs::of(config, index))),
     }
 }
 

@@ -322,7 +322,7 @@ mod tests {
         let written = Arc::new(Mutex::new(Vec::new()));
         let disk = SlowDisk { written: Arc::clone(&written), began, may_end };
         let journal = Journal::new(Log::new(Chain::new(0), Box::new(disk)));
-        let peer = Peer { uid: 0, gid: 0, pid: 0 };
+        let peer = Peer::Local { uid: 0, gid: 0, pid: 0 };
         let caller = Caller { connection: 1, peer: Some(peer), session: None };
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| journal.append_and_sync(&entry("Login", &caller, NOW, None, "")));

@@ -2,10 +2,11 @@
 
 use core::num::NonZeroUsize;
 use core::time::Duration;
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use keycore_audit::Peer;
+use keycore_audit::{Peer, network_of};
 use keycore_store::RecordId;
 use keycore_wire::{Login, PeerLogin, RefusalCode, Role, UserId, UserName};
 use lru::LruCache;
@@ -199,9 +200,30 @@ fn check_not_locked(user: &User, now: Now) -> Result<(), Denial> {
     ))
 }
 
-/// Failed logins of each peer, so that one local user can't spend another one's attempts, or this engine's processor, at
+/// Failed logins of each peer, so that one local user, or one machine, can't spend another one's attempts, or this engine's processor, at
 /// will. In memory and per engine: the count that no replica may exceed is the lockout's, in the store.
-pub(crate) struct GuessLimit(Mutex<LruCache<Option<u32>, Bucket>>);
+pub(crate) struct GuessLimit(Mutex<LruCache<Source, Bucket>>);
+
+/// Whom a failed login is counted against.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    /// The engine itself.
+    Engine,
+    /// All processes of one local user.
+    Uid(u32),
+    /// All remote clients of one network.
+    Network(IpAddr),
+}
+
+impl Source {
+    fn of(peer: Option<Peer>) -> Self {
+        match peer {
+            None => Self::Engine,
+            Some(Peer::Local { uid, .. }) => Self::Uid(uid),
+            Some(Peer::Remote { address, .. }) => Self::Network(network_of(address.ip())),
+        }
+    }
+}
 
 /// Failures that drain away, one each [`GuessLimit::DRAIN`].
 #[derive(Clone, Copy)]
@@ -222,7 +244,7 @@ impl GuessLimit {
 
     /// Whether a peer may try to log in.
     pub(crate) fn admit(&self, peer: Option<Peer>, now: Now) -> Result<(), Denial> {
-        let bucket = locked(&self.0).peek(&uid_of(peer)).map(|bucket| bucket.drained(now));
+        let bucket = locked(&self.0).peek(&Source::of(peer)).map(|bucket| bucket.drained(now));
         if bucket.is_some_and(|bucket| bucket.failures >= Self::BURST) {
             return Err(Denial::new(
                 RefusalCode::LoginThrottled,
@@ -236,13 +258,17 @@ impl GuessLimit {
     pub(crate) fn count(&self, peer: Option<Peer>, now: Now) {
         let mut peers = locked(&self.0);
         let empty = Bucket { failures: 0, since: now.mono };
-        let bucket = peers.peek(&uid_of(peer)).map_or(empty, |bucket| bucket.drained(now));
-        peers.put(uid_of(peer), Bucket { failures: bucket.failures.saturating_add(1), ..bucket });
+        let bucket = peers.peek(&Source::of(peer)).map_or(empty, |bucket| bucket.drained(now));
+        peers.put(Source::of(peer), Bucket { failures: bucket.failures.saturating_add(1), ..bucket });
     }
 }
 
+/// The uid that the kernel vouches for; a remote client has none.
 fn uid_of(peer: Option<Peer>) -> Option<u32> {
-    peer.map(|peer| peer.uid)
+    match peer? {
+        Peer::Local { uid, .. } => Some(uid),
+        Peer::Remote { .. } => None,
+    }
 }
 
 impl Default for GuessLimit {

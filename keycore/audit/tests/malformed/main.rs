@@ -22,7 +22,7 @@ fn entry(n: u64) -> Entry<'static> {
     Entry {
         time_micros: 1000 + n,
         connection: n,
-        peer: Some(Peer { uid: 1000, gid: 1000, pid: 42 }),
+        peer: Some(Peer::Local { uid: 1000, gid: 1000, pid: 42 }),
         session: Some(SessionHandle([4; 16])),
         user: Some(User { id: Some(UserId([7; 16])), name: "web" }),
         command: Command::Data,

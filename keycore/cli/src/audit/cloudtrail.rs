@@ -4,10 +4,10 @@
 //! `recipientAccountId`) are left out; what CloudTrail has no field for is in `additionalEventData`.
 
 use data_encoding::HEXLOWER;
-use keycore_audit::{Command, Outcome, Record};
+use keycore_audit::{Command, Outcome, Peer, Record};
 use serde_json::{Value, json};
 
-use super::record::{command, moment, outcome, subject_view};
+use super::record::{command, moment, outcome, peer_view, subject_view};
 
 /// Version of the record's form.
 const EVENT_VERSION: &str = "1.11";
@@ -28,7 +28,11 @@ pub(super) fn event(record: &Record<'_>) -> Value {
         "eventCategory": if is_data { "Data" } else { "Management" },
         "managementEvent": !is_data,
         "userIdentity": identity(record),
-        "sourceIPAddress": if entry.peer.is_some() { "unix socket" } else { "hsm-engine" },
+        "sourceIPAddress": match entry.peer {
+            Some(Peer::Remote { address, .. }) => address.ip().to_string(),
+            Some(Peer::Local { .. }) => "unix socket".to_owned(),
+            None => "hsm-engine".to_owned(),
+        },
         "requestID": format!("{}.{}.{}.{}", record.replica, record.boot, entry.connection, entry.time_micros),
         "requestParameters": subject_view(&entry.subject),
         "responseElements": Value::Null,
@@ -42,7 +46,7 @@ pub(super) fn event(record: &Record<'_>) -> Value {
             "command": command(entry.command),
             "opcode": format!("{:#04x}", entry.opcode),
             "outcome": outcome(entry.outcome),
-            "peer": entry.peer.map(|peer| json!({ "uid": peer.uid, "gid": peer.gid, "pid": peer.pid })),
+            "peer": entry.peer.map(peer_view),
         },
     });
     match entry.outcome {

@@ -1,7 +1,7 @@
 //! One record, as people and programs read it.
 
 use data_encoding::HEXLOWER;
-use keycore_audit::{Command, Outcome, Record, Subject};
+use keycore_audit::{Command, Outcome, Peer, Record, Subject};
 use keycore_wire::UnixMillis;
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ pub(super) fn line(record: &Record<'_>) -> Line {
         "boot": record.boot,
         "connection": entry.connection,
         "session": entry.session.map(|session| HEXLOWER.encode(&session.0)),
-        "peer": entry.peer.map(|peer| json!({ "uid": peer.uid, "gid": peer.gid, "pid": peer.pid })),
+        "peer": entry.peer.map(peer_view),
         "user": entry.user.as_ref().map(|user| user.name),
         "user_id": entry.user.as_ref().and_then(|user| user.id).map(|id| id.to_string()),
         "command": command(entry.command),
@@ -102,6 +102,15 @@ pub(super) fn subject_view(subject: &Subject<'_>) -> Value {
         }),
         Subject::Checkpoint { cluster, signature } => {
             json!({ "cluster": cluster.to_string(), "signature": HEXLOWER.encode(signature) })
+        }
+    }
+}
+
+pub(super) fn peer_view(peer: Peer) -> Value {
+    match peer {
+        Peer::Local { uid, gid, pid } => json!({ "uid": uid, "gid": gid, "pid": pid }),
+        Peer::Remote { address, certificate } => {
+            json!({ "address": address.to_string(), "certificate_sha256": certificate.to_string() })
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
-use keycore_audit::{Outcome, Record, Subject};
+use keycore_audit::{Outcome, Peer, Record, Subject};
 use keycore_wire::UnixMillis;
 
 use super::record::{command, outcome, printable, subject};
@@ -87,10 +87,17 @@ fn structured(record: &Record<'_>, line: &mut String) {
     parameter("head", &HEXLOWER.encode(&record.head.0));
     parameter("connection", &entry.connection.to_string());
     parameter("session", &entry.session.map(|id| HEXLOWER.encode(&id.0)).unwrap_or_default());
-    if let Some(peer) = entry.peer {
-        parameter("uid", &peer.uid.to_string());
-        parameter("gid", &peer.gid.to_string());
-        parameter("pid", &peer.pid.to_string());
+    match entry.peer {
+        Some(Peer::Local { uid, gid, pid }) => {
+            parameter("uid", &uid.to_string());
+            parameter("gid", &gid.to_string());
+            parameter("pid", &pid.to_string());
+        }
+        Some(Peer::Remote { address, certificate }) => {
+            parameter("address", &address.to_string());
+            parameter("certificate", &certificate.to_string());
+        }
+        None => {}
     }
     if let Some(user) = &entry.user {
         parameter("user", user.name);

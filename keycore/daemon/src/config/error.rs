@@ -31,6 +31,22 @@ pub enum ConfigError {
         /// The limit.
         limit: usize,
     },
+    /// Not every replica has a port, or not every port a replica.
+    #[error(
+        "listen-tcp: {addresses} addresses for {replicas} replicas; name one for each, replica n listens at the n-th"
+    )]
+    ListenTcpCount {
+        /// How many addresses there are.
+        addresses: usize,
+        /// How many replicas.
+        replicas: u16,
+    },
+    /// A port that nobody could know, or that two replicas would share.
+    #[error("listen-tcp: {address} has no port, or is there twice; 2223, 2224 and 2225 are usual")]
+    ListenTcpAddress {
+        /// Which.
+        address: std::net::SocketAddr,
+    },
     /// An unseal secret in a file, and people who are to give it.
     #[error("unseal = \"custodians\" and unseal-file contradict each other; remove one of them")]
     UnsealTwice,

@@ -1,6 +1,7 @@
 //! What the loop logs about peers, in moderation: a peer must not fill a disk through the log.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use keycore_audit::Peer;
@@ -14,6 +15,8 @@ use crate::logging::RateLimit;
 pub(super) struct Complaints {
     users: RateLimit,
     full: RateLimit,
+    identity: RateLimit,
+    handshakes: RateLimit,
     accept: RateLimit,
     peers: RateLimit,
 }
@@ -23,10 +26,18 @@ impl Complaints {
     pub(super) fn rejected(&mut self, rejection: &Rejection, now: Duration) {
         let limit = match rejection {
             Rejection::User(_) | Rejection::Unknown(_) => &mut self.users,
-            Rejection::Full(_) => &mut self.full,
+            Rejection::Full(_) | Rejection::Busy(_) | Rejection::BusyNetwork { .. } => &mut self.full,
+            Rejection::NoIdentity | Rejection::Identity(_) => &mut self.identity,
         };
         if let Some(more) = limit.admit(now) {
             tracing::warn!(more, "connection refused: {rejection}");
+        }
+    }
+
+    /// A client of another machine has not shaken hands.
+    pub(super) fn no_handshake(&mut self, address: SocketAddr, error: &io::Error, now: Duration) {
+        if let Some(more) = self.handshakes.admit(now) {
+            tracing::warn!(more, %address, "connection closed before the end of its TLS handshake: {error}");
         }
     }
 
@@ -40,9 +51,9 @@ impl Complaints {
     /// A connection has ended.
     pub(super) fn closed(&mut self, peer: Peer, reason: &CloseReason, now: Duration) {
         if !reason.is_misbehaviour() {
-            tracing::debug!(uid = peer.uid, pid = peer.pid, "connection closed: {reason}");
+            tracing::debug!(%peer, "connection closed: {reason}");
         } else if let Some(more) = self.peers.admit(now) {
-            tracing::warn!(uid = peer.uid, pid = peer.pid, more, "connection closed: {reason}");
+            tracing::warn!(%peer, more, "connection closed: {reason}");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Landlock: which files.
+//! Landlock: which files, and which port.
 
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
 use super::{Gap, Needs, can_read};
@@ -30,6 +30,7 @@ pub(super) fn confine(needs: &Needs) -> Result<(), Gap> {
         .create()?
         .add_rules(path_beneath_rules(&needs.write, everything & !AccessFs::Execute))?
         .add_rules(path_beneath_rules(&needs.read, AccessFs::from_read(WANTED) & !AccessFs::Execute))?
+        .add_rules(needs.port.map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::BindTcp))))?
         .restrict_self()?;
     if status.ruleset == RulesetStatus::NotEnforced {
         return Err(Gap::Unsupported);

@@ -56,7 +56,7 @@ const ATTEMPTS: &[(&str, Outcome, Attempt)] = &[
 fn attempt() {
     let (Ok(number), Ok(state)) = (std::env::var(ATTEMPT), std::env::var(STATE)) else { return };
     let state = Path::new(&state);
-    files::confine(&Needs { write: vec![state.to_owned()], read: Vec::new() }).unwrap();
+    files::confine(&Needs { write: vec![state.to_owned()], read: Vec::new(), port: None }).unwrap();
     syscalls::confine().unwrap();
     let (_, _, attempt) = ATTEMPTS[number.parse::<usize>().unwrap()];
     std::process::exit(if attempt(state).is_ok() { 0 } else { 1 });
@@ -87,9 +87,12 @@ fn what_is_needed_works_and_nothing_else() {
 #[test]
 fn what_a_replica_needs_follows_the_configuration() {
     let config = Config::parse("state-dir = '/a'\nsocket-dir = '/b'\nunseal-file = '/c/unseal'").unwrap();
-    let needs = Needs::of(&config);
+    let needs = Needs::of(&config, 0);
     assert_eq!(needs.write, [Path::new("/a"), Path::new("/b")]);
     assert_eq!(needs.read, [Path::new("/c/unseal"), Path::new("/dev/urandom")]);
+    assert_eq!(needs.port, None);
+    let config = Config::parse("replicas = 2\nlisten-tcp = ['[::]:2223', '[::]:2224']").unwrap();
+    assert_eq!([0, 1].map(|index| Needs::of(&config, index).port), [Some(2223), Some(2224)]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod disk_full;
 mod fixture;
 mod hostile_peers;
 mod peer;
+mod remote;
 mod same_user;
 mod service;
 mod supervision;

@@ -55,7 +55,7 @@ impl Bench {
             ..Options::new(0, 1)
         };
         let engine = Engine::open(store(), store(), log, unseal, options, at(1000)).unwrap();
-        let connection = engine.connect(Peer { uid: 1, gid: 1, pid: 1 });
+        let connection = engine.connect(Peer::Local { uid: 1, gid: 1, pid: 1 });
         let mut bench = Self { engine, connection, audit, seconds: 1000 };
         bench.call(&Hello::new("test")).unwrap();
         bench

@@ -19,7 +19,7 @@ use keycore_wire::{
 };
 use serde::Deserialize;
 
-pub(crate) const PEER: Peer = Peer { uid: 1000, gid: 1000, pid: 4242 };
+pub(crate) const PEER: Peer = Peer::Local { uid: 1000, gid: 1000, pid: 4242 };
 /// What passwords and passphrases cost here.
 const COST: PasswordCost = PasswordCost::insecure_for_tests();
 pub(crate) const PASSWORD: &str = "correct horse battery";

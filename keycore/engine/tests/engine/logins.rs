@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use keycore_engine::Peer;
+use keycore_engine::{CertificateSha256, Peer};
 use keycore_wire::{
     Login, PeerLogin, Random, RefusalCode, Role, UserChangePassword, UserCreate, UserInfo, UserList,
     UserLogout, UserSetPeerUid,
@@ -15,8 +15,18 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// A connection of a process of `uid`.
 fn client_of_uid(replica: &Replica, uid: u32) -> Client {
+    client_of(replica, Peer::Local { uid, gid: uid, pid: 1 })
+}
+
+/// A connection of a machine.
+fn client_at(replica: &Replica, address: &str) -> Client {
+    let certificate = CertificateSha256([7; 32]);
+    client_of(replica, Peer::Remote { address: address.parse().unwrap(), certificate })
+}
+
+fn client_of(replica: &Replica, peer: Peer) -> Client {
     let mut client = replica.stranger();
-    client.connection = replica.engine.connect(Peer { uid, gid: uid, pid: 1 });
+    client.connection = replica.engine.connect(peer);
     client.call(&keycore_wire::Hello::new("test")).unwrap();
     client
 }
@@ -83,6 +93,35 @@ fn a_peer_that_guesses_is_slowed_down_and_others_are_not() {
     assert_eq!(guesser.refused(&guess(34)), RefusalCode::LoginThrottled);
     world.pass(Duration::from_secs(40));
     guesser.login("web", PASSWORD).unwrap();
+}
+
+#[test]
+fn remote_guesses_count_against_their_address_or_its_ipv6_network() {
+    let (_world, replica) = World::active();
+    for (guesser, same, other) in [
+        ("192.0.2.7:1000", "[::ffff:192.0.2.7]:2000", "192.0.2.8:1000"),
+        ("[2001:db8:0:1::1]:1000", "[2001:db8:0:1:ffff::2]:1000", "[2001:db8:0:2::1]:1000"),
+    ] {
+        let mut client = client_at(&replica, guesser);
+        for number in 0..32 {
+            let guess = Login { user: name(&format!("user-{number}")), password: secret("wrong one") };
+            assert_eq!(client.refused(&guess), RefusalCode::BadCredentials);
+        }
+        let throttled = client_at(&replica, same).login("web", PASSWORD).unwrap_err().code;
+        assert_eq!(throttled, RefusalCode::LoginThrottled, "{same}");
+        client_at(&replica, other).login("web", PASSWORD).unwrap();
+    }
+    client_of_uid(&replica, 0).login("web", PASSWORD).unwrap();
+}
+
+#[test]
+fn a_remote_client_has_no_uid_to_log_in_by() {
+    let (_world, replica) = World::active();
+    replica.client_of("root").call(&create("proxy", None, Some(0))).unwrap();
+    client_of_uid(&replica, 0).call(&peer("proxy")).unwrap();
+    let mut remote = client_at(&replica, "127.0.0.1:1000");
+    assert_eq!(remote.refused(&peer("proxy")), RefusalCode::BadCredentials);
+    assert_eq!(remote.refused(&peer("web")), RefusalCode::BadCredentials);
 }
 
 #[test]

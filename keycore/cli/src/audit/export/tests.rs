@@ -14,7 +14,7 @@ fn entry<'a>(time_micros: u64, operation: &'a str, subject: Subject<'a>, detail:
     Entry {
         time_micros,
         connection: 7,
-        peer: Some(Peer { uid: 990, gid: 991, pid: 42 }),
+        peer: Some(Peer::Local { uid: 990, gid: 991, pid: 42 }),
         session: Some(SessionHandle([4; 16])),
         user: Some(User { id: Some(UserId([7; 16])), name: "web" }),
         command: Command::Management,
