@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use keycore_wire::ZoneName;
 use serde::Deserialize;
 
 use crate::sandbox::Sandbox;
@@ -33,6 +34,8 @@ pub struct Config {
     /// Processes that serve, each with a socket of its own; 1 to 64.
     #[serde(deserialize_with = "value::between::<1, 64, _, _>")]
     pub replicas: u16,
+    /// Where this machine stands, for `hsm cluster info`: a rack, a room, a zone of a provider.
+    pub zone: Option<ZoneName>,
     /// Where what unseals the cluster comes from.
     pub unseal: Unseal,
     /// The unseal secret: at least 16 bytes, readable by the owner only. Without it `$CREDENTIALS_DIRECTORY/unseal`.
@@ -47,7 +50,7 @@ pub struct Config {
     #[serde(deserialize_with = "value::between::<1, 256, _, _>")]
     pub worker_threads: NonZeroUsize,
     /// Slow operations that may wait for a thread before more are refused as `Overloaded`; 1 to 65,536. One
-    /// connection may have as many waiting as there is room left, so half of them at most.
+    /// user may have as many waiting as there is room left, so half of them at most.
     #[serde(deserialize_with = "value::between::<1, 65_536, _, _>")]
     pub max_queue: NonZeroUsize,
     /// Connections that one replica keeps; 1 to 65,536. An eighth, eight at most, is for root and the engine's own user.
@@ -173,6 +176,7 @@ impl Default for Config {
             socket_dir: "/run/hsm-engine".into(),
             socket_access: SocketAccess::Owner,
             replicas: 2,
+            zone: None,
             unseal: Unseal::Secret,
             unseal_file: None,
             allow_uids: Vec::new(),
@@ -270,11 +274,12 @@ mod tests {
         assert_eq!(config.backup.directory.take(), Some("/var/backups/hsm-engine".into()));
         assert_eq!(config.backup.recipients.drain(..).len(), 1);
         assert_eq!(config.unseal_file.take(), Some("/etc/hsm-engine/unseal".into()));
+        assert_eq!(config.zone.take().unwrap().as_str(), "rack-1");
         config.worker_threads = Config::default().worker_threads;
         assert_eq!(config, Config::default());
         assert_eq!(Config::parse(sample).unwrap(), Config::default());
         let keys = every_key.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 28, "a key of the configuration is missing in the sample");
+        assert_eq!(keys, 29, "a key of the configuration is missing in the sample");
     }
 
     #[test]
@@ -290,6 +295,7 @@ mod tests {
             socket-dir = "run"
             socket-access = "group"
             replicas = 3
+            zone = "room-2.rack-7"
             unseal-file = "unseal"
             allow-uids = [33, 1000]
             worker-threads = 4
@@ -315,6 +321,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.socket_path(2), PathBuf::from("run/engine-2.sock"));
         assert_eq!((config.replicas, config.max_in_flight), (3, 30));
+        assert_eq!(config.zone.unwrap().as_str(), "room-2.rack-7");
         assert_eq!(config.session_lifetime, Duration::from_secs(5400));
         assert_eq!((config.max_users, config.max_keys, config.max_user_keys), (50, 60, 70));
         assert_eq!(config.max_key_shares.get(), 8);
@@ -342,6 +349,10 @@ mod tests {
             (
                 "max-in-flight = -1",
                 "line 1: expected a whole number from 1 to 4096, got -1 (key `max-in-flight`)",
+            ),
+            (
+                "zone = 'Halle 3'",
+                "line 1: a zone has 1 to 31 ASCII letters, digits, '-', '_' or '.' (key `zone`)",
             ),
             (
                 "max-key-shares = 65",

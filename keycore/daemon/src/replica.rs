@@ -125,6 +125,7 @@ fn open_engine(config: &Config, index: u16, clock: Clock) -> Result<Engine, Star
     let (store, watch) = (SqliteStore::open(&store_path)?, SqliteStore::open(&store_path)?);
     let log = open_audit(&config.state_dir.join("audit"), index)?;
     let options = Options {
+        zone: config.zone.clone(),
         max_in_flight: config.max_in_flight,
         key_cache: config.key_cache,
         session_lifetime: config.session_lifetime,

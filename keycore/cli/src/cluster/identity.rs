@@ -66,7 +66,15 @@ impl SetCertificate {
     pub(super) fn run(&self, connection: &Connection) -> Result<Answer, Failure> {
         let chain = read(&self.signed_certificate)?;
         let anchor = read(&self.trust_anchor)?;
-        let status = connection.as_user_if_any(&set(&chain, &anchor))?;
+        let request = set(&chain, &anchor);
+        if request.chain.is_empty() {
+            return Err(Failure::Content {
+                path: self.signed_certificate.clone(),
+                problem: "holds the trust anchor and no other certificate".to_owned(),
+                advice: Some("give what the CA made of the request of `hsm cluster csr`".to_owned()),
+            });
+        }
+        let status = connection.as_user_if_any(&request)?;
         Ok(Answer::new(said(&status), view(&status)))
     }
 }
