@@ -7,6 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hsm_e2e::{Finished, Program, binary, run, tool, wait};
+use keycore_client::blocking::Client;
+use keycore_client::{Endpoint, Error, Identity};
+use keycore_wire::{Random, Secret, UserName};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -232,6 +235,57 @@ fn a_login_is_kept_until_the_logout() {
     cluster.hsm(&["--user", "web", "key", "list"]).success();
     cluster.hsm(&["--user", "web", "logout"]).success();
     assert_ne!(cluster.hsm(&["--user", "web", "key", "list"]).code, Some(0));
+}
+
+#[test]
+fn a_session_is_listed_with_its_replicas_and_ended_on_all_of_them() {
+    let cluster = Cluster::start();
+    cluster.activate();
+    let web = || "web".parse::<UserName>().unwrap();
+    let connect = |n, identity: &_| {
+        let socket = cluster.path(&format!("run/engine-{n}.sock"));
+        let mut client = Client::connect(&[Endpoint::Unix(socket)], Duration::from_secs(20)).unwrap();
+        client.login(identity).unwrap();
+        client
+    };
+    let password = Secret::new(b"the password of web".to_vec());
+    let proxy = Identity::with_password(web(), password);
+    let mut clients = vec![connect(0, &proxy)];
+    // Of a thief, who has the token and not the password.
+    let thief = Identity::with_token(proxy.token().unwrap());
+    clients.extend([0, 1].map(|n| connect(n, &thief)));
+
+    let listed = cluster.json("alice", &["session", "list", "--of", "web"]);
+    let [session] = &listed["sessions"].as_array().unwrap()[..] else { panic!("{listed}") };
+    assert_eq!((&session["user"], &session["current"]), (&"web".into(), &false.into()));
+    let engines = session["engines"].as_array().unwrap();
+    let connections: Vec<_> = engines.iter().map(|engine| engine["connections"].as_u64().unwrap()).collect();
+    assert_eq!(connections, [2, 1]);
+    for engine in engines {
+        assert_eq!(engine["peers"][0]["pid"], std::process::id());
+    }
+    let handle = session["session"].as_str().unwrap();
+    // Who is no admin sees his own, of which this command is one, and ends no other's.
+    let own = cluster.json("web", &["session", "list"]);
+    assert_eq!(own["sessions"].as_array().unwrap().len(), 2);
+    assert_ne!(cluster.as_user("ca", &["session", "list", "--all"]).code, Some(0));
+    let refused = cluster.as_user("ca", &["session", "end", handle]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    clients[2].call(&Random { length: 1 }).unwrap();
+
+    let text = cluster.as_user("alice", &["session", "list", "--all"]).success();
+    assert!(text.contains(handle) && text.contains(" (this one)"), "{text}");
+    cluster.as_user("alice", &["session", "end", handle]).success();
+    for client in &mut clients[1..] {
+        wait::until("the thief is out", Duration::from_secs(20), || {
+            matches!(client.call(&Random { length: 1 }), Err(Error::Login(_) | Error::Refused(_)))
+                .then_some(())
+        });
+    }
+    assert_eq!(cluster.as_user("alice", &["session", "end", handle]).code, Some(1));
+    let audit = cluster.path("state/audit").display().to_string();
+    let tail = cluster.hsm(&["audit", "tail", "--dir", &audit, "--count", "200"]).success();
+    assert!(tail.contains(&format!("session {handle}; of web")), "{tail}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What one record says.
 
-use keycore_wire::{ClusterId, KeyId, RefusalCode, SignatureScheme, SpkiSha256, UserId};
+use keycore_wire::{ClusterId, KeyId, RefusalCode, SessionHandle, SignatureScheme, SpkiSha256, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::peer::{self, Peer};
@@ -40,10 +40,6 @@ pub struct Entry<'a> {
     /// For people; at most [`MAX_DETAIL`] bytes are kept.
     pub detail: &'a str,
 }
-
-/// Names a session, not its token: nobody can log in with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct SessionHandle(pub [u8; 16]);
 
 /// What sort of command a record is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,7 +23,7 @@ mod verify;
 
 pub use chain::{Chain, Head};
 pub use checkpoint::AuditKey;
-pub use entry::{Command, Entry, MAX_DETAIL, Outcome, SessionHandle, Subject, User};
+pub use entry::{Command, Entry, MAX_DETAIL, Outcome, Subject, User};
 pub use file::{Outlived, Retention};
 pub use log::{AuditError, Log, Past, Sink};
 pub use merged::Merged;

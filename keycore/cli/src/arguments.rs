@@ -12,6 +12,7 @@ use crate::key::KeyCommand;
 use crate::login::LogIn;
 use crate::output::Format;
 use crate::quorum::QuorumCommand;
+use crate::sessions::SessionCommand;
 use crate::user::UserCommand;
 
 /// Manages an HSM cluster: users, keys, certificates and the audit log.
@@ -40,6 +41,9 @@ pub(crate) enum Command {
     Login(LogIn),
     /// End the session that `hsm login` keeps
     Logout,
+    /// See who is logged in, and end sessions
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// Manage users
     #[command(subcommand)]
     User(UserCommand),
@@ -112,6 +116,10 @@ mod tests {
             "hsm --user alice user create web --role crypto-user --peer-uid 990",
             "hsm --user alice user set-peer-uid web --none",
             "hsm --user alice user logout web",
+            "hsm session list",
+            "hsm --user alice session list --all",
+            "hsm --user alice session list --of web --output json",
+            "hsm --user alice session end 00112233445566778899aabbccddeeff",
             "hsm --user web --peer key list",
             "hsm login --user alice --mfa-key /x",
             "hsm login --user alice --mfa-sign-with ./token",
@@ -195,6 +203,8 @@ mod tests {
             "hsm cert csr --key www",
             "hsm cert csr --key www --dns -bad-",
             "hsm cert self-signed --key www --dns a.org --days 0",
+            "hsm session end www",
+            "hsm session list --all --of web",
             "hsm backup restore /x",
             "hsm backup restore /x --identity /y --share /1",
             "hsm backup keygen --out /x --shares 4/3",

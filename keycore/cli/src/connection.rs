@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -74,11 +75,14 @@ pub(crate) struct LoggedIn {
     pub(crate) client: RefCell<Client>,
     /// Who.
     pub(crate) user: UserName,
+    /// What logs in at other engines, too: the same session.
+    pub(crate) identity: Arc<Identity>,
     /// What the login took, if it was not a kept session.
     password: Option<Secret>,
     /// Whether the session is this command's alone.
     ends: bool,
-    proposes: bool,
+    /// Whether what would change something is proposed instead.
+    pub(crate) proposes: bool,
 }
 
 impl LoggedIn {
@@ -177,8 +181,14 @@ impl Connection {
             return Err(error.into());
         }
         let ends = session.is_none();
-        let logged_in =
-            LoggedIn { client: RefCell::new(client), user, password, ends, proposes: self.proposes.get() };
+        let logged_in = LoggedIn {
+            client: RefCell::new(client),
+            user,
+            identity,
+            password,
+            ends,
+            proposes: self.proposes.get(),
+        };
         let outcome = run(&logged_in);
         let lost = outcome.as_ref().is_err_and(Failure::is_lost_connection);
         if logged_in.ends && !lost {

@@ -225,6 +225,9 @@ fn engine_advice(error: &ClientError) -> Option<&'static str> {
             "hsm login --user NAME --mfa-key FILE, then the command without a password"
         }
         RefusalCode::LoginThrottled => "too many failed logins by this user of the machine: wait a minute",
+        RefusalCode::TooManySessions => {
+            "see hsm session list, end one with hsm session end, or raise max-user-sessions"
+        }
         RefusalCode::QuorumUnreachable => {
             "approvers register keys with hsm user change-quorum token-sign register; see hsm quorum token-sign list-quorum-values"
         }
@@ -233,7 +236,7 @@ fn engine_advice(error: &ClientError) -> Option<&'static str> {
             "admins manage users, crypto users have keys: is this the right --user? See hsm user list"
         }
         RefusalCode::NotFound => {
-            "only your own keys are found: see hsm key list, and hsm user list for users"
+            "only your own keys and sessions are found: see hsm key list and hsm session list, and hsm user list for users"
         }
         RefusalCode::WrongClusterState => {
             "hsm cluster info shows its state: hsm cluster init and activate come first, in this order, once each"

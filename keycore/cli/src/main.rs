@@ -19,6 +19,7 @@ mod password;
 mod private_key;
 mod quorum;
 mod session;
+mod sessions;
 mod shell;
 mod split;
 mod user;
@@ -45,6 +46,7 @@ fn run(connection: &Connection, output: Format, command: Command) -> Result<Answ
         Command::Cluster(command) => command.run(connection),
         Command::Login(login) => login.run(connection),
         Command::Logout => login::log_out(connection),
+        Command::Session(command) => command.run(connection),
         Command::User(command) => command.run(connection),
         Command::Quorum(command) => command.run(connection),
         Command::Key(command) => command.run(connection),

@@ -77,6 +77,9 @@ pub struct Config {
     /// Users that a key is shared with; 1 to 64.
     #[serde(deserialize_with = "value::between::<1, 64, _, _>")]
     pub max_key_shares: NonZeroUsize,
+    /// Sessions of one user that have connections to one replica; 1 to 65,536. A login that would be one more is refused.
+    #[serde(deserialize_with = "value::between::<1, 65_536, _, _>")]
+    pub max_user_sessions: NonZeroUsize,
     /// How a replica confines itself: `"best-effort"`, `"required"` or `"off"`.
     pub sandbox: Sandbox,
     /// Audit logs that end before their anchor in the store and are to go on: `["REPLICA@RECORD"]`, as the engine that refuses
@@ -191,6 +194,7 @@ impl Default for Config {
             max_keys: engine.max_keys,
             max_user_keys: engine.max_user_keys,
             max_key_shares: NonZeroUsize::new(engine.max_key_shares).unwrap_or(NonZeroUsize::MIN),
+            max_user_sessions: NonZeroUsize::new(engine.max_user_sessions).unwrap_or(NonZeroUsize::MIN),
             sandbox: Sandbox::BestEffort,
             accept_audit_loss: Vec::new(),
             log: "info".into(),
@@ -279,7 +283,7 @@ mod tests {
         assert_eq!(config, Config::default());
         assert_eq!(Config::parse(sample).unwrap(), Config::default());
         let keys = every_key.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 29, "a key of the configuration is missing in the sample");
+        assert_eq!(keys, 30, "a key of the configuration is missing in the sample");
     }
 
     #[test]
@@ -308,6 +312,7 @@ mod tests {
             max-keys = 60
             max-user-keys = 70
             max-key-shares = 8
+            max-user-sessions = 9
             log = "debug"
             log-format = "json"
 
@@ -324,7 +329,7 @@ mod tests {
         assert_eq!(config.zone.unwrap().as_str(), "room-2.rack-7");
         assert_eq!(config.session_lifetime, Duration::from_secs(5400));
         assert_eq!((config.max_users, config.max_keys, config.max_user_keys), (50, 60, 70));
-        assert_eq!(config.max_key_shares.get(), 8);
+        assert_eq!((config.max_key_shares.get(), config.max_user_sessions.get()), (8, 9));
         assert_eq!(config.allow_uids, [33, 1000]);
         assert_eq!((config.backup.every, config.backup.keep.get()), (None, 7));
         assert_eq!((config.socket_access, config.log_format), (SocketAccess::Group, LogFormat::Json));

@@ -133,6 +133,7 @@ fn open_engine(config: &Config, index: u16, clock: Clock) -> Result<Engine, Star
         max_keys: config.max_keys,
         max_user_keys: config.max_user_keys,
         max_key_shares: config.max_key_shares.get(),
+        max_user_sessions: config.max_user_sessions.get(),
         accepted_audit_losses: config
             .accept_audit_loss
             .iter()

@@ -4,6 +4,7 @@ use keycore_wire::frame::MAX_HELLO_FRAME;
 
 use crate::journal::Throttle;
 use crate::session::{Caller, Session};
+use crate::session_registry::Seat;
 
 /// What the engine remembers of one connection: whether it said hello, and who is logged in.
 pub struct Connection {
@@ -11,6 +12,8 @@ pub struct Connection {
     pub(crate) peer: Peer,
     pub(crate) hello: bool,
     pub(crate) session: Option<Session>,
+    /// Its place in the list of sessions, as long as it is logged in.
+    pub(crate) seat: Option<Seat>,
     pub(crate) throttle: Throttle,
     pub(crate) max_frame: usize,
 }

@@ -26,6 +26,7 @@ use crate::records::{CLUSTER, ONLY};
 use crate::seal::SealingKeys;
 use crate::self_test::{self, SelfTests};
 use crate::session::SessionChange;
+use crate::session_registry::SessionRegistry;
 use crate::snapshot::Snapshot;
 use crate::unseal::Unsealing;
 use crate::unseal_secret::UnsealSecret;
@@ -62,6 +63,8 @@ pub struct Engine {
     /// One user's passwords are checked one after the other, so that right ones in flight don't count as wrong.
     logins: [Mutex<()>; LOGIN_LOCKS],
     pub(crate) guesses: GuessLimit,
+    /// Who is logged in here.
+    pub(crate) sessions: Arc<SessionRegistry>,
     /// Passwords compared with a user's.
     pub(crate) password_checks: AtomicU64,
     connections: AtomicU64,
@@ -131,6 +134,7 @@ impl Engine {
             identity: RwLock::default(),
             logins: [const { Mutex::new(()) }; LOGIN_LOCKS],
             guesses: GuessLimit::default(),
+            sessions: Arc::default(),
             password_checks: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             census: Census::default(),
@@ -170,6 +174,7 @@ impl Engine {
             peer,
             hello: false,
             session: None,
+            seat: None,
             throttle: Throttle::default(),
             max_frame: self.options.max_frame as usize,
         }
@@ -185,6 +190,10 @@ impl Engine {
         if is_hello == connection.hello {
             let refusal = Refusal::new(RefusalCode::HelloExpected, "one hello comes first, and once");
             return Step::Answer(self.refuse(connection, now, refusal));
+        }
+        // A ping only shows that the other end lives.
+        if let Some(seat) = connection.seat.as_ref().filter(|_| !matches!(request, Request::Ping(_))) {
+            seat.used(now);
         }
         let caller = connection.caller();
         match pipeline::serve(self, &request, &caller, now, Place::Loop(&mut connection.throttle)) {
@@ -242,15 +251,22 @@ impl Engine {
         let before = connection.session.is_some();
         match finished.session {
             SessionChange::Keep => {}
-            SessionChange::Begin(session) => connection.session = Some(session),
+            SessionChange::Begin(session, seat) => {
+                connection.session = Some(session);
+                connection.seat = Some(seat);
+            }
             SessionChange::Renew(session) => {
                 if connection.session.is_some_and(|current| current.id == session.id) {
                     connection.session = Some(session);
+                    if let Some(seat) = &connection.seat {
+                        seat.renew(session);
+                    }
                 }
             }
             SessionChange::End(id) => {
                 if connection.session.is_some_and(|session| session.id == id) {
                     connection.session = None;
+                    connection.seat = None;
                 }
             }
         }

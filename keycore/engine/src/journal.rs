@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
-use keycore_audit::{AuditError, Command, Entry, Log, Outcome, Past, Retention, SessionHandle, Subject};
-use keycore_wire::{AuditAnchor, ClusterId, Refusal, RefusalCode};
+use keycore_audit::{AuditError, Command, Entry, Log, Outcome, Past, Retention, Subject};
+use keycore_wire::{AuditAnchor, ClusterId, Refusal, RefusalCode, SessionHandle};
 
 use crate::denial::Denial;
 use crate::options::Now;

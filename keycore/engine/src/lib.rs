@@ -88,6 +88,8 @@ mod second_factor;
 mod self_test;
 mod session;
 mod session_keys;
+mod session_registry;
+mod sessions;
 mod signable;
 mod snapshot;
 mod tls_message;

@@ -18,7 +18,7 @@ use crate::password;
 use crate::policy::Permission;
 use crate::records::{ONLY, Revocation, StrayLogins, User};
 use crate::session::Session;
-use crate::users::{find, put};
+use crate::users::{acting, find, put};
 
 /// Wrong passwords in a row that lock an account: CloudHSM's "more than five".
 pub(crate) const MAX_ATTEMPTS: u8 = 6;
@@ -92,13 +92,14 @@ pub(crate) fn log_in_peer(
     }
 }
 
-/// Ends a session on every replica, and forgets those that ended by themselves.
-pub(crate) fn log_out(
+/// Ends a session on every replica, and forgets those that ended by themselves. Whose it may be, the caller knows.
+pub(crate) fn revoke(
     engine: &Engine,
-    _permission: &Permission,
+    permission: &Permission,
     session: &Session,
     now: Now,
 ) -> Result<(), Denial> {
+    let actor = permission.actor()?;
     let needless: Vec<_> = engine
         .snapshot()
         .revoked
@@ -109,6 +110,7 @@ pub(crate) fn log_out(
         .collect();
     let id = RecordId(session.id);
     engine.transact(|records| {
+        acting(records, actor)?;
         for &(old, version) in &needless {
             // A sibling may have been faster.
             if records.load::<Revocation>(old)?.is_some_and(|found| found.version == version) {

@@ -43,6 +43,8 @@ pub struct Options {
     pub max_user_keys: u64,
     /// Most users that a key is shared with; at most [`MAX_SHARES`].
     pub max_key_shares: usize,
+    /// Most sessions of one user that have connections to this replica; a login that would be one more is refused.
+    pub max_user_sessions: usize,
     /// Audit logs that are known to be shorter than their anchors, and go on: replica, and last record of the anchor.
     pub accepted_audit_losses: Vec<(u16, u64)>,
     /// How much of this replica's audit log is kept; all by default.
@@ -66,6 +68,7 @@ impl Options {
             max_keys: 1_000_000,
             max_user_keys: 1_000_000,
             max_key_shares: MAX_SHARES,
+            max_user_sessions: 256,
             accepted_audit_losses: Vec::new(),
             audit_retention: Retention::default(),
         }

@@ -24,7 +24,8 @@ use crate::quorum::Proposal;
 use crate::session::{Caller, Session, SessionChange};
 use crate::{
     backup, cluster_rotation, expiry, identity, key_changes, key_sharing, keys, lifecycle, login, notary,
-    quorum, rotation, second_factor, self_test, session_keys, unseal, user_keys, users, zeroization,
+    quorum, rotation, second_factor, self_test, session_keys, sessions, unseal, user_keys, users,
+    zeroization,
 };
 
 /// Where a request is carried out.
@@ -228,7 +229,14 @@ fn execute(
 
         Request::Logout(_) => {
             let session = context.session()?;
-            login::log_out(engine, permission, session, now)?;
+            login::revoke(engine, permission, session, now)?;
+            return Ok(Executed::Replied(Reply::Done(Done), SessionChange::End(session.id)));
+        }
+
+        Request::SessionList(list) => sessions::list(engine, permission, list, now).map(Reply::SessionPage),
+        Request::SessionEnd(end) => {
+            let (session, name) = sessions::end(engine, permission, *end, now)?;
+            facts.note = name.map(|name| format!("of {name}")).unwrap_or_default();
             return Ok(Executed::Replied(Reply::Done(Done), SessionChange::End(session.id)));
         }
 
@@ -346,6 +354,8 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::QuorumList
         | Action::QuorumPolicy
         | Action::UserList
+        | Action::ListOwnSessions
+        | Action::ListOthersSessions
         | Action::ListKeys
         | Action::FindKey
         | Action::PublicKey
@@ -368,6 +378,7 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::QuorumSetValue
         | Action::QuorumSetPolicy
         | Action::UserLogout
+        | Action::SessionEnd
         | Action::UserDelete
         | Action::SetAttribute
         | Action::SetTrusted
@@ -473,10 +484,15 @@ fn resume_session(context: &Context<'_>, resume: &Resume, facts: &mut Facts) -> 
 
 /// Logs the connection in, if the session is good on this replica.
 fn begin_session(context: &Context<'_>, session: Session, facts: &mut Facts) -> Result<Executed, Denial> {
-    let &Context { engine, now, .. } = context;
-    let (principal, name) = session.check(&engine.snapshot(), now)?;
-    facts.user = Some(session.user);
-    facts.name = Some(name);
+    let &Context { engine, caller, now, .. } = context;
+    let (principal, seat) = {
+        let snapshot = engine.snapshot();
+        let (principal, name) = session.check(&snapshot, now)?;
+        facts.user = Some(session.user);
+        facts.name = Some(name);
+        let most = engine.options.max_user_sessions;
+        (principal, engine.sessions.enter(session, caller, &snapshot, now, most)?)
+    };
     let grant = SessionGrant {
         user: session.user,
         role: principal.role,
@@ -484,7 +500,7 @@ fn begin_session(context: &Context<'_>, session: Session, facts: &mut Facts) -> 
         expires_at: session.expires_at,
         lifetime_secs: session.seconds_left(now),
     };
-    Ok(Executed::Replied(Reply::SessionGrant(grant), SessionChange::Begin(session)))
+    Ok(Executed::Replied(Reply::SessionGrant(grant), SessionChange::Begin(session, seat)))
 }
 
 fn random_bytes(engine: &Engine, request: Random) -> Result<RandomBytes, Denial> {

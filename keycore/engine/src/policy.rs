@@ -8,7 +8,9 @@ use crate::denial::Denial;
 use crate::ledger::Transaction;
 use crate::quorum::{Approval, Proposal};
 use crate::session::Session;
-use keycore_wire::{Attribute, AttributeChange, KeyPurpose, QuorumService, Request, Role, UserId, UserName};
+use keycore_wire::{
+    Attribute, AttributeChange, KeyPurpose, QuorumService, Request, Role, SessionsOf, UserId, UserName,
+};
 
 /// What a request is about, as far as the table tells cases apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,9 @@ pub(crate) enum Action {
     Login,
     Resume,
     Logout,
+    ListOwnSessions,
+    ListOthersSessions,
+    SessionEnd,
     PeerLogin,
     UserCreate,
     UserList,
@@ -149,6 +154,10 @@ rules! {
     Resume                 yes     yes          yes    yes          yes             NotRequired;
     PeerLogin              yes     yes          yes    yes          yes             NotRequired;
     Logout                 no      no           yes    yes          yes             NotRequired;
+    ListOwnSessions        no      no           yes    yes          yes             NotRequired;
+    ListOthersSessions     no      no           yes    no           no              NotRequired;
+    // One's own; an admin's are all (sessions.rs).
+    SessionEnd             no      no           yes    yes          yes             NotRequired;
 
     LoginChallenge         yes     yes          yes    yes          yes             NotRequired;
     SignedLogin            yes     yes          yes    yes          yes             NotRequired;
@@ -229,6 +238,12 @@ impl Action {
             Request::Login(_) => Self::Login,
             Request::Resume(_) => Self::Resume,
             Request::Logout(_) => Self::Logout,
+            Request::SessionList(list) => match &list.of {
+                SessionsOf::Own => Self::ListOwnSessions,
+                SessionsOf::User(name) if Some(name) == user => Self::ListOwnSessions,
+                SessionsOf::User(_) | SessionsOf::All => Self::ListOthersSessions,
+            },
+            Request::SessionEnd(_) => Self::SessionEnd,
             Request::PeerLogin(_) => Self::PeerLogin,
             Request::UserSetPeerUid(_) => Self::UserSetPeerUid,
             Request::UserLogout(_) => Self::UserLogout,

@@ -19,6 +19,7 @@ use crate::denial::Denial;
 use crate::options::Now;
 use crate::policy::Principal;
 use crate::seal::SealingKeys;
+use crate::session_registry::Seat;
 use crate::snapshot::Snapshot;
 
 const VERSION: u8 = 1;
@@ -50,10 +51,10 @@ pub(crate) struct Caller {
 }
 
 /// What an answer does to the connection's session.
-#[derive(Debug, Clone, Copy)]
 pub(crate) enum SessionChange {
     Keep,
-    Begin(Session),
+    /// With the connection's place in the list of sessions.
+    Begin(Session, Seat),
     /// The same session goes on, unless another one began meanwhile.
     Renew(Session),
     /// Ends this session, not another one that began meanwhile.
@@ -151,6 +152,11 @@ impl Session {
             return Err(Denial::session_ended("logged out"));
         }
         Ok((Principal { user: self.user, role: user.role, session: Some(*self) }, Arc::clone(&user.name)))
+    }
+
+    /// When it was opened, by the clock of the engine that did.
+    pub(crate) fn issued_at(&self) -> UnixMillis {
+        self.issued_at
     }
 
     /// Which of the user's passwords it was opened with.

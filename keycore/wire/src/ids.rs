@@ -59,6 +59,11 @@ id! {
 }
 
 id! {
+    /// A session, as lists and audit records name it: not its token, and nobody can log in with it.
+    SessionHandle, 16
+}
+
+id! {
     /// A proposal that waits for approvals.
     QuorumTokenId, 16
 }

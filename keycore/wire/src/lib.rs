@@ -22,7 +22,7 @@ mod session;
 
 pub use algorithm::{KeyAlgorithm, KeyClass, MAX_GENERIC_SECRET, SignatureScheme, UnknownCode};
 pub use attribute::{Attribute, AttributeTemplate, Attributes, UnknownAttribute};
-pub use ids::{ClusterId, IdempotencyKey, KeyId, QuorumTokenId, SpkiSha256, UserId};
+pub use ids::{ClusterId, IdempotencyKey, KeyId, QuorumTokenId, SessionHandle, SpkiSha256, UserId};
 pub use mechanism::{CipherMechanism, DeriveMechanism, EcdsaEncoding, Hash, SignMechanism, WrapMechanism};
 pub use names::{InvalidName, KeyLabel, UserName, ZoneName};
 pub use ops::audit::{AuditAnchor, AuditAnchorList, AuditAnchors};
@@ -56,6 +56,10 @@ pub use ops::quorum::*;
 pub use ops::random::{MAX_RANDOM, Random, RandomBytes};
 pub use ops::rotate_key::{ListSessionKeys, MAX_SESSION_KEYS, RotateKey, SessionKeyList};
 pub use ops::self_test::{SELF_TEST_PAUSE_SECS, SelfTest, SelfTestOutcome, SelfTestReport};
+pub use ops::session::{
+    MAX_SESSION_PAGE, MAX_SESSION_PEERS, SessionEnd, SessionInfo, SessionList, SessionPage, SessionPeer,
+    SessionsOf,
+};
 pub use ops::set_attribute::{AttributeChange, SetAttribute};
 pub use ops::share_key::{KeyShares, ListSharedKeys, ListShares, MAX_SHARES, ShareKey, UnshareKey};
 pub use ops::sign::{MAX_SIGN_MESSAGE, Sign, Signature};

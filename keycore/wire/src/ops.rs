@@ -19,6 +19,7 @@ pub(crate) mod quorum;
 pub(crate) mod random;
 pub(crate) mod rotate_key;
 pub(crate) mod self_test;
+pub(crate) mod session;
 pub(crate) mod set_attribute;
 pub(crate) mod share_key;
 pub(crate) mod sign;

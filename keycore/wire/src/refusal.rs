@@ -112,6 +112,8 @@ codes! {
     QuorumUnreachable = 42, Content, false;
     /// The operation needs no approval: just do it.
     QuorumNotNeeded = 43, Content, false;
+    /// The user has as many sessions at this engine as a user may have. Those that are open go on.
+    TooManySessions = 45, Engine, true;
 
     /// No such key or user, or none that this user may know of.
     NotFound = 64, Content, false;

@@ -31,6 +31,7 @@ use crate::ops::quorum::{
 use crate::ops::random::{Random, RandomBytes};
 use crate::ops::rotate_key::{ListSessionKeys, RotateKey, SessionKeyList};
 use crate::ops::self_test::{SelfTest, SelfTestReport};
+use crate::ops::session::{SessionEnd, SessionList, SessionPage};
 use crate::ops::set_attribute::SetAttribute;
 use crate::ops::share_key::{KeyShares, ListSharedKeys, ListShares, ShareKey, UnshareKey};
 use crate::ops::sign::{Sign, Signature};
@@ -154,6 +155,8 @@ operations! {
     0x13 Safe   PeerLogin => SessionGrant;
     0x14 Safe   LoginChallenge => Challenge;
     0x15 Safe   SignedLogin => SessionGrant;
+    0x16 Safe   SessionList => SessionPage;
+    0x17 Unsafe SessionEnd => Done;
 
     0x20 Safe   UserCreate => UserInfo;
     0x21 Safe   UserList => UserPage;
@@ -233,6 +236,7 @@ pub enum Reply {
     NewUnseal(NewUnseal),
     CertificationRequest(CertificationRequest),
     SessionGrant(SessionGrant),
+    SessionPage(SessionPage),
     UserInfo(UserInfo),
     UserPage(UserPage),
     Challenge(Challenge),
@@ -276,6 +280,7 @@ impl Reply {
                     Self::NewUnseal(content) => encode_content(content, out),
                     Self::CertificationRequest(content) => encode_content(content, out),
                     Self::SessionGrant(content) => encode_content(content, out),
+                    Self::SessionPage(content) => encode_content(content, out),
                     Self::UserInfo(content) => encode_content(content, out),
                     Self::UserPage(content) => encode_content(content, out),
                     Self::Challenge(content) => encode_content(content, out),

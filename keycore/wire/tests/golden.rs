@@ -82,6 +82,8 @@ operations! {
     Login (Login { user: "web".parse().unwrap(), password: secret() }) => SessionGrant (grant());
     Resume (Resume { token: token() }) => SessionGrant (grant());
     Logout (Logout) => Done (Done);
+    SessionList (SessionList { of: SessionsOf::User("web".parse().unwrap()), after: Some(SessionHandle([0xaa; 16])), limit: 64 }) => SessionPage (SessionPage { sessions: vec![session()], more: false });
+    SessionEnd (SessionEnd { session: SessionHandle([0xaa; 16]) }) => Done (Done);
     UserCreate (UserCreate { idempotency_key: IdempotencyKey([0xdd; 16]), name: "web".parse().unwrap(), role: Role::CryptoUser, password: Some(secret()), peer_uid: Some(990) }) => UserInfo (user());
     PeerLogin (PeerLogin { user: "web".parse().unwrap() }) => SessionGrant (grant());
     LoginChallenge (LoginChallenge { user: "root".parse().unwrap(), password: secret() }) => Challenge (Challenge { text: "hsm login challenge v1\n".into() });
@@ -250,6 +252,20 @@ fn grant() -> SessionGrant {
         token: token(),
         expires_at: UnixMillis(1_700_000_000_000),
         lifetime_secs: 43_200,
+    }
+}
+
+fn session() -> SessionInfo {
+    SessionInfo {
+        handle: SessionHandle([0xab; 16]),
+        user: "web".parse().unwrap(),
+        role: Role::CryptoUser,
+        issued_at: UnixMillis(1_700_000_000_000),
+        expires_at: UnixMillis(1_700_043_200_000),
+        last_used_at: UnixMillis(1_700_000_600_000),
+        current: false,
+        connections: 4,
+        peers: vec![SessionPeer::Process { uid: 990, gid: 990, pid: 4242 }],
     }
 }
 

@@ -1,12 +1,12 @@
 use std::fs;
 use std::sync::LazyLock;
 
-use keycore_wire::{KeyId, RefusalCode, SignatureScheme, SpkiSha256, UserId};
+use keycore_wire::{KeyId, RefusalCode, SessionHandle, SignatureScheme, SpkiSha256, UserId};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Command, Log, Outcome, Peer, SessionHandle, Subject, User};
+use crate::{Command, Log, Outcome, Peer, Subject, User};
 
 fn entry(n: u64, detail: &str) -> Entry<'_> {
     Entry {

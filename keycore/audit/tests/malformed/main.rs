@@ -8,8 +8,8 @@ mod mutation;
 
 use std::fs;
 
-use keycore_audit::{Command, Entry, Log, Outcome, Peer, SessionHandle, Subject, User, file};
-use keycore_wire::{ClusterId, KeyId, RefusalCode, SignatureScheme, SpkiSha256, UserId};
+use keycore_audit::{Command, Entry, Log, Outcome, Peer, Subject, User, file};
+use keycore_wire::{ClusterId, KeyId, RefusalCode, SessionHandle, SignatureScheme, SpkiSha256, UserId};
 use mutation::{Random, mutate};
 use tempfile::TempDir;
 

@@ -104,9 +104,10 @@ pub(super) fn announce(
     if !possible || matches!(place, Place::Loop(_)) {
         return Ok(());
     }
+    let what = detail_of(request).unwrap_or_default();
     engine.journal.append_and_sync(&Entry {
         outcome: Outcome::Begun,
-        ..entry_of(request, caller, now, facts, None, "")
+        ..entry_of(request, caller, now, facts, None, &what)
     })
 }
 
@@ -167,6 +168,7 @@ fn detail_of(request: &Request<'_>) -> Option<String> {
         Request::RotateKey(rotate) => Some(format!("replaces {} for {} s", rotate.key, rotate.grace_secs)),
         Request::ShareKey(share) => Some(format!("with {}", share.with)),
         Request::UnshareKey(unshare) => Some(format!("with {}", unshare.with)),
+        Request::SessionEnd(end) => Some(format!("session {}", end.session)),
         _ => None,
     }
 }
@@ -223,6 +225,7 @@ fn is_management(request: &Request<'_>) -> bool {
             | Request::Login(_)
             | Request::PeerLogin(_)
             | Request::Logout(_)
+            | Request::SessionEnd(_)
             | Request::UserSetPeerUid(_)
             | Request::UserLogout(_)
             | Request::LoginChallenge(_)

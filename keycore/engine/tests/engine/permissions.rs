@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use data_encoding::HEXLOWER;
 use keycore_wire::{
     ActivateCluster, Attribute, AttributeChange, DeleteKey, Hello, InitializeCluster, KeyId, KeyPurpose,
-    QuorumPropose, RefusalCode, Request, Role, Secret, SetAttribute, UserChangePassword, UserRegisterKey,
-    encode_request, frame,
+    QuorumPropose, RefusalCode, Request, Role, Secret, SessionList, SessionsOf, SetAttribute,
+    UserChangePassword, UserRegisterKey, encode_request, frame,
 };
 
 use crate::harness::{Client, PASSWORD, World, name, secret};
@@ -62,6 +62,11 @@ fn requests() -> BTreeMap<String, Vec<u8>> {
         UserChangePassword { name: Some(name("nobody")), current: None, new: secret("another password") };
     encode_request(&others, &mut body).unwrap();
     requests.insert(OTHERS_PASSWORD.to_owned(), body);
+    let others = requests.remove("SessionList").unwrap();
+    requests.insert("SessionList, another's".to_owned(), others);
+    let mut body = Vec::new();
+    encode_request(&SessionList { of: SessionsOf::Own, after: None, limit: 64 }, &mut body).unwrap();
+    requests.insert("SessionList, own".to_owned(), body);
     let another = requests.remove("SetAttribute").unwrap();
     requests.insert("SetAttribute, another".to_owned(), another);
     let mut body = Vec::new();

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
+use keycore_audit::Outcome;
 use keycore_wire::{
-    ActivateCluster, InitializeCluster, Login, Logout, Random, RefusalCode, Resume, Role, Secret,
-    SessionToken, UserDelete,
+    ActivateCluster, InitializeCluster, Login, Logout, PeerLogin, Ping, Random, Refusal, RefusalCode, Resume,
+    Role, Secret, SessionEnd, SessionHandle, SessionInfo, SessionList, SessionPeer, SessionToken, SessionsOf,
+    UserChangePassword, UserDelete, UserLogout, UserSetPeerUid,
 };
 
 use crate::harness::{Client, PASSWORD, World, name, secret};
@@ -147,4 +149,173 @@ fn a_stranger_queues_nothing_long() {
     let (refused, inline) = client.call_where(&login(100_000));
     assert_eq!((refused.unwrap_err().code, inline), (RefusalCode::Malformed, true));
     client.login("web", PASSWORD).unwrap();
+}
+
+fn list(client: &mut Client, of: SessionsOf) -> Result<Vec<SessionInfo>, Refusal> {
+    client.call(&SessionList { of, after: None, limit: 64 }).map(|page| page.sessions)
+}
+
+fn own(client: &mut Client) -> SessionInfo {
+    let own = list(client, SessionsOf::Own).unwrap();
+    own.into_iter().find(|session| session.current).unwrap()
+}
+
+#[test]
+fn a_list_has_each_session_once_and_ends_with_its_connections() {
+    let (world, replica) = World::active();
+    let begun = replica.now().wall;
+    let mut web = replica.client();
+    let grant = web.login("web", PASSWORD).unwrap();
+    let mut again = replica.client();
+    again.call(&resume(&grant.token)).unwrap();
+    let _other = replica.client_of("web");
+    world.pass(HOUR);
+    web.call(&Ping).unwrap();
+    again.call(&Random { length: 1 }).unwrap();
+    let used = replica.now().wall;
+    world.pass(HOUR);
+
+    let mut root = replica.client_of("root");
+    let listed = list(&mut root, SessionsOf::User(name("web"))).unwrap();
+    assert_eq!(listed.len(), 2);
+    assert!(listed.is_sorted_by_key(|session| session.handle));
+    let session = listed.iter().find(|session| session.connections == 2).unwrap();
+    assert_eq!((&session.user, session.role), (&name("web"), Role::CryptoUser));
+    assert_eq!((session.issued_at, session.expires_at), (begun, grant.expires_at));
+    assert_eq!((session.last_used_at, session.current), (used, false), "a ping is no use");
+    assert_eq!(session.peers, [SessionPeer::Process { uid: 1000, gid: 1000, pid: 4242 }]);
+
+    // What a connection asks for and where it is logged in to is up to date.
+    assert_eq!(own(&mut again).handle, session.handle);
+    again.login("web", PASSWORD).unwrap();
+    assert_ne!(own(&mut again).handle, session.handle);
+    let handle = session.handle;
+    let web_is_listed = |root: &mut Client| {
+        list(root, SessionsOf::All).unwrap().into_iter().find(|session| session.handle == handle)
+    };
+    assert_eq!(web_is_listed(&mut root).unwrap().connections, 1);
+    let Client { replica, connection } = web;
+    replica.engine.disconnect(connection, replica.now());
+    assert_eq!(web_is_listed(&mut root), None);
+    // It is good all the same.
+    replica.client().call(&resume(&grant.token)).unwrap();
+}
+
+#[test]
+fn a_list_is_paged_and_others_sessions_are_an_admins_to_see() {
+    let (_world, replica) = World::active();
+    let (mut root, mut web) = (replica.client_of("root"), replica.client_of("web"));
+    let _more: Vec<_> = (0..3).map(|_| replica.client_of("web")).collect();
+    let all = list(&mut root, SessionsOf::All).unwrap();
+    assert_eq!(all.len(), 5);
+    let (mut pages, mut after) = (Vec::new(), None);
+    for more in [true, true, false] {
+        let page = root.call(&SessionList { of: SessionsOf::All, after, limit: 2 }).unwrap();
+        assert_eq!(page.more, more);
+        after = page.sessions.last().map(|session| session.handle);
+        pages.extend(page.sessions);
+    }
+    assert_eq!(pages, all.clone());
+
+    let own = list(&mut web, SessionsOf::Own).unwrap();
+    assert_eq!(own.len(), 4);
+    assert!(own.iter().all(|session| session.user == name("web")));
+    assert_eq!(list(&mut web, SessionsOf::User(name("web"))).unwrap().len(), 4);
+    for of in [SessionsOf::All, SessionsOf::User(name("root"))] {
+        assert_eq!(list(&mut web, of).unwrap_err().code, RefusalCode::PermissionDenied);
+    }
+    let nobody = list(&mut root, SessionsOf::User(name("nobody"))).unwrap_err();
+    assert_eq!(nobody.code, RefusalCode::NotFound);
+}
+
+#[test]
+fn what_ended_is_not_listed_though_its_connection_is_open() {
+    let (world, replica) = World::active();
+    let mut root = replica.client_of("root");
+    let of_web = |root: &mut Client| list(root, SessionsOf::User(name("web"))).unwrap().len();
+    let (mut web, other) = (replica.client_of("web"), replica.client_of("web"));
+    assert_eq!(of_web(&mut root), 2);
+    // Who sets his own password goes on with it, and alone.
+    let new = UserChangePassword { name: None, current: Some(secret(PASSWORD)), new: secret("another one") };
+    web.call(&new).unwrap();
+    assert_eq!((of_web(&mut root), own(&mut web).connections), (1, 1));
+    root.call(&UserLogout { name: name("web") }).unwrap();
+    assert_eq!(of_web(&mut root), 0);
+    assert!(!works(&mut web));
+    drop(other);
+    world.pass(13 * HOUR);
+    assert_eq!(list(&mut replica.client_of("root"), SessionsOf::All).unwrap().len(), 1);
+}
+
+#[test]
+fn one_session_is_ended_everywhere_and_the_user_s_others_go_on() {
+    let (world, first) = World::active();
+    let second = world.replica(1);
+    let mut stolen = first.client();
+    let token = stolen.login("web", PASSWORD).unwrap().token;
+    let mut there = second.client();
+    there.call(&resume(&token)).unwrap();
+    let mut kept = first.client_of("web");
+    let session = own(&mut stolen).handle;
+
+    first.client_of("root").call(&SessionEnd { session }).unwrap();
+    assert!(!works(&mut stolen));
+    second.follow();
+    assert!(!works(&mut there));
+    assert_eq!(second.client().refused(&resume(&token)), RefusalCode::SessionEnded);
+    assert!(works(&mut kept));
+    let expected = format!("session {session}");
+    let records = first.audit.map(&first.engine, |entry| {
+        (entry.operation == "SessionEnd").then(|| (entry.outcome, entry.detail.to_owned()))
+    });
+    let records: Vec<_> = records.into_iter().flatten().collect();
+    let done = format!("{expected}; of web");
+    assert_eq!(records, [(Outcome::Begun, expected), (Outcome::Done, done)]);
+    // Once is enough.
+    assert_eq!(first.client_of("root").refused(&SessionEnd { session }), RefusalCode::NotFound);
+}
+
+#[test]
+fn one_ends_ones_own_sessions_and_no_others() {
+    let (_world, replica) = World::active();
+    let (mut root, mut web) = (replica.client_of("root"), replica.client_of("web"));
+    let (mut other, of_root) = (replica.client_of("web"), own(&mut root).handle);
+    assert_eq!(web.refused(&SessionEnd { session: of_root }), RefusalCode::NotFound);
+    assert_eq!(web.refused(&SessionEnd { session: SessionHandle([7; 16]) }), RefusalCode::NotFound);
+    assert!(works(&mut root));
+    web.call(&SessionEnd { session: own(&mut other).handle }).unwrap();
+    assert!(!works(&mut other));
+    // The one that asks is logged out.
+    let session = own(&mut web).handle;
+    web.call(&SessionEnd { session }).unwrap();
+    assert_eq!(web.refused(&Random { length: 1 }), RefusalCode::NotLoggedIn);
+}
+
+#[test]
+fn a_user_has_so_many_sessions_at_a_replica_and_none_makes_room_for_another() {
+    let (world, first) = World::active();
+    let set = UserSetPeerUid { name: name("web"), peer_uid: Some(1000) };
+    first.client_of("root").call(&set).unwrap();
+    let replica = world.limited(1, |options| options.max_user_sessions = 2);
+    let (mut proxy, mut other) = (replica.client(), replica.client_of("web"));
+    let token = proxy.login("web", PASSWORD).unwrap().token;
+
+    let mut thief = replica.client();
+    assert_eq!(thief.login("web", PASSWORD).unwrap_err().code, RefusalCode::TooManySessions);
+    assert_eq!(thief.refused(&PeerLogin { user: name("web") }), RefusalCode::TooManySessions);
+    assert_eq!(thief.refused(&Random { length: 1 }), RefusalCode::NotLoggedIn);
+    assert!(works(&mut proxy) && works(&mut other));
+    // A session is counted once, whatever connections it has; one that is new here counts as a login does.
+    let mut again = replica.client();
+    again.call(&resume(&token)).unwrap();
+    let elsewhere = first.client().login("web", PASSWORD).unwrap().token;
+    assert_eq!(replica.client().refused(&resume(&elsewhere)), RefusalCode::TooManySessions);
+    // Others are not concerned, a new login on the same connection is no further session, and what ended makes room.
+    replica.client_of("root");
+    other.login("web", PASSWORD).unwrap();
+    other.call(&Logout).unwrap();
+    replica.client().call(&resume(&elsewhere)).unwrap();
+    // Nor does a refused login, or one whose connection is gone, keep a place.
+    let _third = replica.client_of("web");
+    assert_eq!(list(&mut proxy, SessionsOf::Own).unwrap().len(), 2);
 }

@@ -1,8 +1,8 @@
 use std::fs;
 use std::str::FromStr;
 
-use keycore_audit::{Command, Entry, Head, Log, Outcome, Peer, SessionHandle, Subject, User, file};
-use keycore_wire::{KeyId, RefusalCode, SignatureScheme, UserId};
+use keycore_audit::{Command, Entry, Head, Log, Outcome, Peer, Subject, User, file};
+use keycore_wire::{KeyId, RefusalCode, SessionHandle, SignatureScheme, UserId};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,0 +1,188 @@
+//! Which sessions have connections to this replica: all that can truthfully be listed, because a token is stored nowhere.
+//!
+//! A connection that logs in takes a [`Seat`], and gives it back when it is dropped: with the connection, with a logout, or with
+//! an answer that never reached its connection. So nothing is left behind, whichever of the threads was in between.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use keycore_audit::Peer;
+use keycore_wire::{
+    MAX_SESSION_PEERS, RefusalCode, SessionHandle, SessionInfo, SessionPeer, UnixMillis, UserId,
+};
+
+use crate::denial::Denial;
+use crate::engine::locked;
+use crate::options::Now;
+use crate::session::{Caller, Session};
+use crate::snapshot::Snapshot;
+
+/// All seats of this replica. Its lock may be taken while the snapshot is read, and nothing is while it is held.
+#[derive(Default)]
+pub(crate) struct SessionRegistry {
+    seats: Mutex<BTreeMap<SeatKey, Seated>>,
+    serial: AtomicU64,
+}
+
+/// A user's seats are neighbours, and so are a session's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct SeatKey {
+    user: UserId,
+    session: SessionHandle,
+    serial: u64,
+}
+
+/// One connection that is logged in.
+struct Seated {
+    /// As this connection has it: one that set a new password goes on, others of the same login ended.
+    session: Session,
+    connection: u64,
+    peer: Option<Peer>,
+    /// In milliseconds since 1970.
+    last_used: Arc<AtomicU64>,
+}
+
+/// A connection's place in the registry.
+pub(crate) struct Seat {
+    registry: Arc<SessionRegistry>,
+    key: SeatKey,
+    last_used: Arc<AtomicU64>,
+}
+
+impl SessionRegistry {
+    /// Seats a connection.
+    ///
+    /// Refused if its user has `most` sessions here and this is another one. What ended is not counted, nor is what the
+    /// connection was logged in to before and gives up now.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        session: Session,
+        caller: &Caller,
+        snapshot: &Snapshot,
+        now: Now,
+        most: usize,
+    ) -> Result<Seat, Denial> {
+        let handle = SessionHandle(session.id);
+        let mut seats = locked(&self.seats);
+        let (mut counted, mut others, mut last) = (false, 0, None);
+        for (key, seated) in of_user(&seats, Some(session.user)) {
+            if seated.session.check(snapshot, now).is_err() {
+                continue;
+            }
+            if key.session == handle {
+                counted = true;
+                break;
+            }
+            if seated.connection != caller.connection && last != Some(key.session) {
+                others += 1;
+                last = Some(key.session);
+            }
+        }
+        if !counted && others >= most {
+            let detail = format!(
+                "this user has {others} sessions at this engine, and may have {most}: end one, or ask another engine"
+            );
+            return Err(Denial::new(RefusalCode::TooManySessions, detail));
+        }
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let key = SeatKey { user: session.user, session: handle, serial };
+        let last_used = Arc::new(AtomicU64::new(now.wall.0));
+        let (connection, peer) = (caller.connection, caller.peer);
+        seats.insert(key, Seated { session, connection, peer, last_used: Arc::clone(&last_used) });
+        Ok(Seat { registry: Arc::clone(self), key, last_used })
+    }
+
+    /// The sessions that are still good, in the order of their handles: one user's, or all.
+    pub(crate) fn list(
+        &self,
+        of: Option<UserId>,
+        snapshot: &Snapshot,
+        now: Now,
+        asking: Option<[u8; 16]>,
+    ) -> Vec<SessionInfo> {
+        let mut found: Vec<SessionInfo> = Vec::new();
+        for (key, seated) in of_user(&locked(&self.seats), of) {
+            let Ok((principal, name)) = seated.session.check(snapshot, now) else { continue };
+            let last_used_at = UnixMillis(seated.last_used.load(Ordering::Relaxed));
+            let peer = seated.peer.map(listed);
+            if found.last().is_none_or(|last| last.handle != key.session) {
+                found.push(SessionInfo {
+                    handle: key.session,
+                    user: (*name).clone(),
+                    role: principal.role,
+                    issued_at: seated.session.issued_at(),
+                    expires_at: seated.session.expires_at,
+                    last_used_at,
+                    current: asking == Some(key.session.0),
+                    connections: 0,
+                    peers: Vec::new(),
+                });
+            }
+            let Some(info) = found.last_mut() else { continue };
+            info.connections += 1;
+            info.last_used_at = info.last_used_at.max(last_used_at);
+            if let Some(peer) = peer.filter(|peer| !info.peers.contains(peer))
+                && info.peers.len() < MAX_SESSION_PEERS
+            {
+                info.peers.push(peer);
+            }
+        }
+        found.sort_unstable_by_key(|info| info.handle);
+        found
+    }
+
+    /// A session that is still good, by its handle: among one user's, or all.
+    pub(crate) fn find(
+        &self,
+        handle: SessionHandle,
+        of: Option<UserId>,
+        snapshot: &Snapshot,
+        now: Now,
+    ) -> Option<Session> {
+        of_user(&locked(&self.seats), of)
+            .find(|(key, seated)| key.session == handle && seated.session.check(snapshot, now).is_ok())
+            .map(|(_, seated)| seated.session)
+    }
+}
+
+impl Seat {
+    /// Something was asked on its connection.
+    pub(crate) fn used(&self, now: Now) {
+        self.last_used.store(now.wall.0, Ordering::Relaxed);
+    }
+
+    /// Its session goes on with other credentials.
+    pub(crate) fn renew(&self, session: Session) {
+        if let Some(seated) = locked(&self.registry.seats).get_mut(&self.key) {
+            seated.session = session;
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        locked(&self.registry.seats).remove(&self.key);
+    }
+}
+
+fn listed(peer: Peer) -> SessionPeer {
+    match peer {
+        Peer::Local { uid, gid, pid } => SessionPeer::Process { uid, gid, pid },
+        Peer::Remote { address, certificate } => SessionPeer::Remote { address, certificate: certificate.0 },
+    }
+}
+
+/// The seats of one user, or all.
+fn of_user(
+    seats: &BTreeMap<SeatKey, Seated>,
+    user: Option<UserId>,
+) -> impl Iterator<Item = (&SeatKey, &Seated)> {
+    let first = SeatKey { user: user.unwrap_or(UserId([0; 16])), session: SessionHandle([0; 16]), serial: 0 };
+    let last = SeatKey {
+        user: user.unwrap_or(UserId([0xff; 16])),
+        session: SessionHandle([0xff; 16]),
+        serial: u64::MAX,
+    };
+    seats.range(first..=last)
+}
