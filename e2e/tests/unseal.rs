@@ -279,6 +279,40 @@ fn the_cluster_key_is_rotated_under_load_and_a_kill_on_the_way_costs_nothing() {
     assert_eq!(site.state(1).as_deref(), Some("active"));
 }
 
+/// A pipe whose reader is gone, and a full disk, are no place for shares; the engines that run can be told to change again.
+#[test]
+fn shares_that_reach_nobody_are_a_failure_and_no_file_is_replaced() {
+    let mut site = Site::start("unseal-file = \"ROOT/unseal\"");
+    write_private(&site.path("unseal"), "correct horse battery staple\n");
+    site.run_engines();
+    run(&mut site.hsm_at(&[0], &["cluster", "init"])).success();
+    site.activate();
+    let password = site.path("alice").display().to_string();
+    let change = ["--user", "alice", "--password-file", &password, "cluster", "change-unseal"];
+    let change = [&change[..], &["--custodians", "2/3"]].concat();
+
+    // Nothing is asked of the engine if a file can't be made, and none that was made stays.
+    write_private(&site.path("share-2.share"), "another's");
+    let refused = site.hsm(&[&change[..], &["--share-out", "share"]].concat());
+    assert_eq!(refused.code, Some(73), "{}", refused.stderr);
+    assert!(!site.path("share-1.share").exists());
+    let method = || {
+        let info = site.hsm(&["--output", "json", "cluster", "info"]).success();
+        let info: Value = serde_json::from_str(&info).unwrap();
+        info["data"]["engines"][0]["unseal"]["method"].clone()
+    };
+    assert_eq!(method(), "passphrase");
+
+    let mut hsm = site.hsm_at(&[0], &change);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let told = hsm.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&told.stderr);
+    assert_eq!(told.status.code(), Some(73), "{stderr}");
+    assert!(stderr.contains("change it again at once"), "{stderr}");
+    assert_eq!(method(), "custodians");
+}
+
 #[test]
 fn a_passphrase_is_stretched_and_a_wrong_one_starts_nothing() {
     let mut site = Site::start("unseal-file = \"ROOT/unseal\"");

@@ -49,6 +49,9 @@ pub(crate) enum Failure {
     /// A question was answered with no, or could not be asked.
     #[error("{what}: nothing was done")]
     Declined { what: &'static str, advice: Option<&'static str> },
+    /// The engine may have done what can't be asked for again.
+    #[error("{error}")]
+    Unanswered { error: ClientError, advice: &'static str },
     /// Engines stopped because a self-test failed.
     #[error("a self-test failed: {}", .0.join("; "))]
     SelfTest(Vec<String>),
@@ -83,7 +86,7 @@ impl Failure {
     /// The code that the process exits with: the table in `docs/cli.md`.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Engine(error) => engine_exit_code(error),
+            Self::Engine(error) | Self::Unanswered { error, .. } => engine_exit_code(error),
             Self::NoSocket { .. } => Self::NO_ENGINE,
             Self::Audit(_) | Self::Certificate(_) | Self::Content { .. } => Self::DATA,
             Self::Usage(_) | Self::Tls(TlsError::Incomplete { .. }) => Self::USAGE,
@@ -135,13 +138,14 @@ impl Failure {
                 ClientError::NoEngine { .. }
                     | ClientError::DeadlineExceeded
                     | ClientError::OutcomeUnknown { .. }
-            )
+            ) | Self::Unanswered { .. }
         )
     }
 
     fn advice(&self) -> Option<String> {
         match self {
             Self::Engine(error) => engine_advice(error).map(str::to_owned),
+            Self::Unanswered { advice, .. } => Some((*advice).to_owned()),
             Self::NotLoggedIn { advice, .. } | Self::Exposed { advice, .. } => Some(advice.clone()),
             Self::Content { advice, .. } => advice.clone(),
             Self::Tls(TlsError::Incomplete { .. }) => Some(

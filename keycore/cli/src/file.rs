@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -63,6 +63,58 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: u32, replace: bool) -> Re
     })
 }
 
+/// A file that is there already, with room on its disk, before what goes into it is known. It goes away again unless it
+/// was filled.
+pub(crate) struct Reserved {
+    path: PathBuf,
+    file: File,
+    filled: bool,
+}
+
+impl Reserved {
+    /// Makes a new file that its owner alone may read, and room for `size` bytes, and syncs it and its directory.
+    pub(crate) fn new(path: &Path, size: usize) -> Result<Self, Failure> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AlreadyExists => Failure::Exists { path: path.to_owned() },
+            _ => Failure::Write { path: path.to_owned(), source },
+        };
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        let reserved = Self { path: path.to_owned(), file, filled: false };
+        reserved.file.write_all_at(&vec![b'\n'; size], 0).map_err(failed)?;
+        reserved.sync().map_err(failed)?;
+        Ok(reserved)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the content; it is on the disk when this returns.
+    pub(crate) fn fill(mut self, content: &[u8]) -> Result<(), Failure> {
+        let filled = self
+            .file
+            .write_all_at(content, 0)
+            .and_then(|()| self.file.set_len(u64::try_from(content.len()).unwrap_or(u64::MAX)))
+            .and_then(|()| self.sync());
+        self.filled = filled.is_ok();
+        filled.map_err(|source| Failure::Write { path: self.path.clone(), source })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()?;
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if !self.filled {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// Reads a whole file of at most `limit` bytes; `-` is standard input.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     read_secret(path, limit).map(|mut bytes| core::mem::take(&mut *bytes))
@@ -99,6 +151,8 @@ fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -112,5 +166,20 @@ mod tests {
         assert_eq!(read(&path, 3).unwrap(), b"two");
         assert!(matches!(read(&path, 2), Err(Failure::Content { .. })));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_reserved_file_is_new_and_private_and_stays_only_with_its_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        drop(Reserved::new(&path, 100).unwrap());
+        assert!(!path.exists());
+        Reserved::new(&path, 100).unwrap().fill(b"content").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"content");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(Reserved::new(&path, 100), Err(Failure::Exists { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"content");
+        let nowhere = Reserved::new(&directory.path().join("none/x"), 100);
+        assert!(matches!(nowhere, Err(Failure::Write { .. })));
     }
 }

@@ -27,18 +27,21 @@ pub(crate) struct Answer {
     /// None if it was printed already.
     data: Option<Value>,
     notes: Vec<String>,
+    /// What it means if nobody gets it, where that is not nothing.
+    once: Option<&'static str>,
+    exit: u8,
 }
 
 impl Answer {
     /// `text` is for people, `data` for programs.
     pub(crate) fn new(text: impl Into<String>, data: impl Serialize) -> Self {
         let data = Some(serde_json::to_value(data).unwrap_or(Value::Null));
-        Self { text: text.into(), data, notes: Vec::new() }
+        Self { text: text.into(), data, notes: Vec::new(), once: None, exit: 0 }
     }
 
     /// What there is to say went to standard output as it came.
     pub(crate) fn streamed() -> Self {
-        Self { text: String::new(), data: None, notes: Vec::new() }
+        Self { text: String::new(), data: None, notes: Vec::new(), once: None, exit: 0 }
     }
 
     /// Adds something that people should know; it goes to standard error.
@@ -47,13 +50,28 @@ impl Answer {
         self.notes.push(note.into());
         self
     }
+
+    /// Tells something that nobody can ask for again: if it can't be printed, that is a failure, a closed pipe as well.
+    /// `meaning` says what it comes to and what to do.
+    #[must_use]
+    pub(crate) fn told_once(mut self, meaning: &'static str) -> Self {
+        self.once = Some(meaning);
+        self
+    }
+
+    /// Ends in failure all the same, since a file could not be written.
+    #[must_use]
+    pub(crate) fn in_part(mut self) -> Self {
+        self.exit = Failure::WRITE;
+        self
+    }
 }
 
 impl Format {
     /// Prints the outcome; returns the process's exit code.
     pub(crate) fn print(self, outcome: Result<Answer, Failure>) -> ExitCode {
         match outcome {
-            Ok(Answer { text, data, notes }) => {
+            Ok(Answer { text, data, notes, once, exit }) => {
                 for note in notes {
                     // Standard error may be closed; there is nobody to tell then.
                     let _ = writeln!(io::stderr(), "{note}");
@@ -61,10 +79,18 @@ impl Format {
                 let written = match (self, data) {
                     (_, None) => Ok(()),
                     (Self::Table, Some(_)) => print(&text),
-                    (Self::Json, Some(data)) => print(&json!({ "error_code": 0, "data": data }).to_string()),
+                    (Self::Json, Some(data)) => {
+                        print(&json!({ "error_code": exit, "data": data }).to_string())
+                    }
                 };
                 match written {
-                    Ok(()) => ExitCode::SUCCESS,
+                    Ok(()) => ExitCode::from(exit),
+                    Err(error) if once.is_some() => {
+                        let meaning = once.unwrap_or_default();
+                        let _ =
+                            writeln!(io::stderr(), "hsm: can't print the answer: {error}\n     {meaning}");
+                        ExitCode::from(Failure::WRITE)
+                    }
                     // `hsm key list | head` is no failure.
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
                     Err(_) => ExitCode::from(Failure::WRITE),

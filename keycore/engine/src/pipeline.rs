@@ -65,6 +65,11 @@ pub(crate) fn serve(
     };
     // Audit: without a record there is no answer but a refusal.
     let audited = record::audit(engine, request, caller, now, &mut place, &facts, decided.as_ref().err());
+    let audited = match &decided {
+        // Told this once, and what unsealed before is gone: the log has that it began, and nothing more is done without it.
+        Ok((Reply::NewUnseal(_), _)) => Ok(()),
+        _ => audited,
+    };
     let (result, session) = match audited.and(decided) {
         Ok((reply, change)) => (Ok(reply), change),
         Err(denial) => (Err(denial.refusal), SessionChange::Keep),

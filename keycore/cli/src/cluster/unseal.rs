@@ -1,6 +1,6 @@
 //! What unseals the cluster: chosen once, then given to each sealed engine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use keycore_backup::{Share, SharePurpose};
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::{named, reason, view};
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::file;
+use crate::file::{self, Reserved};
 use crate::output::{Answer, table};
 use crate::password;
 use crate::split::Split;
@@ -58,10 +58,10 @@ impl Method {
             let text = format!("{} is initialized; {next}\n{KEEP}", named(&status));
             return Ok(Answer::new(text, view(&status)));
         };
-        self.check_files()?;
+        let files = self.reserve_files()?;
         let made = connection.connect()?.call(&InitializeBy { method })?;
         let head = format!("{} is initialized; {next}", named(&made.status));
-        Ok(self.tell(head, &made))
+        Ok(self.tell(head, &made, files))
     }
 
     /// The method that the options name.
@@ -86,28 +86,27 @@ impl Method {
         (1..=split.count).map(name).collect()
     }
 
-    /// Before anything is done: no share replaces a file.
-    fn check_files(&self) -> Result<(), Failure> {
-        match self.files().into_iter().find(|path| path.symlink_metadata().is_ok()) {
-            Some(path) => Err(Failure::Exists { path }),
-            None => Ok(()),
-        }
+    /// Before anything is done: no share replaces a file, and each has its place on the disk.
+    fn reserve_files(&self) -> Result<Vec<Reserved>, Failure> {
+        self.files().iter().map(|path| Reserved::new(path, SHARE_ROOM)).collect()
     }
 
     /// Hands the shares over. One that can't be written is shown: it is told this once.
-    fn tell(&self, head: String, made: &NewUnseal) -> Answer {
+    fn tell(&self, head: String, made: &NewUnseal, files: Vec<Reserved>) -> Answer {
         let mut data = json!({ "status": view(&made.status) });
         let Some(Split { threshold, count }) = self.custodians else {
             return Answer::new(format!("{head}\n{KEEP}"), data);
         };
-        let (mut text, files) = (head, self.files());
-        let (mut written, mut shown) = (Vec::new(), Vec::new());
+        let (mut text, mut files) = (head, files.into_iter());
+        let (mut written, mut shown, mut failed) = (Vec::new(), Vec::new(), false);
         for (at, share) in made.shares.iter().enumerate() {
             let share = String::from_utf8_lossy(share.expose());
-            match files.get(at).map(|path| (path, write(path, &share))) {
-                Some((path, Ok(()))) => written.push(path.display().to_string()),
-                Some((path, Err(error))) => {
-                    text.push_str(&format!("\n{}: {error}; this is the share:\n{share}", path.display()));
+            let file = files.next().map(|file| (file.path().display().to_string(), write(file, &share)));
+            match file {
+                Some((path, Ok(()))) => written.push(path),
+                Some((_, Err(error))) => {
+                    failed = true;
+                    text.push_str(&format!("\n{error}; this is the share:\n{share}"));
                     shown.push(share.into_owned());
                 }
                 None => {
@@ -127,7 +126,12 @@ impl Method {
             "\nGive each custodian one; {threshold} of the {count} unseal an engine: hsm cluster unseal. They are shown \
              this once, and without {threshold} of them every key is lost.",
         ));
-        Answer::new(text, data)
+        let must_arrive = !shown.is_empty();
+        let mut answer = Answer::new(text, data);
+        if must_arrive {
+            answer = answer.told_once(LOST);
+        }
+        if failed { answer.in_part() } else { answer }
     }
 }
 
@@ -149,12 +153,21 @@ impl Change {
                 "say what is to unseal the cluster: --unseal METHOD or --custodians M/N".to_owned(),
             )
         })?;
-        self.method.check_files()?;
-        let secret = match self.method.is_by_custodians() {
+        let files = self.method.reserve_files()?;
+        let custodians = self.method.is_by_custodians();
+        let secret = match custodians {
             true => None,
             false => Some(password::new_unseal_secret(self.new_secret_file.as_deref())?),
         };
-        let changed = connection.as_user(|user| user.call(&ChangeUnseal { method, secret }))?;
+        let changed =
+            connection.as_user(|user| user.call(&ChangeUnseal { method, secret })).map_err(|failure| {
+                match failure {
+                    Failure::Engine(error) if custodians && is_uncertain(&error) => {
+                        Failure::Unanswered { error, advice: UNCERTAIN }
+                    }
+                    other => other,
+                }
+            })?;
         let head = match method {
             UnsealMethod::Custodians { .. } => format!(
                 "custodians unseal {}; set unseal = \"custodians\" in every engine's configuration. Those that run go on.",
@@ -166,7 +179,7 @@ impl Change {
                 named(&changed.status)
             ),
         };
-        Ok(self.method.tell(head, &changed))
+        Ok(self.method.tell(head, &changed, files))
     }
 }
 
@@ -180,9 +193,25 @@ pub(super) fn rotation<'a>(statuses: impl Iterator<Item = &'a ClusterStatus>) ->
 
 const KEEP: &str = "Keep the engine's unseal secret safe: without it every key is lost.";
 
-fn write(path: &Path, share: &str) -> Result<(), Failure> {
+/// What it means that shares were made and nobody has them.
+const LOST: &str = "the cluster now unseals by shares of which some reached nobody: change it again at once, while its engines run: \
+                    hsm cluster change-unseal (after hsm cluster activate, if it is new)";
+
+/// The same if it may be so.
+const UNCERTAIN: &str = "the cluster may now unseal by shares that nobody has: see hsm cluster info, and change it again at \
+                         once, while its engines run: hsm cluster change-unseal";
+
+/// Bytes that a share and its end of line fit in.
+const SHARE_ROOM: usize = MAX_UNSEAL_PART + 1;
+
+fn write(file: Reserved, share: &str) -> Result<(), Failure> {
     let line = Zeroizing::new([share, "\n"].concat());
-    file::write(path, line.as_bytes(), 0o600, false)
+    file.fill(line.as_bytes())
+}
+
+/// Whether the request may have been carried out although no answer came.
+fn is_uncertain(error: &Error) -> bool {
+    matches!(error, Error::OutcomeUnknown { .. } | Error::DeadlineExceeded)
 }
 
 /// Where a share, or the secret, comes from.

@@ -1,7 +1,7 @@
 //! Changing what unseals the cluster, while it goes on.
 
 use keycore_secmem::SecretBytes;
-use keycore_wire::{ChangeUnseal, NewUnseal, RefusalCode, UnsealMethod};
+use keycore_wire::{ChangeUnseal, ClusterStatus, NewUnseal, RefusalCode, UnsealMethod};
 use zeroize::Zeroizing;
 
 use super::{new_method, unfit};
@@ -40,6 +40,8 @@ pub(crate) fn change(
     }
     let mut method = new_method(request.method, secret.as_ref(), engine.options.unseal_cost)?;
     let admin = permission.actor()?;
+    // Once the old method is gone, nothing may keep the shares from whoever asked: what can fail, fails here.
+    let before = lifecycle::status(engine, permission)?;
     engine.transact_as(permission, |records| {
         users::acting(records, admin)?;
         check_no_handover(records)?;
@@ -51,8 +53,16 @@ pub(crate) fn change(
         records.put(ONLY, None, &handover, Vec::new(), None)?;
         records.put_cluster(|version| method.wrap(&ring, version))
     })?;
-    let status = Box::new(lifecycle::status(engine, permission)?);
-    Ok(NewUnseal { status, shares: core::mem::take(&mut method.shares) })
+    let status = lifecycle::status(engine, permission).unwrap_or_else(|_| changed(before, request.method));
+    Ok(NewUnseal { status: Box::new(status), shares: core::mem::take(&mut method.shares) })
+}
+
+/// The status from before, with the method that was changed since.
+fn changed(mut before: ClusterStatus, method: UnsealMethod) -> ClusterStatus {
+    if let Some(unseal) = &mut before.unseal {
+        unseal.method = method;
+    }
+    before
 }
 
 /// Two changes in a row would leave behind who has not followed the first.

@@ -1,9 +1,11 @@
 //! Rotating the cluster key and changing what unseals it, on replicas that go on meanwhile.
 
 use core::time::Duration;
+use std::sync::atomic::Ordering;
 
+use keycore_audit::Outcome;
 use keycore_engine::{OpenError, Resealed, UnsealError};
-use keycore_store::{Kind, Store};
+use keycore_store::{Change, Kind, RecordId, Store};
 use keycore_wire::{
     Attributes, ChangeUnseal, ClusterInfo, ClusterState, KeyAlgorithm, KeySelector, ListKeys, NewUnseal,
     RefusalCode, Resume, RotateClusterKey, Secret, Sign, SignatureScheme, UnsealCluster, UnsealMethod,
@@ -13,6 +15,7 @@ use crate::harness::{Client, PASSWORD, Replica, World};
 
 const CLUSTER: Kind = Kind(1);
 const ROTATION: Kind = Kind(49);
+const RESTORED: Kind = Kind(44);
 
 /// Which generations the records say that they were sealed with.
 fn generations(store: &mut dyn Store) -> Vec<u32> {
@@ -171,8 +174,7 @@ fn a_damaged_record_keeps_the_old_generation_and_is_named() {
     let damaged = store.scan(secret, None, None, 1).unwrap().remove(0);
     let mut sealed = damaged.sealed.clone();
     *sealed.last_mut().unwrap() ^= 1;
-    let change =
-        keycore_store::Change::Reseal { kind: secret, id: damaged.id, expect: damaged.version, sealed };
+    let change = Change::Reseal { kind: secret, id: damaged.id, expect: damaged.version, sealed };
     let revision = store.revision().unwrap();
     store.commit(revision, &[change]).unwrap();
     replica.client_of("root").call(&RotateClusterKey).unwrap();
@@ -238,6 +240,52 @@ fn what_unseals_is_changed_on_replicas_that_go_on() {
         client.call(&UnsealCluster { part: share.duplicate() }).unwrap();
     }
     assert_eq!(sign_with_all(&mut sealed.client_of("web")), 5);
+}
+
+/// Whoever has the new shares only on paper that nobody wrote has lost every key.
+#[test]
+fn shares_are_given_although_the_audit_log_fails_once_they_count() {
+    let (world, first) = World::active();
+    let mut root = first.client_of("root");
+    // The one before the change; the one that tells its end fails.
+    first.audit.breaks_after.store(1, Ordering::SeqCst);
+    let two_of_three = UnsealMethod::Custodians { needed: 2, of: 3 };
+    let change = ChangeUnseal { method: two_of_three, secret: None };
+    let NewUnseal { shares, status } = root.call(&change).unwrap();
+    assert_eq!(status.unseal.unwrap().method, two_of_three);
+    assert!(first.audit.broken.load(Ordering::SeqCst));
+    assert_eq!(root.refused(&RotateClusterKey), RefusalCode::AuditUnavailable);
+    let mut custodian = world.unsealed_by(1, None).unwrap().client();
+    for share in &shares[1..] {
+        custodian.call(&UnsealCluster { part: share.duplicate() }).unwrap();
+    }
+    assert_eq!(custodian.call(&ClusterInfo).unwrap().state, ClusterState::Active);
+
+    first.audit.broken.store(false, Ordering::SeqCst);
+    let outcomes = first.audit.map(&first.engine, |entry| (entry.operation.to_owned(), entry.outcome));
+    assert!(outcomes.contains(&("ChangeUnseal".to_owned(), Outcome::Begun)), "{outcomes:?}");
+}
+
+#[test]
+fn what_keeps_the_reply_from_being_told_keeps_the_old_method() {
+    let (world, first) = World::active();
+    let mut root = first.client_of("root");
+    let mut store = world.store();
+    let garbage = |sealed| Change::Put {
+        kind: RESTORED,
+        id: RecordId([0; 16]),
+        expect: None,
+        sealed,
+        index: Vec::new(),
+        group: None,
+    };
+    let base = store.revision().unwrap();
+    let expect = store.commit(base, &[garbage(vec![2; 64])]).unwrap();
+    let change = ChangeUnseal { method: UnsealMethod::Custodians { needed: 2, of: 3 }, secret: None };
+    assert_eq!(root.refused(&change), RefusalCode::Internal);
+    let delete = Change::Delete { kind: RESTORED, id: RecordId([0; 16]), expect };
+    store.commit(expect, &[delete]).unwrap();
+    world.unsealed_by(1, Some(&[7; 32])).unwrap();
 }
 
 #[test]

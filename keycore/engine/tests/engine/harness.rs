@@ -283,6 +283,8 @@ pub(crate) struct AuditTrail {
     bytes: Arc<Mutex<Vec<u8>>>,
     synced: Arc<AtomicU64>,
     pub(crate) broken: Arc<AtomicBool>,
+    /// After how many syncs more it breaks by itself; 0: never.
+    pub(crate) breaks_after: Arc<AtomicU64>,
 }
 
 #[derive(Deserialize)]
@@ -329,6 +331,11 @@ impl Sink for AuditTrail {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.synced.fetch_add(1, Ordering::SeqCst);
+        let left = self.breaks_after.load(Ordering::SeqCst);
+        if left > 0 {
+            self.breaks_after.store(left - 1, Ordering::SeqCst);
+            self.broken.store(left == 1, Ordering::SeqCst);
+        }
         Ok(())
     }
 }
