@@ -170,10 +170,10 @@ fn a_list_has_each_session_once_and_ends_with_its_connections() {
     again.call(&resume(&grant.token)).unwrap();
     let _other = replica.client_of("web");
     world.pass(HOUR);
-    web.call(&Ping).unwrap();
     again.call(&Random { length: 1 }).unwrap();
     let used = replica.now().wall;
     world.pass(HOUR);
+    web.call(&Ping).unwrap();
 
     let mut root = replica.client_of("root");
     let listed = list(&mut root, SessionsOf::User(name("web"))).unwrap();
