@@ -254,11 +254,21 @@ pub(crate) fn catch_up(
     keys: &SealingKeys,
     record: &Record,
 ) -> Result<(), FollowError> {
-    let version = keys.ring().wrapping.as_ref().map(|wrapping| wrapping.version);
-    if version != Some(record.version) {
-        let ring = ring_of(store, keys, record)?;
-        keys.replace(ring);
+    let known = keys.ring();
+    let version = known.wrapping.as_ref().map(|wrapping| wrapping.version);
+    if version == Some(record.version) {
+        return Ok(());
     }
+    // An older record would bring back a generation that was dropped, and what it sealed.
+    let put_back = || FollowError::ClusterKeyPutBack { known: known.newest().number };
+    if version.is_some_and(|version| record.version < version) {
+        return Err(put_back());
+    }
+    let ring = ring_of(store, keys, record)?;
+    if ring.newest().number < known.newest().number || ring.oldest().number < known.oldest().number {
+        return Err(put_back());
+    }
+    keys.replace(ring);
     Ok(())
 }
 

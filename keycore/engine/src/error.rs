@@ -38,6 +38,15 @@ pub enum FollowError {
         /// The revision that the store has now.
         found: u64,
     },
+    /// The record of the cluster key is older than it was: a generation that was dropped would be back.
+    #[error(
+        "the store's record of the cluster key is older than generation {known}, which this engine has: it was put back; \
+         if that was you, start the engine anew"
+    )]
+    ClusterKeyPutBack {
+        /// The newest generation that the engine has.
+        known: u32,
+    },
     /// A sibling initialized the cluster, and this engine can't open it.
     #[error(transparent)]
     Unseal(#[from] UnsealError),

@@ -78,7 +78,9 @@ impl Engine {
             Err(FollowError::Store(error)) => return Err(OpenError::Store(error)),
             Err(FollowError::Unseal(error)) => return Err(OpenError::Unseal(error)),
             Err(FollowError::Damaged(what)) => return Err(OpenError::Damaged(what)),
-            Err(error @ FollowError::PutBack { .. }) => return Err(OpenError::Damaged(error.to_string())),
+            Err(error @ (FollowError::PutBack { .. } | FollowError::ClusterKeyPutBack { .. })) => {
+                return Err(OpenError::Damaged(error.to_string()));
+            }
         }
         watch.seen = revision;
         self.snapshot_mut().revision = revision;

@@ -139,6 +139,12 @@ impl Keyring {
         newest
     }
 
+    /// The oldest one that something may still be sealed with.
+    pub(crate) fn oldest(&self) -> &Generation {
+        let Some(oldest) = self.generations.first() else { unreachable!("a ring is made with a generation") };
+        oldest
+    }
+
     /// The generation of a number.
     pub(crate) fn generation(&self, number: u32) -> Option<&Generation> {
         self.generations.iter().find(|generation| generation.number == number).map(|found| &**found)

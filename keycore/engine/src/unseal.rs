@@ -216,7 +216,13 @@ pub(crate) fn unseal(
         return Err(Denial::malformed(format!("what unseals has 1 to {MAX_UNSEAL_PART} bytes")));
     }
     engine.unsealing.drop_stale(now);
-    if open(engine, part, peer, now)? {
+    // Guesses at a secret, and shares that cost the custodians a new beginning and the disk a record each.
+    engine.guesses.admit(peer, now)?;
+    let opened = open(engine, part, now);
+    if opened.as_ref().is_err_and(|denial| denial.refusal.code == RefusalCode::WrongUnsealPart) {
+        engine.guesses.count(peer, now);
+    }
+    if opened? {
         match engine.compare_with_anchor(now) {
             Ok(()) => {}
             Err(NotaryError::RolledBack(lost)) => {
@@ -230,7 +236,7 @@ pub(crate) fn unseal(
 }
 
 /// Whether it is open now; if not, more shares are needed.
-fn open(engine: &Engine, part: &[u8], peer: Option<Peer>, now: Now) -> Result<bool, Denial> {
+fn open(engine: &Engine, part: &[u8], now: Now) -> Result<bool, Denial> {
     let mut watch = locked(&engine.watch);
     let mut store = locked(&engine.store);
     if engine.sealing.get().is_some() {
@@ -253,10 +259,7 @@ fn open(engine: &Engine, part: &[u8], peer: Option<Peer>, now: Now) -> Result<bo
                 None => return Ok(false),
             }
         }
-        _ => {
-            engine.guesses.admit(peer, now)?;
-            wrapped.open(part)
-        }
+        _ => wrapped.open(part),
     };
     let keys = match opened {
         Ok(keys) => keys,
@@ -265,10 +268,7 @@ fn open(engine: &Engine, part: &[u8], peer: Option<Peer>, now: Now) -> Result<bo
                 "the shares don't open the cluster, one of them is forged; all were wiped, begin anew",
             ));
         }
-        Err(UnsealError::WrongSecret) => {
-            engine.guesses.count(peer, now);
-            return Err(wrong("this secret does not open the cluster"));
-        }
+        Err(UnsealError::WrongSecret) => return Err(wrong("this secret does not open the cluster")),
         Err(error) => return Err(damaged(error)),
     };
     let told = |error: FollowError| match error {

@@ -63,3 +63,29 @@ fn a_cluster_of_the_first_format_opens() {
     let place = Place { kind: CLUSTER, id: ONLY, version: Revision(1) };
     assert!(same.open(place, &keys.seal(place, b"content").unwrap()).is_ok());
 }
+
+#[test]
+fn an_engine_takes_back_no_older_record_and_no_dropped_generation() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = keycore_store::SqliteStore::open(&directory.path().join("store.db")).unwrap();
+    let method = NewMethod::secret(&secret(1)).unwrap();
+    let first = new_ring().unwrap();
+    let both = first.with_next(&new_key().unwrap()).unwrap();
+    let second = both.newest_only();
+    let at = |ring: &Keyring, version| {
+        let version = Revision(version);
+        Record { id: ONLY, version, sealed: method.wrap(ring, version).unwrap() }
+    };
+    let keys = open(&[1; 32], &at(&first, 3)).ok().unwrap();
+    let generations = |keys: &SealingKeys| (keys.ring().oldest().number, keys.ring().newest().number);
+    let mut follow = |record: &Record| catch_up(&mut store, &keys, record);
+    follow(&at(&both, 5)).unwrap();
+    follow(&at(&second, 7)).unwrap();
+    // An older record; and newer ones with what was dropped, which only who has the wrapping key can make.
+    for put_back in [at(&first, 3), at(&both, 5), at(&both, 9), at(&first, 9)] {
+        let refused = follow(&put_back);
+        assert!(matches!(refused, Err(FollowError::ClusterKeyPutBack { known: 2 })), "{refused:?}");
+        assert_eq!(generations(&keys), (2, 2));
+    }
+    follow(&at(&second, 9)).unwrap();
+}

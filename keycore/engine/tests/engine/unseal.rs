@@ -202,3 +202,21 @@ fn guesses_at_a_passphrase_are_throttled() {
     let login = Login { user: name("root"), password: secret(PASSWORD) };
     assert_eq!(client.refused(&login), RefusalCode::Sealed);
 }
+
+#[test]
+fn forged_shares_are_throttled_so_that_they_do_not_fill_the_audit_log() {
+    let (world, _maker, shares) = of_custodians();
+    let sealed = world.unsealed_by(1, None).unwrap();
+    let mut client = sealed.client();
+    let refused: Vec<_> =
+        (0..200).map(|_| give(&mut client, b"hsm-unseal-share-forged").unwrap_err()).collect();
+    let taken = refused.iter().filter(|code| **code == RefusalCode::WrongUnsealPart).count();
+    assert!((1..=40).contains(&taken), "{taken} of 200 were looked at");
+    assert_eq!(refused.last(), Some(&RefusalCode::LoginThrottled));
+    let records = sealed.audit.map(&sealed.engine, |entry| entry.operation == "UnsealCluster");
+    assert!(records.iter().filter(|unseal| **unseal).count() <= 80, "{}", records.len());
+    // It is over by itself.
+    world.pass(Duration::from_secs(60));
+    give(&mut client, shares[0].expose()).unwrap();
+    assert_eq!(given(&give(&mut client, shares[2].expose()).unwrap()).0, ClusterState::Active);
+}
