@@ -438,24 +438,36 @@ fn check_alive(records: &mut Transaction<'_>, proposal: &QuorumProposal, now: No
     }
 }
 
-/// Those whose signatures count now: admins still, with the key that they signed with.
+/// Those whose signatures count now: they may approve, have this role still, and the key that they signed with.
 fn approvers(
     records: &mut Transaction<'_>,
     proposal: &QuorumProposal,
     settings: &QuorumSettings,
+    role: Role,
+    may_approve: impl Fn(UserId) -> bool,
 ) -> Result<Vec<UserName>, Denial> {
     let mut names = Vec::new();
     for (user, signed_with) in &proposal.approvals {
-        if *user == proposal.proposer && !settings.self_approval {
+        let is_own = *user == proposal.proposer && !settings.self_approval;
+        if is_own || !may_approve(*user) {
             continue;
         }
         let Some(user) = records.load::<User>(user_record(*user))? else { continue };
         let key = user.content.approval_key.as_ref().map(|key| spki_sha256(&key.0));
-        if user.content.role == Role::Admin && key == Some(*signed_with) {
+        if user.content.role == role && key == Some(*signed_with) {
             names.push(user.content.name);
         }
     }
     Ok(names)
+}
+
+/// The approvers of what concerns the cluster: its admins.
+fn approving_admins(
+    records: &mut Transaction<'_>,
+    proposal: &QuorumProposal,
+    settings: &QuorumSettings,
+) -> Result<Vec<UserName>, Denial> {
+    approvers(records, proposal, settings, Role::Admin, |_| true)
 }
 
 /// The approvers, if they are enough and the proposal is alive.
@@ -468,7 +480,7 @@ fn enough(
     if check_alive(records, &found.content, now).is_err() {
         return Err(required("its token ended"));
     }
-    let names = approvers(records, &found.content, settings)?;
+    let names = approving_admins(records, &found.content, settings)?;
     if names.len() < usize::from(settings.value(found.content.service)) {
         return Err(required("too few approvals"));
     }
@@ -486,7 +498,7 @@ fn token(
         proposer: user_name(records, found.content.proposer)?,
         text: found.content.text.clone(),
         needed: settings.value(found.content.service),
-        approvers: approvers(records, &found.content, settings)?,
+        approvers: approving_admins(records, &found.content, settings)?,
         expires_at: found.content.expires_at,
     })
 }

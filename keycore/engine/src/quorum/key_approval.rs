@@ -18,11 +18,10 @@ use crate::keys;
 use crate::ledger::{Opened, Transaction};
 use crate::options::Now;
 use crate::policy::Permission;
-use crate::private_key::{sha256, spki_sha256};
+use crate::private_key::sha256;
 use crate::records::{KeyProposal, PublicKeyPart, QuorumProposal, QuorumSettings, User};
 use crate::seal::{SealingKeys, TagOf};
 use crate::session::Session;
-use crate::snapshot::user_record;
 
 /// Proposals about keys at a time: of one user, so that none keeps the others from making theirs, and in the whole cluster.
 const MAX_USER_PROPOSALS: usize = 16;
@@ -143,7 +142,7 @@ impl KeyApproval {
         let mut all = Vec::new();
         for key in &self.keys {
             let key = keys::find_anybodys(records, *key)?.content;
-            let names = approvers(records, proposal, &key, &settings)?;
+            let names = approving_users(records, proposal, &key, &settings)?;
             if names.len() < usize::from(value(&key.info, proposal.service)) {
                 return Err(required("too few approvals"));
             }
@@ -287,26 +286,14 @@ fn guarded_keys(
     Ok(found)
 }
 
-/// Those whose signatures count for a key now: they may use it still, and have the key that they signed with.
-fn approvers(
+/// The approvers of what is done with a key: those who may use it.
+fn approving_users(
     records: &mut Transaction<'_>,
     proposal: &QuorumProposal,
     key: &PublicKeyPart,
     settings: &QuorumSettings,
 ) -> Result<Vec<UserName>, Denial> {
-    let mut names = Vec::new();
-    for (user, signed_with) in &proposal.approvals {
-        let is_own = *user == proposal.proposer && !settings.self_approval;
-        if is_own || !may_use(key, *user) {
-            continue;
-        }
-        let Some(user) = records.load::<User>(user_record(*user))? else { continue };
-        let registered = user.content.approval_key.as_ref().map(|key| spki_sha256(&key.0));
-        if user.content.role == Role::CryptoUser && registered == Some(*signed_with) {
-            names.push(user.content.name);
-        }
-    }
-    Ok(names)
+    super::approvers(records, proposal, settings, Role::CryptoUser, |user| may_use(key, user))
 }
 
 fn token(
@@ -320,7 +307,7 @@ fn token(
     for key in keys {
         let Some(key) = keys::find_if_there(records, *key)? else { continue };
         needed = needed.max(value(&key.content.info, proposal.service));
-        names.extend(approvers(records, proposal, &key.content, settings)?);
+        names.extend(approving_users(records, proposal, &key.content, settings)?);
     }
     names.sort_unstable();
     names.dedup();
