@@ -36,6 +36,8 @@ enum Command {
     ///
     /// Exits with 64 if the configuration can't be used, and with 1 if anything would not work.
     Check(ConfigFile),
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
     /// Try it out: engines, cluster, users, keys, certificates and the proxy, all in one directory.
     ///
     /// The first run makes them, later runs reuse them. Everything stops when this process does.
@@ -85,11 +87,16 @@ pub fn main() -> ExitCode {
     };
     start_logging(match arguments.command {
         Command::Dev(_) => "warn",
-        Command::Run(_) | Command::Check(_) => "info",
+        Command::Run(_) | Command::Check(_) | Command::Schema => "info",
     });
     match arguments.command {
         Command::Run(file) => run(&file.config),
         Command::Check(file) => prove(&file.config),
+        Command::Schema => {
+            // To a closed pipe: nobody to tell.
+            let _ = write!(std::io::stdout(), "{}", Config::json_schema());
+            ExitCode::SUCCESS
+        }
         Command::Dev(Dev { to, listen, state_dir, replicas }) => {
             match dev::run(&DevOptions { to, listen, state_dir, replicas }) {
                 Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 /// A host name of a site, in lower case: an exact DNS name, or `*.` and a DNS name.
@@ -74,6 +75,15 @@ impl<'de> Deserialize<'de> for HostPattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// How [`one_or_more`] looks in the JSON Schema.
+#[derive(JsonSchema)]
+#[schemars(inline, untagged)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub(super) enum OneOrMore {
+    One(String),
+    More(#[schemars(length(min = 1))] Vec<String>),
 }
 
 /// Reads a string, or an array of strings that is not empty.

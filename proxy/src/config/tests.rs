@@ -150,6 +150,17 @@ fn the_defaults_in_the_manual_are_the_defaults() {
 }
 
 #[test]
+fn the_schema_in_the_manual_is_that_of_the_types() {
+    let committed =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/hsm-proxy.schema.json"))
+            .unwrap();
+    assert!(
+        committed == Config::json_schema(),
+        "write it anew: cargo run -p hsm-proxy -- schema > docs/hsm-proxy.schema.json"
+    );
+}
+
+#[test]
 fn every_sample_is_valid() {
     let samples = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples")).unwrap();
     let mut count = 0;

@@ -1,10 +1,24 @@
 //! Durations and sizes as people write them.
 
+use schemars::JsonSchema;
+
+/// How a duration looks in the JSON Schema.
+#[derive(JsonSchema)]
+#[schemars(inline, transparent)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub(super) struct Duration(#[schemars(regex(pattern = r"^[0-9]+ *(ms|s|m|h)$"))] String);
+
+/// How a size looks in the JSON Schema.
+#[derive(JsonSchema)]
+#[schemars(inline, transparent)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub(super) struct Size(#[schemars(regex(pattern = r"^[0-9]+ *(B|KiB|MiB)$"))] String);
+
 /// Durations: a whole number and `ms`, `s`, `m` or `h`.
 pub(super) mod duration {
     use std::time::Duration;
 
-    use serde::{Deserialize, Deserializer};
+    use serde::{Deserialize, Deserializer, Serializer};
 
     pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
@@ -15,6 +29,16 @@ pub(super) mod duration {
                 "{text:?} is not a duration: write a whole number and its unit, ms, s, m or h, as in \"10s\""
             ))
         })
+    }
+
+    /// For the defaults in the JSON Schema.
+    pub(in crate::config) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let millis = duration.as_millis();
+        let (number, unit) = if millis.is_multiple_of(1000) { (millis / 1000, "s") } else { (millis, "ms") };
+        serializer.collect_str(&format_args!("{number}{unit}"))
     }
 
     /// Longest duration that makes sense here; keeps sums with the clock from overflowing.
@@ -37,7 +61,7 @@ pub(super) mod duration {
 
 /// Sizes: a whole number and `B`, `KiB` or `MiB`.
 pub(super) mod size {
-    use serde::{Deserialize, Deserializer};
+    use serde::{Deserialize, Deserializer, Serializer};
 
     pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
@@ -48,6 +72,21 @@ pub(super) mod size {
                 "{text:?} is not a size: write a whole number and its unit, B, KiB or MiB, as in \"64KiB\""
             ))
         })
+    }
+
+    /// For the defaults in the JSON Schema.
+    pub(in crate::config) fn serialize<S: Serializer>(
+        size: &usize,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let (number, unit) = if size.is_multiple_of(1 << 20) {
+            (size >> 20, "MiB")
+        } else if size.is_multiple_of(1 << 10) {
+            (size >> 10, "KiB")
+        } else {
+            (*size, "B")
+        };
+        serializer.collect_str(&format_args!("{number}{unit}"))
     }
 
     pub(super) fn parse(text: &str) -> Option<usize> {

@@ -3,10 +3,12 @@ use std::str::FromStr;
 
 use http::Uri;
 use http::uri::{Authority, Scheme};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 /// Where a site's requests go: `http://host[:port]`. There is no path: requests keep theirs.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, JsonSchema)]
+#[schemars(inline, with = "String")]
 pub struct UpstreamUrl {
     authority: Authority,
     port: u16,

@@ -1,0 +1,40 @@
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::units;
+
+/// `[limits]`: how many and how large things may be.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Limits {
+    /// Client connections of the process.
+    pub connections: usize,
+    /// Handshakes of the process that are computed or signed now; those that wait for their clients don't count.
+    pub handshakes: usize,
+    /// A request's head, in bytes.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::Size")]
+    pub header_bytes: usize,
+    /// Header fields of a request.
+    pub headers: usize,
+    /// Concurrent streams of an HTTP/2 connection.
+    pub http2_streams: u32,
+    /// Connections that each worker keeps to each upstream without a request.
+    pub upstream_idle_connections: usize,
+    /// Connections that each worker has to each upstream, idle or not.
+    pub upstream_connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            handshakes: 4_000,
+            header_bytes: 64 * 1024,
+            headers: 100,
+            http2_streams: 128,
+            upstream_idle_connections: 64,
+            upstream_connections: 10_000,
+        }
+    }
+}

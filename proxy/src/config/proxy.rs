@@ -1,0 +1,32 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// `[proxy]`: sockets and threads.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ProxySettings {
+    /// Addresses to accept TLS connections on. Port 0 takes any free one, for tests.
+    #[schemars(with = "Vec<String>")]
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads; 0 means one for each core.
+    pub workers: usize,
+    /// Where to write the process id; not at all if absent.
+    pub pid_file: Option<PathBuf>,
+    /// Where to serve `/healthz`, `/readyz` and `/metrics` in plain HTTP; not at all if absent.
+    #[schemars(with = "Option<String>")]
+    pub admin_listen: Option<SocketAddr>,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8443))],
+            workers: 0,
+            pid_file: None,
+            admin_listen: None,
+        }
+    }
+}

@@ -1,0 +1,21 @@
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::host::{self, HostPattern};
+use super::upstream_url::UpstreamUrl;
+
+/// `[[site]]`: what is served under some host names.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SiteSettings {
+    /// Names: exact ones, or `*.` and a domain.
+    #[serde(deserialize_with = "host::one_or_more")]
+    #[schemars(with = "host::OneOrMore")]
+    pub host: Vec<HostPattern>,
+    /// PEM file of the certificate chain, the site's own certificate first.
+    pub cert: PathBuf,
+    /// Where requests go.
+    pub to: UpstreamUrl,
+}
