@@ -1,5 +1,7 @@
 //! One TLS handshake, from the client's first byte to a stream.
 
+mod failure;
+mod failure_log;
 mod gate;
 mod watched;
 
@@ -21,6 +23,8 @@ use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+pub(crate) use failure::HandshakeError;
+pub(crate) use failure_log::FailureLog;
 pub(crate) use gate::Gate;
 pub(crate) use watched::WatchedKey;
 
@@ -72,29 +76,6 @@ pub(crate) struct Established<IO> {
     pub(crate) handshake: Handshake,
 }
 
-/// Why a handshake came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum HandshakeError {
-    /// The client hung up, or the network did.
-    #[error("the client is gone: {0}")]
-    Gone(io::Error),
-    /// The client asks for no name.
-    #[error("the client asks for no site (no SNI)")]
-    NoName,
-    /// The client asks for a name that is no site's.
-    #[error("there is no site {0:?}")]
-    UnknownName(String),
-    /// No engine signed.
-    #[error("no signature: {0}")]
-    NoSignature(io::Error),
-    /// Client and proxy don't understand each other, or the client is no TLS client.
-    #[error("{0}")]
-    Tls(io::Error),
-    /// No memory for a stack.
-    #[error("no stack for another handshake: {0}")]
-    NoStack(io::Error),
-}
-
 /// Fatal alerts of RFC 8446, section 6, that rustls does not send for us, as plaintext records. Nothing is encrypted
 /// before the server's first message, and each of these is the first.
 const MISSING_EXTENSION: [u8; 7] = alert(109);
@@ -112,25 +93,31 @@ impl Handshaker {
     }
 
     /// Makes the handshake with a client that just connected. Dropping the future ends it at any point.
-    pub(crate) async fn accept<IO>(&self, io: IO) -> Result<Established<IO>, HandshakeError>
+    ///
+    /// `asked_for` becomes the name that the client asks for, as soon as it has.
+    pub(crate) async fn accept<IO>(
+        &self,
+        io: IO,
+        asked_for: &mut Option<Arc<str>>,
+    ) -> Result<Established<IO>, HandshakeError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let unsigned = Arc::new(AtomicBool::new(false));
         let gated = Gate::new(io, Arc::clone(&unsigned));
         // A client that says nothing costs no stack.
-        let mut start = LazyConfigAcceptor::new(Acceptor::default(), gated).await.map_err(failure)?;
+        let mut start =
+            LazyConfigAcceptor::new(Acceptor::default(), gated).await.map_err(HandshakeError::of)?;
         let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
         let Some(name) = name else {
             return Err(refuse(&mut start.io, &MISSING_EXTENSION, HandshakeError::NoName).await);
         };
-        let name = name.trim_end_matches('.');
-        if self.sites.find(name).is_none() {
-            let unknown = HandshakeError::UnknownName(name.to_owned());
-            return Err(refuse(&mut start.io, &UNRECOGNIZED_NAME, unknown).await);
+        let sni: Arc<str> = Arc::from(name.trim_end_matches('.'));
+        *asked_for = Some(Arc::clone(&sni));
+        if self.sites.find(&sni).is_none() {
+            return Err(refuse(&mut start.io, &UNRECOGNIZED_NAME, HandshakeError::UnknownName).await);
         }
 
-        let sni: Arc<str> = Arc::from(name);
         let config = self.tls.for_client(&start.client_hello());
         // The signature is asked for in `into_stream` already, so that is inside, too.
         let handshake = Box::pin(async move { start.into_stream(config).into_fallible().await });
@@ -142,7 +129,7 @@ impl Handshaker {
                 let error = HandshakeError::NoSignature(error);
                 return Err(refuse(&mut gated.into_inner(), &INTERNAL_ERROR, error).await);
             }
-            Err((error, _)) => return Err(failure(error)),
+            Err((error, _)) => return Err(HandshakeError::of(error)),
         };
         let connection = stream.get_ref().1;
         let (protocol, handshake) = (protocol(connection), facts(connection, progress.signed_by.take()));
@@ -180,14 +167,6 @@ impl Handshaker {
 async fn next_poll() {
     let mut suspended = false;
     poll_fn(|_| if std::mem::replace(&mut suspended, true) { Poll::Ready(()) } else { Poll::Pending }).await;
-}
-
-fn failure(error: io::Error) -> HandshakeError {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(_) => HandshakeError::Tls(error),
-        None => HandshakeError::Gone(error),
-    }
 }
 
 async fn refuse<IO: AsyncWrite + Unpin>(io: &mut IO, alert: &[u8], error: HandshakeError) -> HandshakeError {

@@ -62,8 +62,9 @@ impl HandshakeResult {
 impl From<&HandshakeError> for HandshakeResult {
     fn from(error: &HandshakeError) -> Self {
         match error {
+            HandshakeError::TimedOut => Self::TimedOut,
             HandshakeError::Gone(_) => Self::ClientGone,
-            HandshakeError::NoName | HandshakeError::UnknownName(_) => Self::UnknownSite,
+            HandshakeError::NoName | HandshakeError::UnknownName => Self::UnknownSite,
             HandshakeError::NoSignature(_) => Self::NoSignature,
             HandshakeError::Tls(_) => Self::NotTls,
             HandshakeError::NoStack(_) => Self::NoStack,

@@ -19,7 +19,7 @@ use crate::admin::Admin;
 use crate::config::{Limits, Timeouts};
 use crate::connection::ClientConnection;
 use crate::forward::Forwarder;
-use crate::handshake::Handshaker;
+use crate::handshake::{FailureLog, HandshakeError, Handshaker};
 use crate::keys::KeySource;
 use crate::listener;
 use crate::metrics::{HandshakeResult, Metrics};
@@ -58,12 +58,12 @@ pub(crate) struct Shared {
 pub(crate) struct Complaints {
     full: Throttle,
     accept: Throttle,
-    stack: Throttle,
+    pub(crate) handshakes: FailureLog,
 }
 
 impl Complaints {
     pub(crate) fn new() -> Self {
-        Self { full: Throttle::new(), accept: Throttle::new(), stack: Throttle::new() }
+        Self { full: Throttle::new(), accept: Throttle::new(), handshakes: FailureLog::new() }
     }
 }
 
@@ -224,22 +224,13 @@ impl Worker {
         let deadline = Instant::now() + self.shared.timeouts.handshake;
         // On the heap, and gone before the requests are served: a handshake's state is large, and idle connections are
         // many.
-        let handshake = Box::pin(timeout_at(deadline, self.handshaker.accept(stream)));
-        let established = match handshake.await {
-            Ok(Ok(established)) => established,
-            Ok(Err(error)) => {
+        let mut asked_for = None;
+        let handshake = Box::pin(timeout_at(deadline, self.handshaker.accept(stream, &mut asked_for))).await;
+        let established = match handshake.unwrap_or(Err(HandshakeError::TimedOut)) {
+            Ok(established) => established,
+            Err(error) => {
                 self.shared.metrics.handshake(HandshakeResult::from(&error));
-                if matches!(error, crate::handshake::HandshakeError::NoStack(_))
-                    && let Some(held_back) = self.shared.complaints.stack.pass()
-                {
-                    tracing::error!(%error, held_back, "handshakes fail");
-                }
-                tracing::debug!(%remote, %error, "handshake");
-                return;
-            }
-            Err(_elapsed) => {
-                self.shared.metrics.handshake(HandshakeResult::TimedOut);
-                tracing::debug!(%remote, "handshake timed out");
+                self.shared.complaints.handshakes.failed(remote, asked_for.as_deref(), &error);
                 return;
             }
         };

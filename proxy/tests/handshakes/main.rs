@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod failures;
 mod support;
 
 use std::io::Read;
