@@ -4,6 +4,7 @@ mod certificate;
 mod proof;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -15,15 +16,17 @@ use crate::signer::EngineKeys;
 /// What was found for each site, in the configuration's order.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// One for each `[[site]]`.
+    /// One for each certificate of each `[[site]]`.
     pub sites: Vec<SiteReport>,
 }
 
-/// What was found for one site.
+/// What was found for one certificate of a site.
 #[derive(Debug, Clone, Default)]
 pub struct SiteReport {
     /// All its hosts, with commas.
     pub hosts: String,
+    /// The certificate's file, if the site has more than one.
+    pub file: Option<PathBuf>,
     /// The key's algorithm; empty if there is no certificate to tell.
     pub key: String,
     /// Whole days until the certificate expires.
@@ -38,13 +41,15 @@ pub struct SiteReport {
 
 /// Looks at every site: certificate chain, names, expiry, and a signature by an engine that the certificate verifies.
 pub fn check(config: &Config, keys: &EngineKeys, now: OffsetDateTime) -> Report {
-    Report { sites: config.sites.iter().map(|site| check_site(site, keys, now)).collect() }
+    let certificates = config.sites.iter().flat_map(|site| site.cert.iter().map(move |path| (site, path)));
+    Report { sites: certificates.map(|(site, path)| check_certificate(site, path, keys, now)).collect() }
 }
 
-fn check_site(site: &SiteSettings, keys: &EngineKeys, now: OffsetDateTime) -> SiteReport {
+fn check_certificate(site: &SiteSettings, path: &Path, keys: &EngineKeys, now: OffsetDateTime) -> SiteReport {
     let hosts: Vec<_> = site.host.iter().map(HostPattern::as_str).collect();
-    let mut report = SiteReport { hosts: hosts.join(", "), ..SiteReport::default() };
-    let chain = match Chain::load(&site.cert) {
+    let file = (site.cert.len() > 1).then(|| path.to_owned());
+    let mut report = SiteReport { hosts: hosts.join(", "), file, ..SiteReport::default() };
+    let chain = match Chain::load(path) {
         Ok(chain) => chain,
         Err(error) => {
             report.errors.push(error.to_string());
@@ -95,6 +100,9 @@ impl fmt::Display for SiteReport {
             _ => "FAILED",
         };
         write!(f, "{verdict:8}{}", self.hosts)?;
+        if let Some(file) = &self.file {
+            write!(f, ", {}", file.display())?;
+        }
         if !self.key.is_empty() {
             write!(f, ": {}", self.key)?;
         }

@@ -1,6 +1,7 @@
 //! The configuration file: TOML, kebab-case keys, two levels. `docs/configuration.md` lists every key.
 
 mod error;
+mod files;
 mod host;
 mod hsm;
 mod limits;

@@ -43,3 +43,4 @@ pub use proxy::{Proxy, ProxyBuilder, RunError, StartError};
 pub use shutdown::{Shutdown, ShutdownHandle};
 pub use signer::{EngineKeys, EngineSigningKey, SettingsError};
 pub use sites::{Handler, Site, Sites, Upstream};
+pub use tls::{Certificates, NeverChosen};

@@ -18,7 +18,7 @@ use crate::notify::notify;
 use crate::process;
 use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::sites::{Handler, Site, Sites, Upstream};
-use crate::tls::Tls;
+use crate::tls::{Certificates, NeverChosen, Tls};
 use crate::views::{Questions, Views};
 use crate::worker::{self, Complaints, Shared};
 
@@ -59,6 +59,16 @@ pub enum StartError {
         /// Why.
         source: KeyError,
     },
+    /// A site has two certificates of which one is enough.
+    #[error("site {site}: {}: {source}", .path.display())]
+    Certificates {
+        /// Its first host.
+        site: String,
+        /// The certificate that is of no use.
+        path: PathBuf,
+        /// Why.
+        source: NeverChosen,
+    },
     /// An address can't be listened on.
     #[error("can't listen on {address}: {source}")]
     Listen {
@@ -83,7 +93,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the configuration, or a file that it names, has to change; else the system's state has.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Chain { .. } | Self::Key { .. })
+        matches!(self, Self::Chain { .. } | Self::Key { .. } | Self::Certificates { .. })
     }
 }
 
@@ -254,17 +264,14 @@ impl ProxyBuilder {
 
     fn site(&self, settings: &SiteSettings) -> Result<Site, StartError> {
         let name = || settings.host.first().map(ToString::to_string).unwrap_or_default();
-        let chain =
-            Chain::load(&settings.cert).map_err(|source| StartError::Chain { site: name(), source })?;
-        let key =
-            self.keys.signing_key(chain.spki()).map_err(|source| StartError::Key { site: name(), source })?;
-        let certified_key =
-            Arc::new(CertifiedKey::new(chain.certificates().to_vec(), Arc::new(WatchedKey(key))));
-        if matches!(certified_key.keys_match(), Err(rustls::Error::InconsistentKeys(reason))
-            if reason == rustls::InconsistentKeys::KeyMismatch)
-        {
-            return Err(StartError::Key { site: name(), source: KeyError::Mismatch });
-        }
+        let certificates = settings.cert.iter().map(|path| {
+            let chain = Chain::load(path).map_err(|source| StartError::Chain { site: name(), source })?;
+            self.certified_key(&chain).map_err(|source| StartError::Key { site: name(), source })
+        });
+        let certificates =
+            Certificates::several(certificates.collect::<Result<_, _>>()?).map_err(|source| {
+                StartError::Certificates { site: name(), path: settings.cert[source.at].clone(), source }
+            })?;
         let handler = self
             .handlers
             .iter()
@@ -273,7 +280,18 @@ impl ProxyBuilder {
             Some((_, handler)) => Upstream::Handler(handler.clone()),
             None => Upstream::Http(settings.to.clone()),
         };
-        Ok(Site { hosts: settings.host.clone(), certified_key, upstream })
+        Ok(Site::new(settings.host.clone(), certificates, upstream))
+    }
+
+    fn certified_key(&self, chain: &Chain) -> Result<Arc<CertifiedKey>, KeyError> {
+        let key = self.keys.signing_key(chain.spki())?;
+        let certified_key = CertifiedKey::new(chain.certificates().to_vec(), Arc::new(WatchedKey(key)));
+        if matches!(certified_key.keys_match(), Err(rustls::Error::InconsistentKeys(reason))
+            if reason == rustls::InconsistentKeys::KeyMismatch)
+        {
+            return Err(KeyError::Mismatch);
+        }
+        Ok(Arc::new(certified_key))
     }
 }
 

@@ -3,10 +3,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustls::sign::CertifiedKey;
 
 use crate::config::{HostPattern, UpstreamUrl};
 use crate::connection::ClientConnection;
+use crate::tls::Certificates;
 
 /// The sites that this proxy serves, found by host name. Immutable, shared by all workers.
 #[derive(Default)]
@@ -21,8 +21,8 @@ pub struct Sites {
 pub struct Site {
     /// All its names; the first one stands for the site in logs.
     pub hosts: Vec<HostPattern>,
-    /// Certificate chain, and a key that asks whoever holds it.
-    pub certified_key: Arc<CertifiedKey>,
+    /// Certificate chains, each with a key that asks whoever holds it.
+    pub certificates: Certificates,
     /// Where requests go.
     pub upstream: Upstream,
 }
@@ -67,6 +67,11 @@ impl fmt::Debug for Handler {
 }
 
 impl Site {
+    /// A site with the defaults of everything else.
+    pub fn new(hosts: Vec<HostPattern>, certificates: Certificates, upstream: Upstream) -> Self {
+        Self { hosts, certificates, upstream }
+    }
+
     /// The name that stands for the site in logs: its first host.
     pub fn name(&self) -> &str {
         self.hosts.first().map_or("", HostPattern::as_str)
@@ -125,7 +130,7 @@ mod tests {
 
     use rustls::sign::CertifiedKey;
 
-    use super::{Site, Sites, Upstream};
+    use super::{Certificates, Site, Sites, Upstream};
 
     #[derive(Debug)]
     struct NoKey;
@@ -143,11 +148,10 @@ mod tests {
     fn sites(hosts: &[&[&str]]) -> Sites {
         let mut sites = Sites::new();
         for hosts in hosts {
-            sites.add(Site {
-                hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
-                certified_key: Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))),
-                upstream: Upstream::Http("http://127.0.0.1:1".parse().unwrap()),
-            });
+            let certificates = Certificates::one(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))));
+            let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+            let upstream = Upstream::Http("http://127.0.0.1:1".parse().unwrap());
+            sites.add(Site::new(hosts, certificates, upstream));
         }
         sites
     }

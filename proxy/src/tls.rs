@@ -1,5 +1,7 @@
 //! What the proxy speaks in TLS, and with which certificate.
 
+mod certificates;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,6 +10,8 @@ use rustls::crypto::aws_lc_rs::{self, cipher_suite};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedCipherSuite};
+
+pub use certificates::{Certificates, NeverChosen};
 
 use crate::sites::Sites;
 
@@ -87,7 +91,7 @@ struct BySni {
 impl ResolvesServerCert for BySni {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let site = self.sites.find(client_hello.server_name()?)?;
-        Some(Arc::clone(&site.certified_key))
+        Some(Arc::clone(site.certificates.for_client(client_hello.signature_schemes())))
     }
 }
 

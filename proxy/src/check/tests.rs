@@ -99,12 +99,9 @@ fn the_proof_accepts_the_right_key_only() {
     proof::verify(&chain, SignatureScheme::Ed25519, b"message", &sign(&made.leaf_key)).unwrap_err();
 }
 
-fn checked(cert: &Path, host: &str) -> Report {
-    let site = SiteSettings {
-        host: vec![host.parse().unwrap()],
-        cert: cert.to_owned(),
-        to: "http://127.0.0.1:1".parse().unwrap(),
-    };
+fn checked(cert: &[&Path], host: &str) -> Report {
+    let cert = cert.iter().map(|&path| path.to_owned()).collect();
+    let site = SiteSettings::new(vec![host.parse().unwrap()], cert, "http://127.0.0.1:1".parse().unwrap());
     let config = Config { sites: vec![site], ..Config::default() };
     let identity = Identity::with_password("web".parse().unwrap(), Secret::new(b"not a password".to_vec()));
     let nowhere = std::path::PathBuf::from("/nonexistent/engine-0.sock");
@@ -116,7 +113,7 @@ fn checked(cert: &Path, host: &str) -> Report {
 fn a_site_says_everything_that_is_wrong_with_it() {
     let made = make(&["www.example.org"]);
     made.chain(&[&made.leaf, &made.intermediate]);
-    let report = checked(&made.directory.path().join("chain.pem"), "shop.example.org");
+    let report = checked(&[&made.directory.path().join("chain.pem")], "shop.example.org");
     assert!(!report.is_good());
     let text = report.to_string();
     assert!(text.starts_with("FAILED  shop.example.org: p256, 59 days left\n"), "{text}");
@@ -126,6 +123,13 @@ fn a_site_says_everything_that_is_wrong_with_it() {
     );
     assert!(text.contains("error: no engine signed with the certificate's key: "), "{text}");
 
-    let text = checked(Path::new("/nonexistent.pem"), "a.example").to_string();
+    let text = checked(&[Path::new("/nonexistent.pem")], "a.example").to_string();
     assert!(text.contains("error: /nonexistent.pem: No such file"), "{text}");
+    // Each of several by itself.
+    let report =
+        checked(&[&made.directory.path().join("chain.pem"), Path::new("/none.pem")], "www.example.org");
+    assert_eq!(report.sites.len(), 2);
+    let text = report.to_string();
+    assert!(text.contains("www.example.org, ") && text.contains("chain.pem: p256, 59 days left\n"), "{text}");
+    assert!(text.contains("error: /none.pem: No such file"), "{text}");
 }

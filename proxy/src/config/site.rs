@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::files;
 use super::host::{self, HostPattern};
 use super::upstream_url::UpstreamUrl;
 
@@ -14,8 +15,17 @@ pub struct SiteSettings {
     #[serde(deserialize_with = "host::one_or_more")]
     #[schemars(with = "host::OneOrMore")]
     pub host: Vec<HostPattern>,
-    /// PEM file of the certificate chain, the site's own certificate first.
-    pub cert: PathBuf,
+    /// PEM file of the certificate chain, the site's own certificate first; several for keys of several kinds.
+    #[serde(deserialize_with = "files::one_or_more")]
+    #[schemars(with = "host::OneOrMore")]
+    pub cert: Vec<PathBuf>,
     /// Where requests go.
     pub to: UpstreamUrl,
+}
+
+impl SiteSettings {
+    /// A site with the three keys that each has, and the defaults of all others.
+    pub fn new(host: Vec<HostPattern>, cert: Vec<PathBuf>, to: UpstreamUrl) -> Self {
+        Self { host, cert, to }
+    }
 }

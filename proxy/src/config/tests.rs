@@ -69,6 +69,8 @@ fn rules_between_keys_are_checked() {
             "[proxy]\nlisten = [\"localhost:443\"]".to_owned(),
             "invalid socket address syntax: write an IP address and",
         ),
+        ("[[site]]\ncert = []".to_owned(), "at least one file"),
+        ("[[site]]\ncert = [\"/c\", \"/c\"]".to_owned(), "/c is named twice"),
         ("site = 3".to_owned(), "headed [[site]]"),
         ("[hsm]\nuser = \"no spaces\"".to_owned(), "user name"),
         ("[timeouts]\nsign = \"0s\"".to_owned(), "timeouts.sign is zero"),

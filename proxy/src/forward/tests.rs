@@ -29,6 +29,7 @@ use crate::config::{Limits, Timeouts};
 use crate::connection::{ClientConnection, Handshake, Protocol};
 use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::sites::{Handler, Site, Sites, Upstream};
+use crate::tls::Certificates;
 
 /// No test takes longer, whatever goes wrong.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -85,8 +86,8 @@ impl Proxy {
             http::Response::new(format!("{} {}", connection.remote.ip(), request.uri.path()).into())
         });
         for (host, upstream) in [("example.org", upstream), ("page.example.org", Upstream::Handler(page))] {
-            let certified_key = Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey)));
-            sites.add(Site { hosts: vec![host.parse().unwrap()], certified_key, upstream });
+            let certificates = Certificates::one(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))));
+            sites.add(Site::new(vec![host.parse().unwrap()], certificates, upstream));
         }
         let (handle, shutdown) = Shutdown::new();
         let forwarder = Rc::new(Forwarder::new(limits, timeouts));

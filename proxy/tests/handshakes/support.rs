@@ -12,7 +12,7 @@ use hsm_proxy::{
     Config, Handler, KeyError, KeySource, Proxy, ProxySettings, RunError, Shutdown, ShutdownHandle,
     SiteSettings, StartError,
 };
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer};
 use rustls::sign::{Signer, SigningKey};
 use rustls::{
@@ -40,12 +40,12 @@ pub(crate) enum Signing {
     Never,
 }
 
-/// Sites with these hosts; certificates are made by [`Running::start`].
+/// Sites with these hosts; their `cert` are the kinds of keys (`p256`, `p384`, `rsa`) that [`Running::start`] makes certificates
+/// for.
 pub(crate) fn config(sites: &[&[&str]]) -> Config {
-    let site = |hosts: &&[&str]| SiteSettings {
-        host: hosts.iter().map(|host| host.parse().unwrap()).collect(),
-        cert: "made by the test".into(),
-        to: "http://127.0.0.1:1".parse().unwrap(),
+    let site = |hosts: &&[&str]| {
+        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        SiteSettings::new(hosts, vec!["p256".into()], "http://127.0.0.1:1".parse().unwrap())
     };
     Config {
         proxy: ProxySettings {
@@ -81,11 +81,16 @@ impl Running {
         let mut certificates = HashMap::new();
         for (at, site) in config.sites.iter_mut().enumerate() {
             let hosts: Vec<String> = site.host.iter().map(ToString::to_string).collect();
-            let made = rcgen::generate_simple_self_signed(hosts.clone()).unwrap();
-            site.cert = directory.path().join(format!("{at}.pem"));
-            std::fs::write(&site.cert, made.cert.pem()).unwrap();
-            certificates.insert(hosts[0].clone(), CertificateDer::from(made.cert.der().to_vec()));
-            keys.add(&made.signing_key, &hosts[0], signing);
+            for (number, path) in site.cert.iter_mut().enumerate() {
+                let kind = path.to_str().unwrap().to_owned();
+                let key = key_pair(&kind);
+                let made = rcgen::CertificateParams::new(hosts.clone()).unwrap().self_signed(&key).unwrap();
+                *path = directory.path().join(format!("{at}-{number}-{kind}.pem"));
+                std::fs::write(&path, made.pem()).unwrap();
+                let name = if number == 0 { hosts[0].clone() } else { format!("{} {kind}", hosts[0]) };
+                certificates.insert(name, CertificateDer::from(made.der().to_vec()));
+                keys.add(&key, &hosts[0], signing);
+            }
         }
         let keys = Arc::new(keys);
         let source: Arc<dyn KeySource> = Arc::clone(&keys) as Arc<dyn KeySource>;
@@ -113,7 +118,7 @@ impl Running {
         self.address
     }
 
-    /// The certificate of the site whose first host this is.
+    /// The certificate of the site whose first host this is; with a space and a kind of key behind it, one of its others.
     pub(crate) fn certificate(&self, host: &str) -> &CertificateDer<'static> {
         &self.certificates[host]
     }
@@ -183,6 +188,16 @@ impl Drop for Running {
             let _ = thread.join();
         }
     }
+}
+
+fn key_pair(kind: &str) -> rcgen::KeyPair {
+    match kind {
+        "p256" => rcgen::KeyPair::generate(),
+        "p384" => rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
+        "rsa" => rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048),
+        other => panic!("{other}"),
+    }
+    .unwrap()
 }
 
 #[derive(Debug, Default)]
@@ -283,6 +298,7 @@ pub(crate) struct Client {
     versions: Vec<&'static SupportedProtocolVersion>,
     alpn: Vec<Vec<u8>>,
     suites: Vec<SupportedCipherSuite>,
+    verifying: &'static str,
     /// Made at the first connection: sessions resume only within one.
     config: OnceLock<Arc<ClientConfig>>,
 }
@@ -299,6 +315,7 @@ impl Client {
             versions: rustls::ALL_VERSIONS.to_vec(),
             alpn: Vec::new(),
             suites: aws_lc_rs::ALL_CIPHER_SUITES.to_vec(),
+            verifying: "",
             config: OnceLock::new(),
         }
     }
@@ -320,6 +337,17 @@ impl Client {
         self
     }
 
+    /// Verifies only signatures by the schemes whose names contain `word`.
+    pub(crate) fn verifying(self, word: &'static str) -> Self {
+        Self { verifying: word, ..self }
+    }
+
+    /// Has only the cipher suites whose names contain `word`.
+    pub(crate) fn suites(mut self, word: &str) -> Self {
+        self.suites.retain(|suite| format!("{:?}", suite.suite()).contains(word));
+        self
+    }
+
     /// Prefers those whose names contain `word`.
     pub(crate) fn preferring(mut self, word: &str) -> Self {
         self.suites.sort_by_key(|suite| !format!("{:?}", suite.suite()).contains(word));
@@ -328,8 +356,14 @@ impl Client {
 
     fn tls(&self, name: &str) -> ClientConnection {
         let config = self.config.get_or_init(|| {
-            let provider =
+            let mut provider =
                 CryptoProvider { cipher_suites: self.suites.clone(), ..aws_lc_rs::default_provider() };
+            let verifies = |scheme: &SignatureScheme| format!("{scheme:?}").contains(self.verifying);
+            let all = provider.signature_verification_algorithms;
+            let mapping: Vec<_> =
+                all.mapping.iter().copied().filter(|(scheme, _)| verifies(scheme)).collect();
+            provider.signature_verification_algorithms =
+                WebPkiSupportedAlgorithms { all: all.all, mapping: Vec::leak(mapping) };
             let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
                 .with_protocol_versions(&self.versions)
                 .unwrap()
