@@ -96,6 +96,9 @@ pub enum Error {
     /// What came out does not verify with the issuer's public key: engine or encoder are broken.
     #[error("the new certificate does not verify with its issuer's certificate; nothing was written")]
     SelfCheck,
+    /// No key was made.
+    #[error("the system gives no random numbers for a key")]
+    NoKey,
     /// The encoder failed.
     #[error("the certificate can't be encoded: {0}")]
     Encoding(rcgen::Error),

@@ -3,7 +3,7 @@ use x509_parser::extensions::ParsedExtension;
 
 use crate::certificate::parse;
 use crate::key::{RemoteKey, SubjectKey};
-use crate::profile::{CaProfile, ServerProfile, Validity};
+use crate::profile::{CaProfile, ClientProfile, ServerProfile, Validity};
 use crate::{Certificate, Error};
 
 /// A CA whose key is in the engine: its certificate and the way to its signatures.
@@ -39,6 +39,16 @@ impl<'k, 's> Issuer<'k, 's> {
     ///
     /// [`Error::OutlivesIssuer`] if it would be valid for longer, [`Error::Engine`].
     pub fn issue(&self, subject: &SubjectKey, profile: &ServerProfile) -> Result<Certificate, Error> {
+        let validity = self.fit(profile.validity)?;
+        self.sign(subject, || profile.to_rcgen(validity))
+    }
+
+    /// Certifies a TLS client's key. It is not valid earlier than the CA's certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutlivesIssuer`] if it would be valid for longer, [`Error::Engine`].
+    pub fn issue_client(&self, subject: &SubjectKey, profile: &ClientProfile) -> Result<Certificate, Error> {
         let validity = self.fit(profile.validity)?;
         self.sign(subject, || profile.to_rcgen(validity))
     }

@@ -2,7 +2,8 @@
 //!
 //! Root, intermediate and server keys all stay in the engine: rcgen lays out the bytes, the engine signs them over
 //! its socket, and this crate checks what it is about to hand out. Profiles are typed: a [`CaProfile`] makes a CA
-//! certificate, a [`ServerProfile`] one for a TLS server (RFC 5280; no other kinds are made).
+//! certificate, a [`ServerProfile`] one for a TLS server, a [`ClientProfile`] one for a TLS client, whose key is its own
+//! file (RFC 5280; no other kinds are made).
 //!
 //! ```no_run
 //! # use std::{cell::RefCell, time::Duration};
@@ -27,6 +28,7 @@
 //! ```
 
 mod certificate;
+mod client;
 mod error;
 mod issuer;
 mod key;
@@ -37,10 +39,12 @@ mod request;
 mod verify;
 
 pub use certificate::Certificate;
+pub use client::ClientKey;
 pub use error::Error;
 pub use issuer::{Issuer, root_ca, self_signed};
 pub use key::{RemoteKey, RemoteSigner, SubjectKey};
 pub use names::{AlternativeName, DnsName, InvalidCertificateName, ServerNames, SubjectText};
+use pem::secret_to_pem;
 pub use pem::to_pem;
-pub use profile::{CaProfile, Days, ServerProfile, Subject, Validity};
+pub use profile::{CaProfile, ClientProfile, Days, ServerProfile, Subject, Validity};
 pub use request::{CertificateRequest, request};

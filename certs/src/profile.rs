@@ -144,6 +144,31 @@ pub(crate) fn server_params(
     Ok(params)
 }
 
+/// A TLS client's certificate: digitalSignature, clientAuth, no CA, no names but the subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientProfile {
+    /// Who it is, for people and logs; never empty, because there is no other name.
+    pub common_name: SubjectText,
+    /// The organization that runs it.
+    pub organization: Option<SubjectText>,
+    /// When it is valid.
+    pub validity: Validity,
+}
+
+impl ClientProfile {
+    pub(crate) fn to_rcgen(&self, validity: Validity) -> Result<CertificateParams, rcgen::Error> {
+        let mut params = CertificateParams::default();
+        complete(&mut params, validity)?;
+        let subject =
+            Subject { common_name: Some(self.common_name.clone()), organization: self.organization.clone() };
+        params.distinguished_name = subject.to_rcgen();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.is_ca = IsCa::ExplicitNoCa;
+        Ok(params)
+    }
+}
+
 /// A CA's certificate: keyCertSign, cRLSign, critical BasicConstraints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaProfile {

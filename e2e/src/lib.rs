@@ -1,6 +1,7 @@
 //! Starts the real binaries as a user would, and ends them whatever happens to the test.
 //!
 //! * [`Stack`]: `hsm-proxy dev` in a directory of its own, on a port of its own
+//! * [`Site`]: engines with ports, as an administrator sets them up
 //! * [`Program`]: any other process that a test starts: an upstream, a peer, a foreign client
 //! * [`memory`]: what a process holds, for the search for keys
 //! * [`files`]: and what is in files
@@ -12,6 +13,7 @@ pub mod files;
 pub mod memory;
 pub mod needle;
 mod program;
+mod site;
 mod stack;
 pub mod tool;
 mod upstream;
@@ -19,5 +21,6 @@ pub mod wait;
 
 pub use certificate::SelfMadeKey;
 pub use program::{Finished, Program, binary, run};
+pub use site::{Site, write_private};
 pub use stack::{Stack, StackOptions};
 pub use upstream::Upstream;

@@ -1,10 +1,13 @@
 use std::time::Duration;
 
-use hsm_certs::{CaProfile, Certificate, Error, Issuer, RemoteKey, ServerProfile, root_ca, self_signed};
+use hsm_certs::{
+    CaProfile, Certificate, CertificateRequest, ClientKey, ClientProfile, Error, Issuer, RemoteKey,
+    ServerProfile, Subject, root_ca, self_signed,
+};
 use keycore_wire::{Attributes, KeyAlgorithm};
 
 use crate::fake_engine::FakeEngine;
-use crate::verifiers::{DAY, names, openssl, validity, webpki};
+use crate::verifiers::{DAY, names, openssl, validity, webpki, webpki_client};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -145,4 +148,24 @@ fn a_public_key_that_is_not_the_one_named_is_refused() {
     let mut relabelled = engine.public_key("a");
     relabelled.info.algorithm = KeyAlgorithm::P384;
     assert!(matches!(RemoteKey::new(relabelled, &engine), Err(Error::InvalidPublicKey { .. })));
+}
+
+#[test]
+fn clients_are_certified_for_nothing_else() {
+    let engine = FakeEngine::with(&[("root", KeyAlgorithm::P384)]);
+    let root_key = engine.key("root");
+    let root = root_ca(&root_key, &CaProfile { path_length: Some(0), ..ca_profile("Root", 30) }).unwrap();
+    let issuer = Issuer::new(root.pem().as_bytes(), &root_key).unwrap();
+    let subject = Subject { common_name: Some("proxy-1".parse().unwrap()), organization: None };
+    let pem = ClientKey::generate().unwrap().request(&subject).unwrap();
+    let request = CertificateRequest::from_pem(pem.as_bytes()).unwrap();
+    assert_eq!((request.subject(), request.names()), (&subject, &[][..]));
+    let profile =
+        ClientProfile { common_name: "proxy-1".parse().unwrap(), organization: None, validity: validity(10) };
+    let client = issuer.issue_client(request.subject_key(), &profile).unwrap();
+    assert_eq!(webpki_client(&client, &root), Ok(()));
+    assert!(webpki(&client, &root, "proxy-1", NOW).is_err(), "no server");
+    let outlives = ClientProfile { validity: validity(31), ..profile };
+    let refused = issuer.issue_client(request.subject_key(), &outlives).unwrap_err();
+    assert!(matches!(refused, Error::OutlivesIssuer { .. }), "{refused}");
 }

@@ -24,8 +24,24 @@ pub(crate) fn webpki(
     name: &str,
     later: Duration,
 ) -> Result<(), webpki::Error> {
+    verify(server, root, KeyUsage::server_auth(), later)?;
+    let der = CertificateDer::from(server.der());
+    EndEntityCert::try_from(&der)?.verify_is_valid_for_subject_name(&ServerName::try_from(name).unwrap())
+}
+
+/// Verifies a client's chain.
+pub(crate) fn webpki_client(client: &Certificate, root: &Certificate) -> Result<(), webpki::Error> {
+    verify(client, root, KeyUsage::client_auth(), Duration::ZERO)
+}
+
+fn verify(
+    certificate: &Certificate,
+    root: &Certificate,
+    usage: KeyUsage,
+    later: Duration,
+) -> Result<(), webpki::Error> {
     let root = CertificateDer::from(root.der());
-    let chain: Vec<_> = server.chain().map(CertificateDer::from).collect();
+    let chain: Vec<_> = certificate.chain().map(CertificateDer::from).collect();
     let leaf = EndEntityCert::try_from(&chain[0])?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     leaf.verify_for_usage(
@@ -33,11 +49,11 @@ pub(crate) fn webpki(
         &[anchor_from_trusted_cert(&root)?],
         &chain[1..],
         UnixTime::since_unix_epoch(now + later),
-        KeyUsage::server_auth(),
+        usage,
         None,
         None,
-    )?;
-    leaf.verify_is_valid_for_subject_name(&ServerName::try_from(name).unwrap())
+    )
+    .map(drop)
 }
 
 /// `openssl verify -x509_strict` of a server's chain for `name`; true too where there is no openssl.

@@ -15,6 +15,8 @@ use crate::key_argument::KeyArgument;
 use crate::output::Answer;
 
 mod arguments;
+mod client;
+mod trust_anchor;
 
 pub(crate) use arguments::CertCommand;
 use arguments::{SubjectArguments, alternatives, server_names};
@@ -29,6 +31,7 @@ impl CertCommand {
             | Self::SelfSigned { out, .. }
             | Self::CaInit { out, .. }
             | Self::Issue { out, .. } => out.check()?,
+            Self::TrustAnchor(_) | Self::ClientRequest(_) | Self::IssueClient(_) => {}
         }
         match self {
             Self::Csr { key, names, subject, out } => {
@@ -77,6 +80,9 @@ impl CertCommand {
                     answer(out, &issuer.issue(&subject_key, &profile)?)
                 })
             }
+            Self::TrustAnchor(anchor) => anchor.run(connection),
+            Self::ClientRequest(request) => request.run(),
+            Self::IssueClient(client) => client.run(connection),
         }
     }
 }

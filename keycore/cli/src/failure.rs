@@ -46,6 +46,9 @@ pub(crate) enum Failure {
     /// The file to be written is there already.
     #[error("{} exists already and was left alone", .path.display())]
     Exists { path: PathBuf },
+    /// The file for a private key is there already.
+    #[error("{} exists already, and was left alone", .path.display())]
+    KeyExists { path: PathBuf },
     /// A question was answered with no, or could not be asked.
     #[error("{what}: nothing was done")]
     Declined { what: &'static str, advice: Option<&'static str> },
@@ -95,7 +98,7 @@ impl Failure {
             Self::Tls(_) => Self::DATA,
             Self::NotLoggedIn { .. } | Self::Exposed { .. } => Self::PERMISSION,
             Self::Read { .. } => Self::READ,
-            Self::Write { .. } | Self::Exists { .. } => Self::WRITE,
+            Self::Write { .. } | Self::Exists { .. } | Self::KeyExists { .. } => Self::WRITE,
             Self::Declined { .. } | Self::Proposed(_) => Self::REFUSED,
             Self::NoRandom | Self::SelfTest(_) => Self::FAULT,
         }
@@ -166,6 +169,7 @@ impl Failure {
                 "such an engine does nothing more: start it anew, and replace the machine if it fails again".to_owned(),
             ),
             Self::Exists { .. } => Some("give --force to replace it".to_owned()),
+            Self::KeyExists { .. } => Some("no private key is ever replaced: name another file".to_owned()),
             Self::Declined { advice, .. } => advice.map(str::to_owned),
             Self::Certificate(hsm_certs::Error::TlsBound { .. }) => Some(
                 "see hsm cert csr and hsm cert issue, or hsm key generate-asymmetric-pair --usage sign"

@@ -10,6 +10,9 @@ use crate::failure::Failure;
 use crate::file::OutputFile;
 use crate::key_argument::KeyArgument;
 
+use super::client::{ClientRequest, IssueClient};
+use super::trust_anchor::TrustAnchor;
+
 #[derive(Subcommand)]
 pub(crate) enum CertCommand {
     /// Make a certificate signing request, for a CA elsewhere or another user's
@@ -93,6 +96,12 @@ pub(crate) enum CertCommand {
         #[command(flatten)]
         out: OutputFile,
     },
+    /// Make a cluster's trust anchor: a new CA key in the engine, and its certificate
+    TrustAnchor(TrustAnchor),
+    /// Make a key for a client of engines at tcp://, in a file, and the request for its certificate; without an engine
+    ClientRequest(ClientRequest),
+    /// Make a client's certificate for engines at tcp://, signed by the CA that is the cluster's trust anchor
+    IssueClient(IssueClient),
 }
 
 /// What the server is called.

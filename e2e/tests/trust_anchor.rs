@@ -1,0 +1,78 @@
+//! Who has no CA gets the cluster's whole identity from `hsm`; and a proxy on another machine serves by it while an engine dies.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use hsm_e2e::{Site, binary, run, tool};
+
+/// The trust anchor, the cluster's certificate and a client's: the commands of docs/operations.md.
+fn certify(site: &Site) {
+    site.hsm(&["cluster", "init"]);
+    site.activate();
+    site.hsm_as("ca", &["cert", "trust-anchor", "--cn", "HSM CA", "--out", "ca.crt"]);
+    site.hsm_as("alice", &["cluster", "csr", "--dns", "localhost", "--out", "cluster.csr"]);
+    let issuer = ["--issuer", "ca.crt", "--issuer-key", "trust-anchor"];
+    let cluster = ["cert", "issue", "--csr", "cluster.csr", "--days", "365", "--out", "cluster.crt"];
+    site.hsm_as("ca", &[&cluster[..], &issuer].concat());
+    let set =
+        ["cluster", "set-certificate", "--signed-certificate", "cluster.crt", "--trust-anchor", "ca.crt"];
+    site.hsm_as("alice", &set);
+    // On the client's machine, where no engine is.
+    let request =
+        ["cert", "client-request", "--cn", "proxy-1", "--key-out", "client.key", "--out", "client.csr"];
+    run(&mut site.command(&binary("hsm"), &request)).success();
+    let client = ["cert", "issue-client", "--csr", "client.csr", "--days", "30", "--out", "client.crt"];
+    site.hsm_as("ca", &[&client[..], &issuer].concat());
+}
+
+/// `hsm` as web over the network.
+fn remote(site: &Site, arguments: &[&str]) -> hsm_e2e::Finished {
+    let [first, second] = site.addresses();
+    let engines = ["--engine", &first, "--engine", &second];
+    let files = ["--tls-ca", "ca.crt", "--tls-certificate", "client.crt", "--tls-key", "client.key"];
+    let user = ["--user", "web", "--password-file", "web"];
+    run(&mut site.command(&binary("hsm"), &[&engines[..], &files, &user, arguments].concat()))
+}
+
+#[test]
+fn a_cluster_gets_its_whole_identity_from_hsm_and_a_client_signs_by_it() {
+    let site = Site::new();
+    certify(&site);
+    let mode = fs::metadata(site.path("client.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let key = ["key", "generate-asymmetric-pair", "ec", "--curve", "p256", "--label", "remote"];
+    remote(&site, &key).success();
+    fs::write(site.path("text"), "text").unwrap();
+    let sign = ["crypto", "sign", "--key", "remote", "--data-file", "text", "--out", "signature"];
+    remote(&site, &sign).success();
+    remote(&site, &["key", "public", "remote", "--out", "remote.pub"]).success();
+
+    // Neither a key nor a request that is there is replaced, the key not by force either.
+    let before = fs::read(site.path("client.key")).unwrap();
+    let again =
+        ["cert", "client-request", "--cn", "x", "--key-out", "client.key", "--out", "client.csr", "--force"];
+    for (arguments, said) in
+        [(&again[..8], "client.csr exists already"), (&again[..], "no private key is ever replaced")]
+    {
+        let refused = run(&mut site.command(&binary("hsm"), arguments));
+        assert_eq!(refused.code, Some(73));
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+    assert_eq!(fs::read(site.path("client.key")).unwrap(), before);
+
+    let Some(openssl) = tool::find("openssl") else { return };
+    let openssl = |arguments: &[&str]| run(&mut site.command(&openssl, arguments));
+    for (purpose, certificate) in [("sslserver", "cluster.crt"), ("sslclient", "client.crt")] {
+        let verify = ["verify", "-x509_strict", "-purpose", purpose, "-CAfile", "ca.crt", certificate];
+        assert_eq!(openssl(&verify).success().trim(), format!("{certificate}: OK"));
+    }
+    let other = openssl(&["verify", "-purpose", "sslserver", "-CAfile", "ca.crt", "client.crt"]);
+    assert_ne!(other.code, Some(0), "a client's certificate makes no server");
+    let anchor = openssl(&["x509", "-in", "ca.crt", "-noout", "-text"]).success();
+    assert!(anchor.contains("CA:TRUE, pathlen:0") && anchor.contains("X509v3 Basic Constraints: critical"));
+    let verify = ["dgst", "-sha256", "-verify", "remote.pub", "-signature", "signature", "text"];
+    openssl(&verify).success();
+}
