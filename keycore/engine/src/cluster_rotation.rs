@@ -10,10 +10,9 @@ use core::time::Duration;
 
 use keycore_audit::{Entry, Outcome};
 use keycore_store::{Kind, Record, RecordId};
-use keycore_wire::{AuditAnchor, ClusterStatus, Resealing, UnixMillis};
+use keycore_wire::{ClusterStatus, Resealing, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::backup::Restored;
 use crate::denial::Denial;
 use crate::engine::Engine;
 use crate::keyring::new_key;
@@ -23,7 +22,6 @@ use crate::notary::own_entry;
 use crate::options::Now;
 use crate::policy::Permission;
 use crate::records::{CLUSTER, Content, ONLY, PublicKeyPart, SecretKeyPart};
-use crate::seal::generation_of;
 use crate::unseal::check_no_handover;
 use crate::users;
 
@@ -191,11 +189,6 @@ fn reseal_page(
 ) -> Result<(), Denial> {
     let mut resealed = 0;
     for (kind, record) in page {
-        if kind == AuditAnchor::KIND && reseal_as_before_the_restore(records)? {
-            // The newer ones have to come in a later commit.
-            rotation.found = true;
-            return Ok(());
-        }
         // Not sealed itself; written with every batch.
         let is_sealed_anew = kind != CLUSTER && kind != Rotation::KIND && records.reseal(kind, &record)?;
         if is_sealed_anew {
@@ -218,20 +211,4 @@ fn reseal_page(
         }
     }
     Ok(())
-}
-
-/// Anchors that are older than the restore are those of logs elsewhere, which is told by their versions (`notary.rs`): they and
-/// the record of the restore are sealed anew in one commit, before the younger ones. Whether there was something to do.
-fn reseal_as_before_the_restore(records: &mut Transaction<'_>) -> Result<bool, Denial> {
-    let Some(restored) = records.load_sealed(Restored::KIND, ONLY)? else { return Ok(false) };
-    if generation_of(&restored.sealed) == Some(records.keys().ring().newest().number) {
-        return Ok(false);
-    }
-    let anchors = records.scan::<AuditAnchor>(None, None, usize::from(u16::MAX))?;
-    for anchor in anchors.iter().filter(|anchor| anchor.version <= restored.version) {
-        if let Some(sealed) = records.load_sealed(AuditAnchor::KIND, anchor.id)? {
-            records.reseal(AuditAnchor::KIND, &sealed)?;
-        }
-    }
-    records.reseal(Restored::KIND, &restored)
 }

@@ -11,7 +11,6 @@ use keycore_wire::{AuditAnchor, AuditAnchorList, Secret};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::backup::Restored;
 use crate::denial::Denial;
 use crate::engine::Engine;
 use crate::options::Now;
@@ -32,6 +31,18 @@ impl Content for AuditKey {
 /// The newest checkpoint of a replica; the record's id is the replica's number.
 impl Content for AuditAnchor {
     const KIND: Kind = Kind(41);
+}
+
+/// That the log which was anchored so is elsewhere, since the anchor came with a backup; the record's id is the replica's number.
+/// It is of no effect for any later anchor: that is of a log here.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AnchorElsewhere {
+    /// The anchor's head, which no other log has.
+    pub(crate) head: [u8; 32],
+}
+
+impl Content for AnchorElsewhere {
+    const KIND: Kind = Kind(56);
 }
 
 /// Most replicas whose anchors are told.
@@ -136,17 +147,15 @@ impl Engine {
             return Ok(());
         }
         let replica = self.options.replica;
-        let (anchor, restored) = self.transact(|records| {
-            Ok((records.load::<AuditAnchor>(anchor_id(replica))?, records.load::<Restored>(ONLY)?))
+        let id = anchor_id(replica);
+        let (anchor, elsewhere) = self.transact(|records| {
+            Ok((records.load::<AuditAnchor>(id)?, records.load::<AnchorElsewhere>(id)?))
         })?;
-        // One from before the restore is that of a log elsewhere, which is not expected here.
-        let elsewhere = anchor
-            .as_ref()
-            .zip(restored)
-            .is_some_and(|(anchor, restored)| anchor.version <= restored.version);
         if let Some(anchor) = anchor.map(|opened| opened.content)
             && let Some(found) = self.contradiction(&anchor)?
         {
+            // That of a log which is not expected here.
+            let elsewhere = elsewhere.is_some_and(|elsewhere| elsewhere.content.head == anchor.head);
             let lost = RolledBack { replica, anchored: anchor.sequence, found };
             if !elsewhere && !self.options.accepted_audit_losses.contains(&(replica, anchor.sequence)) {
                 self.journal.close(lost.to_string());

@@ -14,7 +14,7 @@ use crate::seal::{Place, SealingKeys};
 /// Looks at one item after the other: first the cluster, then records in order, each of which opens, then the end.
 #[derive(Default)]
 pub(super) struct ContentCheck {
-    opened: Option<Opened>,
+    pub(super) opened: Option<Opened>,
     counts: BTreeMap<u8, u64>,
     last: Option<(u8, [u8; 16])>,
     ended: bool,

@@ -169,7 +169,7 @@ impl Feed {
         self.offset += chunk.bytes.len() as u64;
         let Self { reader, check, restore, .. } = self;
         reader.push(chunk.bytes, |item| match (check.take(item)?, &mut *restore) {
-            (Some(record), Some(restore)) => restore.take(engine, record),
+            (Some(record), Some(restore)) => restore.take(engine, check, record),
             _ => Ok(()),
         })
     }
@@ -177,7 +177,7 @@ impl Feed {
     fn finish(self, engine: &Engine, now: Now) -> Result<BackupContent, Failure> {
         let Self { reader, mut check, mut restore, .. } = self;
         let finished = reader.finish(|item| match (check.take(item)?, &mut restore) {
-            (Some(record), Some(restore)) => restore.take(engine, record),
+            (Some(record), Some(restore)) => restore.take(engine, &check, record),
             _ => Ok::<_, Failure>(()),
         });
         let finished = finished.and_then(|manifest| {

@@ -1,18 +1,19 @@
 //! Filling an empty store from a backup.
 
 use keycore_backup::{Manifest, SealedRecord};
-use keycore_store::{ArchivedRecord, GroupTag, IndexTag, Kind, RecordId, Revision, Store};
-use keycore_wire::UnixMillis;
+use keycore_store::{ArchivedRecord, GroupTag, IndexTag, Kind, Record, RecordId, Revision, Store};
+use keycore_wire::{AuditAnchor, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use super::content::Opened;
+use super::content::{ContentCheck, Opened};
 use super::schedule::BackupState;
 use super::{Failure, PAGE};
 use crate::cluster::NewMethod;
 use crate::engine::{Engine, locked};
 use crate::error::FollowError;
 use crate::handover::Handover;
-use crate::ledger::load;
+use crate::ledger::{load, open};
+use crate::notary::AnchorElsewhere;
 use crate::options::Now;
 use crate::records::{CLUSTER, Content, ONLY, Revocation};
 use crate::seal::{Place, SealingKeys};
@@ -48,14 +49,29 @@ impl Restore {
         Self { rehearse, base: None, page: Vec::new() }
     }
 
-    /// Takes a record that was checked.
-    pub(super) fn take(&mut self, engine: &Engine, record: SealedRecord) -> Result<(), Failure> {
-        // The cluster key is wrapped anew, and sessions begin anew.
+    /// Takes a record that `check` has seen.
+    pub(super) fn take(
+        &mut self,
+        engine: &Engine,
+        check: &ContentCheck,
+        record: SealedRecord,
+    ) -> Result<(), Failure> {
+        // The cluster key is wrapped anew, sessions begin anew, and which anchors are of logs elsewhere this restore says.
         let left_out = [CLUSTER, Restored::KIND, BackupState::KIND, Revocation::KIND, Handover::KIND];
-        if self.rehearse || left_out.contains(&Kind(record.kind)) {
+        let left_out = [&left_out[..], &[AnchorElsewhere::KIND]].concat();
+        if left_out.contains(&Kind(record.kind)) {
             return Ok(());
         }
-        self.page.push(archived(record));
+        let record = archived(record);
+        let marker = match &check.opened {
+            Some(opened) if record.kind == AuditAnchor::KIND => Some(elsewhere(&opened.keys, &record)?),
+            _ => None,
+        };
+        if self.rehearse {
+            return Ok(());
+        }
+        self.page.push(record);
+        self.page.extend(marker);
         if self.page.len() >= PAGE { self.write(engine) } else { Ok(()) }
     }
 
@@ -122,6 +138,18 @@ impl Restore {
         self.page.clear();
         Ok(())
     }
+}
+
+/// The record that the log of this anchor is elsewhere, at the anchor's own version: the whole restore is one commit.
+fn elsewhere(keys: &SealingKeys, anchor: &ArchivedRecord) -> Result<ArchivedRecord, Failure> {
+    let &ArchivedRecord { id, version, ref sealed, .. } = anchor;
+    let unusable = || Failure::Content("an anchor of an audit log in it can't be read".to_owned());
+    let opened = open::<AuditAnchor>(keys, Record { id, version, sealed: sealed.clone() });
+    let marker = AnchorElsewhere { head: opened.map_err(|_| unusable())?.content.head };
+    let place = Place { kind: AnchorElsewhere::KIND, id, version };
+    let content = postcard::to_allocvec(&marker).map_err(|_| unusable())?;
+    let sealed = keys.seal(place, &content).map_err(|_| unusable())?;
+    Ok(ArchivedRecord { kind: place.kind, id, version, index: Vec::new(), group: None, sealed })
 }
 
 fn archived(record: SealedRecord) -> ArchivedRecord {

@@ -512,24 +512,75 @@ fn a_backup_amid_a_rotation_is_whole_and_the_rotation_goes_on_where_it_is_restor
     }
 }
 
-#[test]
-fn a_rotation_does_not_make_anchors_of_logs_elsewhere_look_like_ones_from_here() {
-    let (old_world, old, shelf) = active();
-    let sibling = old_world.replica(5);
+/// Replicas 0 and 5 with anchors, and a hundred keys.
+fn anchored() -> (World, Replica, Shelf) {
+    let (world, old, shelf) = active();
+    let sibling = world.replica(5);
     for replica in [&old, &sibling] {
         // Something that is to be signed.
         replica.client().login("web", "a wrong password").unwrap_err();
         replica.engine.checkpoint_audit(replica.now()).unwrap();
     }
+    let mut web = old.client_of("web");
+    for n in 0..100 {
+        web.generate(KeyAlgorithm::Ed25519, Attributes::SIGN, &format!("e{n}"));
+    }
+    (world, old, shelf)
+}
+
+/// The log of replica 5 is elsewhere; the one of replica 0 is here, and must be.
+fn check_logs(world: &World) {
+    let fifth = world.open(world.store(), 5, 99).unwrap();
+    assert_eq!(state(&fifth).state, ClusterState::Active);
+    let cut_off = world.open(world.store(), 0, 99).err().unwrap();
+    assert!(matches!(cut_off, OpenError::AuditRolledBack(_)), "{cut_off}");
+}
+
+#[test]
+fn no_moment_of_a_rotation_takes_an_anchor_from_here_for_one_of_a_log_elsewhere_or_the_reverse() {
+    let (_old_world, old, shelf) = anchored();
     let (_, file) = backup(&old, &shelf);
     let (world, new) = fresh();
     restore(&mut new.client(), &file, 1).unwrap();
     new.engine.checkpoint_audit(new.now()).unwrap();
     new.client_of("root").call(&RotateClusterKey).unwrap();
+    check_logs(&world);
+    let mut batches = 0;
+    while new.engine.reseal(new.now()).unwrap() == Resealed::Batch {
+        check_logs(&world);
+        batches += 1;
+    }
+    assert!((3..100).contains(&batches), "{batches} batches");
+    check_logs(&world);
+}
+
+#[test]
+fn anchors_of_a_backup_amid_a_rotation_are_of_logs_elsewhere() {
+    let (_old_world, old, shelf) = anchored();
+    old.client_of("root").call(&RotateClusterKey).unwrap();
+    assert_eq!(old.engine.reseal(old.now()).unwrap(), Resealed::Batch);
+    let (_, file) = backup(&old, &shelf);
+    let (world, new) = fresh();
+    restore(&mut new.client(), &file, 1).unwrap();
+    new.engine.checkpoint_audit(new.now()).unwrap();
+    world.pass(Duration::from_secs(11));
     finish_rotation(&new);
-    // The log of replica 5 is elsewhere; the one of replica 0 is here, and must be.
-    let fifth = world.open(world.store(), 5, 99).unwrap();
-    assert_eq!(state(&fifth).state, ClusterState::Active);
-    let cut_off = world.open(world.store(), 0, 99).err().unwrap();
-    assert!(matches!(cut_off, OpenError::AuditRolledBack(_)), "{cut_off}");
+    check_logs(&world);
+}
+
+#[test]
+fn a_cluster_that_was_restored_twice_begins_its_logs_anew_again() {
+    let (_old_world, old, shelf) = anchored();
+    let (_, file) = backup(&old, &shelf);
+    let (second_world, second) = fresh();
+    restore(&mut second.client(), &file, 1).unwrap();
+    second.engine.checkpoint_audit(second.now()).unwrap();
+    drop(second);
+    let mut second = second_world.open(second_world.store(), 6, 99).unwrap();
+    enable(&second_world, &mut second, &shelf, None, 90);
+    let (_, file) = backup(&second, &shelf);
+    let (third_world, third) = fresh();
+    restore(&mut third.client(), &file, 1).unwrap();
+    third.engine.checkpoint_audit(third.now()).unwrap();
+    check_logs(&third_world);
 }
