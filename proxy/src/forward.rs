@@ -7,6 +7,7 @@
 mod activity;
 mod drive;
 mod exchange;
+mod inspect;
 mod metered;
 mod streams;
 mod target;
@@ -35,6 +36,7 @@ pub(crate) use activity::InFlight;
 
 use activity::Activity;
 use drive::{Patience, drive};
+use inspect::Inspector;
 use metered::Metered;
 use streams::StreamExecutor;
 use tunnel::Tunnel;
@@ -63,6 +65,7 @@ pub(crate) struct Forwarder {
     http2: http2::Builder<StreamExecutor>,
     upstreams: Upstreams,
     timeouts: Timeouts,
+    longest_line: usize,
 }
 
 /// One client's connection, shared by its exchanges.
@@ -79,12 +82,13 @@ struct Client {
 impl Forwarder {
     /// A forwarder without any connection yet.
     pub(crate) fn new(limits: &Limits, timeouts: &Timeouts) -> Self {
+        let longest_line = limits.header_bytes.max(HTTP1_BUFFER);
         let mut http1 = http1::Builder::new();
         http1
             .half_close(false) // a client that has closed is gone: its request ends
             .max_headers(limits.headers)
             .max_header_size(limits.header_bytes)
-            .max_buf_size(limits.header_bytes.max(HTTP1_BUFFER));
+            .max_buf_size(longest_line);
 
         // Longer than every timer of an exchange, so that those give the reason if they can.
         let stall = timeouts.stall.max(timeouts.upstream_response) + drive::GRACE;
@@ -101,7 +105,8 @@ impl Forwarder {
             .keep_alive_interval(timeouts.idle / 2)
             .keep_alive_timeout(timeouts.idle / 2);
 
-        Self { http1, http2, upstreams: Upstreams::new(limits, timeouts), timeouts: timeouts.clone() }
+        let upstreams = Upstreams::new(limits, timeouts);
+        Self { http1, http2, upstreams, timeouts: timeouts.clone(), longest_line }
     }
 
     /// Serves one TLS connection after its handshake until it ends: HTTP/1.1 or HTTP/2, as it negotiated.
@@ -128,7 +133,8 @@ impl Forwarder {
             tunnel: RefCell::new(None),
         });
         let patience = Patience::new(&self.timeouts, protocol);
-        let io = TokioIo::new(Metered::new(io, Arc::clone(&activity)));
+        let inspector = (protocol == Protocol::Http1).then(|| Inspector::new(self.longest_line));
+        let io = TokioIo::new(Metered::new(io, Arc::clone(&activity), inspector));
         let service = service_fn({
             let client = Rc::clone(&client);
             move |request| exchange::exchange(Rc::clone(&client), request)

@@ -12,8 +12,9 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    COOKIE, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 use crate::connection::ClientConnection;
@@ -102,8 +103,7 @@ impl ForAuthority {
 
 /// Refuses requests whose end another server could see elsewhere (RFC 9112, section 6.3; RFC 9113, section 8.2.2).
 ///
-/// hyper has refused most of them already. If both `Content-Length` and `Transfer-Encoding` came, it has dropped the
-/// former and closes the connection after the response, so that nothing can be smuggled behind it.
+/// For HTTP/1, hyper and the connection's inspector have refused them already; this is what they must leave.
 pub(crate) fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let length = lengths.next();
@@ -141,9 +141,25 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, framing: Framing, websock
     join_cookies(headers);
 }
 
-/// Makes a request's trailers those of the request to the upstream: some servers take them for header fields.
+/// Makes a request's trailers those of the request to the upstream: some servers take them for header fields, so those
+/// that frame, route, authenticate or describe the request are not passed on (RFC 9110, section 6.5.1).
 pub(crate) fn prepare_trailers(trailers: &mut HeaderMap) {
-    remove_where(trailers, |name| is_hop_by_hop(name) || is_claim_of_origin(name));
+    const NOT_IN_TRAILERS: [HeaderName; 11] = [
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        COOKIE,
+        EXPECT,
+        HOST,
+        RANGE,
+        TRAILER,
+    ];
+    remove_where(trailers, |name| {
+        is_hop_by_hop(name) || is_claim_of_origin(name) || NOT_IN_TRAILERS.contains(name)
+    });
 }
 
 /// Makes an upstream's fields those of the response to the client.

@@ -17,6 +17,8 @@ pub(super) struct Activity {
     first: Notify,
     /// Whether the last request had a body, which may be on its way still.
     last_has_body: AtomicBool,
+    /// Whether the connection has become a tunnel.
+    switched: AtomicBool,
     /// Nanoseconds since `start`, like those below: when the connection began to wait for a request.
     waiting_since: AtomicU64,
     /// When the first byte came after that; 0 if none has.
@@ -46,6 +48,7 @@ impl Activity {
             served: AtomicBool::new(false),
             first: Notify::new(),
             last_has_body: AtomicBool::new(false),
+            switched: AtomicBool::new(false),
             waiting_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             moved: AtomicU64::new(0),
@@ -75,6 +78,15 @@ impl Activity {
     /// Whether the client may be sending although nothing is wanted of it any more.
     pub(super) fn may_still_send(&self) -> bool {
         self.last_has_body.load(Relaxed)
+    }
+
+    /// What follows is not HTTP any more.
+    pub(super) fn switch(&self) {
+        self.switched.store(true, Relaxed);
+    }
+
+    pub(super) fn has_switched(&self) -> bool {
+        self.switched.load(Relaxed)
     }
 
     fn at(&self, mark: &AtomicU64) -> Instant {

@@ -2,6 +2,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::header::UPGRADE;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
@@ -39,6 +40,9 @@ pub(super) async fn exchange(
 async fn forward(client: &Client, request: Request<Incoming>) -> Result<Response<Source>, Failure> {
     let (parts, body) = request.into_parts();
     headers::check_framing(&parts.headers)?;
+    if parts.headers.contains_key(UPGRADE) && !body.is_end_stream() {
+        return Err(Failure::BadRequest("an upgrade with a body"));
+    }
     let target = Target::of(&parts)?;
     let site = client.sites.find(target.host).ok_or(Failure::Misdirected)?;
     match &site.upstream {
@@ -91,6 +95,7 @@ fn from_upstream(
     *response.version_mut() = Version::HTTP_11;
     if let (true, Some(websocket)) = (switched, websocket) {
         let upstream = hyper::upgrade::on(&mut response);
+        client.activity.switch();
         client.tunnel.replace(Some(Tunnel { client: websocket, upstream, lease }));
         return Ok(response.map(|_| Source::own(Bytes::new())));
     }

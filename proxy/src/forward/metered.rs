@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+use tracing::debug;
 
 use super::activity::Activity;
+use super::inspect::Inspector;
 
 /// How long a client that still sends is listened to after the last byte to it.
 const LINGER: Duration = Duration::from_secs(2);
@@ -22,6 +24,8 @@ const READS_PER_POLL: usize = 16;
 pub(super) struct Metered<IO> {
     io: IO,
     activity: Arc<Activity>,
+    /// Only for HTTP/1.
+    inspector: Option<Inspector>,
     closing: Closing,
 }
 
@@ -32,8 +36,33 @@ enum Closing {
 }
 
 impl<IO> Metered<IO> {
-    pub(super) fn new(io: IO, activity: Arc<Activity>) -> Self {
-        Self { io, activity, closing: Closing::No }
+    pub(super) fn new(io: IO, activity: Arc<Activity>, inspector: Option<Inspector>) -> Self {
+        Self { io, activity, inspector, closing: Closing::No }
+    }
+
+    /// Looks at what was read into `buffer` from `start` on.
+    fn inspect(&mut self, buffer: &mut ReadBuf<'_>, start: usize) -> io::Result<()> {
+        let Some(inspector) = &mut self.inspector else { return Ok(()) };
+        if self.activity.has_switched() {
+            self.inspector = None;
+            return Ok(());
+        }
+        let Err(violation) = inspector.inspect(&buffer.filled()[start..]) else { return Ok(()) };
+        debug!(reason = violation.reason, "request refused");
+        if violation.in_head {
+            // No head may have it, so hyper answers with 400 and closes. It reads nothing behind it.
+            let at = start + violation.at;
+            buffer.filled_mut()[at] = 0;
+            buffer.set_filled(at + 1);
+            return Ok(());
+        }
+        buffer.set_filled(start);
+        Err(io::Error::new(io::ErrorKind::InvalidData, violation.reason))
+    }
+
+    /// Whether the client may not have noticed yet that nothing is wanted of it any more.
+    fn may_still_send(&self) -> bool {
+        self.activity.may_still_send() || self.inspector.as_ref().is_some_and(Inspector::is_within_request)
     }
 
     fn noted(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -54,6 +83,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Metered<IO> {
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.activity.bytes_moved(true);
+            self.inspect(buffer, before)?;
         }
         read
     }
@@ -83,12 +113,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { io, closing, activity } = &mut *self;
+        let may_still_send = self.may_still_send();
+        let Self { io, closing, .. } = &mut *self;
         let patience = match closing {
             Closing::Lingering(patience) => patience,
             Closing::No => {
                 ready!(Pin::new(&mut *io).poll_shutdown(cx))?;
-                if !activity.may_still_send() {
+                if !may_still_send {
                     return Poll::Ready(Ok(()));
                 }
                 *closing = Closing::Lingering(Box::pin(sleep(LINGER)));

@@ -37,11 +37,12 @@ impl<'a> Target<'a> {
         };
         let from_uri = request.uri.authority().map(http::uri::Authority::as_str);
         let authority = match (from_uri, field) {
-            // HTTP/2 forbids them to differ; HTTP/1.1 has the request line win.
-            (Some(uri), Some(field))
-                if request.version == Version::HTTP_2 && !uri.eq_ignore_ascii_case(field) =>
-            {
-                return Err(Failure::BadRequest(":authority and Host differ"));
+            // RFC 9112 has the request line win; servers that see the field only would answer for another site.
+            (Some(uri), Some(field)) if !uri.eq_ignore_ascii_case(field) => {
+                return Err(Failure::BadRequest("the request target and the Host field differ"));
+            }
+            (Some(_), None) if request.version == Version::HTTP_11 => {
+                return Err(Failure::BadRequest("no Host field"));
             }
             (Some(uri), _) => uri,
             (None, Some(field)) => field,
@@ -131,7 +132,7 @@ mod tests {
             (V::HTTP_11, "/", &["example.org."], "example.org"),
             (V::HTTP_11, "/", &["example.org.:443"], "example.org"),
             (V::HTTP_11, "/", &["[::1]:8443"], "[::1]"),
-            (V::HTTP_11, "https://example.org/x", &["other.org"], "example.org"),
+            (V::HTTP_11, "https://example.org/x", &["Example.org"], "example.org"),
             (V::HTTP_10, "http://example.org:80", &[], "example.org"),
             (V::HTTP_2, "https://example.org/x", &[], "example.org"),
             (V::HTTP_2, "https://example.org/x", &["EXAMPLE.org"], "example.org"),
@@ -160,6 +161,9 @@ mod tests {
             (V::HTTP_11, "GET", "*", &["a"]),
             (V::HTTP_11, "GET", "a:80", &["a"]),
             (V::HTTP_11, "GET", "ftp://a/", &["a"]),
+            (V::HTTP_11, "GET", "https://a/", &["b"]),
+            (V::HTTP_11, "GET", "https://a/", &["a:8443"]),
+            (V::HTTP_11, "GET", "https://a/", &[]),
             (V::HTTP_2, "GET", "https://a/", &["b"]),
             (V::HTTP_2, "GET", "https://user@a/", &[]),
             (V::HTTP_11, "CONNECT", "a:80", &["a"]),
