@@ -8,6 +8,7 @@ mod limits;
 mod proxy;
 mod site;
 mod timeouts;
+mod tls;
 mod units;
 mod upstream_url;
 mod validate;
@@ -24,6 +25,7 @@ pub use limits::Limits;
 pub use proxy::ProxySettings;
 pub use site::SiteSettings;
 pub use timeouts::Timeouts;
+pub use tls::{TlsPreset, TlsSettings};
 pub use upstream_url::{InvalidUpstream, UpstreamUrl};
 
 /// A whole configuration, valid by itself: what it names (files, sockets, addresses) has not been looked at.
@@ -34,6 +36,8 @@ pub struct Config {
     pub proxy: ProxySettings,
     /// The engines that hold the keys.
     pub hsm: HsmSettings,
+    /// How TLS is spoken.
+    pub tls: TlsSettings,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// How many and how large things may be.

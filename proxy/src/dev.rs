@@ -100,6 +100,7 @@ fn configuration(options: &DevOptions, state: &StateDir, engines: &Engines) -> R
         sites: vec![SiteSettings::new(vec![host], vec![state.certificate()], to)],
         timeouts: Timeouts { drain: DRAIN, ..Timeouts::default() },
         limits: Limits { connections: CONNECTIONS, ..Limits::default() },
+        ..Config::default()
     })
 }
 

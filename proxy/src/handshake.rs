@@ -39,7 +39,7 @@ tokio::task_local! {
 
 /// What the signer and the rest of a handshake tell each other past rustls.
 pub(crate) struct InProgress {
-    /// The name that the client asked for.
+    /// The name that the client asked for, or the default site's.
     pub(crate) site: Arc<str>,
     /// Who signed, once somebody has.
     pub(crate) signed_by: RefCell<Option<Arc<str>>>,
@@ -71,7 +71,7 @@ pub(crate) struct Handshaker {
 /// A finished handshake.
 pub(crate) struct Established<IO> {
     pub(crate) stream: TlsStream<Gate<IO>>,
-    pub(crate) sni: Arc<str>,
+    pub(crate) sni: Option<Arc<str>>,
     pub(crate) protocol: Protocol,
     pub(crate) handshake: Handshake,
 }
@@ -109,20 +109,24 @@ impl Handshaker {
         let mut start =
             LazyConfigAcceptor::new(Acceptor::default(), gated).await.map_err(HandshakeError::of)?;
         let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
-        let Some(name) = name else {
-            return Err(refuse(&mut start.io, &MISSING_EXTENSION, HandshakeError::NoName).await);
+        let sni: Option<Arc<str>> = name.map(|name| Arc::from(name.trim_end_matches('.')));
+        asked_for.clone_from(&sni);
+        let Some(site) = self.sites.for_sni(sni.as_deref()) else {
+            let (alert, error) = match sni {
+                Some(_) => (UNRECOGNIZED_NAME, HandshakeError::UnknownName),
+                None => (MISSING_EXTENSION, HandshakeError::NoName),
+            };
+            return Err(refuse(&mut start.io, &alert, error).await);
         };
-        let sni: Arc<str> = Arc::from(name.trim_end_matches('.'));
-        *asked_for = Some(Arc::clone(&sni));
-        if self.sites.find(&sni).is_none() {
-            return Err(refuse(&mut start.io, &UNRECOGNIZED_NAME, HandshakeError::UnknownName).await);
-        }
 
-        let config = self.tls.for_client(&start.client_hello());
+        let Some(config) = self.tls.for_client(&start.client_hello(), site) else {
+            let error = HandshakeError::Tls(rustls::Error::General("the site has no TLS".to_owned()));
+            return Err(refuse(&mut start.io, &INTERNAL_ERROR, error).await);
+        };
         // The signature is asked for in `into_stream` already, so that is inside, too.
         let handshake = Box::pin(async move { start.into_stream(config).into_fallible().await });
-        let progress =
-            Rc::new(InProgress { site: Arc::clone(&sni), signed_by: RefCell::new(None), unsigned });
+        let site = sni.clone().unwrap_or_else(|| Arc::from(site.name()));
+        let progress = Rc::new(InProgress { site, signed_by: RefCell::new(None), unsigned });
         let stream = match self.in_fibers(handshake, &progress).await? {
             Ok(stream) => stream,
             Err((error, gated)) if progress.unsigned.load(Relaxed) => {

@@ -35,7 +35,7 @@ pub use chain::{Chain, ChainError};
 pub use check::{Report, SiteReport, check};
 pub use config::{
     Config, ConfigError, HostPattern, HsmSettings, InvalidHost, InvalidUpstream, Limits, ProxySettings,
-    SiteSettings, Timeouts, UpstreamUrl,
+    SiteSettings, Timeouts, TlsPreset, TlsSettings, UpstreamUrl,
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use keys::{KeyError, KeySource, SignerStatus};
@@ -43,4 +43,4 @@ pub use proxy::{Proxy, ProxyBuilder, RunError, StartError};
 pub use shutdown::{Shutdown, ShutdownHandle};
 pub use signer::{EngineKeys, EngineSigningKey, SettingsError};
 pub use sites::{Handler, Site, Sites, Upstream};
-pub use tls::{Certificates, NeverChosen};
+pub use tls::{Certificates, MinTls, NeverChosen, TlsPolicy};

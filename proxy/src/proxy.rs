@@ -222,8 +222,11 @@ impl ProxyBuilder {
         if sites.is_empty() {
             tracing::warn!("no [[site]] is configured: every client will be refused");
         }
+        if let Some(host) = &self.config.tls.default_site {
+            sites.set_default(host);
+        }
         let sites = Arc::new(sites);
-        let tls = Arc::new(Tls::new(Arc::clone(&sites)).map_err(StartError::Tls)?);
+        let tls = Arc::new(Tls::new(&sites).map_err(StartError::Tls)?);
         let Config { proxy, timeouts, limits, .. } = self.config;
         let count = match proxy.workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
@@ -280,7 +283,8 @@ impl ProxyBuilder {
             Some((_, handler)) => Upstream::Handler(handler.clone()),
             None => Upstream::Http(settings.to.clone()),
         };
-        Ok(Site::new(settings.host.clone(), certificates, upstream))
+        let policy = self.config.tls.policy(settings);
+        Ok(Site { policy, ..Site::new(settings.host.clone(), certificates, upstream) })
     }
 
     fn certified_key(&self, chain: &Chain) -> Result<Arc<CertifiedKey>, KeyError> {

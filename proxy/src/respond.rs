@@ -14,7 +14,7 @@ pub(crate) enum Failure {
     BadRequest(&'static str),
     #[error("the method is not forwarded")]
     MethodNotAllowed,
-    #[error("no site has this host name")]
+    #[error("no site has this host name, or not on this connection")]
     Misdirected,
     #[error("the request's body did not come in time")]
     BodyTimeout,

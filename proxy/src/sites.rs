@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::config::{HostPattern, UpstreamUrl};
 use crate::connection::ClientConnection;
-use crate::tls::Certificates;
+use crate::tls::{Certificates, TlsPolicy};
 
 /// The sites that this proxy serves, found by host name. Immutable, shared by all workers.
 #[derive(Default)]
@@ -15,6 +15,8 @@ pub struct Sites {
     exact: HashMap<Box<str>, Arc<Site>>,
     /// The part behind `*.`, in lower case.
     wildcard: HashMap<Box<str>, Arc<Site>>,
+    /// Takes whoever asks for no name, or for one that is nobody's.
+    default: Option<Arc<Site>>,
 }
 
 /// One site: the names it answers to, its certificate and where its requests go.
@@ -23,6 +25,8 @@ pub struct Site {
     pub hosts: Vec<HostPattern>,
     /// Certificate chains, each with a key that asks whoever holds it.
     pub certificates: Certificates,
+    /// What it demands of TLS.
+    pub policy: TlsPolicy,
     /// Where requests go.
     pub upstream: Upstream,
 }
@@ -69,12 +73,18 @@ impl fmt::Debug for Handler {
 impl Site {
     /// A site with the defaults of everything else.
     pub fn new(hosts: Vec<HostPattern>, certificates: Certificates, upstream: Upstream) -> Self {
-        Self { hosts, certificates, upstream }
+        Self { hosts, certificates, policy: TlsPolicy::default(), upstream }
     }
 
     /// The name that stands for the site in logs: its first host.
     pub fn name(&self) -> &str {
         self.hosts.first().map_or("", HostPattern::as_str)
+    }
+
+    /// Whether a connection that was made for this site is as good as one for the other: it would have the same
+    /// certificate, and meets the same demands. HTTP/2 clients rely on it (RFC 9113, section 9.1.1).
+    fn shares_connections_with(&self, other: &Self) -> bool {
+        self.policy == other.policy && self.certificates.same_as(&other.certificates)
     }
 }
 
@@ -105,6 +115,34 @@ impl Sites {
         self.find_lowercase(host)
     }
 
+    /// Lets the site of `host`, one of its hosts as it stands there, take whoever asks for no name or for one that is nobody's.
+    pub fn set_default(&mut self, host: &HostPattern) {
+        self.default = match host.wildcard_suffix() {
+            Some(suffix) => self.wildcard.get(suffix).cloned(),
+            None => self.exact.get(host.as_str()).cloned(),
+        };
+    }
+
+    /// The site of a connection on which `sni` was asked for, if anything.
+    pub(crate) fn for_sni(&self, sni: Option<&str>) -> Option<&Arc<Site>> {
+        sni.and_then(|name| self.find(name)).or(self.default.as_ref())
+    }
+
+    /// The site that answers a request for `host` on a connection on which `sni` was asked for. None, so that the client shall
+    /// come again on another connection (RFC 9110, section 15.5.20), if the site would not have been spoken to in the
+    /// same way: whoever demands client certificates, or newer TLS, is not reached past his demands.
+    pub(crate) fn for_request(&self, sni: Option<&str>, host: &str) -> Option<&Arc<Site>> {
+        let named = sni.and_then(|name| self.find(name));
+        match (self.find(host), named.or(self.default.as_ref())) {
+            (Some(site), Some(connected)) => {
+                (Arc::ptr_eq(site, connected) || connected.shares_connections_with(site)).then_some(site)
+            }
+            // To the default site, names that are nobody's are its own.
+            (None, Some(connected)) if named.is_none() => Some(connected),
+            _ => None,
+        }
+    }
+
     fn find_lowercase(&self, host: &str) -> Option<&Arc<Site>> {
         let host = host.strip_suffix('.').unwrap_or(host);
         self.exact.get(host).or_else(|| {
@@ -128,9 +166,11 @@ impl Sites {
 mod tests {
     use std::sync::Arc;
 
+    use rustls::pki_types::CertificateDer;
     use rustls::sign::CertifiedKey;
 
-    use super::{Certificates, Site, Sites, Upstream};
+    use super::{Certificates, Site, Sites, TlsPolicy, Upstream};
+    use crate::tls::MinTls;
 
     #[derive(Debug)]
     struct NoKey;
@@ -175,5 +215,44 @@ mod tests {
         ] {
             assert_eq!(sites.find(host).map(|site| site.name()), site, "{host}");
         }
+    }
+
+    #[test]
+    fn a_connection_serves_the_sites_that_are_spoken_to_in_the_same_way() {
+        let mut sites = Sites::new();
+        for (host, certificate, min_version) in [
+            ("a.example", 1, MinTls::Tls12),
+            ("same.example", 1, MinTls::Tls12),
+            ("strict.example", 1, MinTls::Tls13),
+            ("other.example", 2, MinTls::Tls12),
+        ] {
+            let chain = vec![CertificateDer::from(vec![certificate])];
+            let certificates = Certificates::one(Arc::new(CertifiedKey::new(chain, Arc::new(NoKey))));
+            let upstream = Upstream::Http("http://127.0.0.1:1".parse().unwrap());
+            let site = Site::new(vec![host.parse().unwrap()], certificates, upstream);
+            sites.add(Site { policy: TlsPolicy { min_version }, ..site });
+        }
+        let request =
+            |sites: &Sites, sni, host| sites.for_request(sni, host).map(|site| site.name().to_owned());
+        let from = |host| request(&sites, Some("a.example"), host);
+        assert_eq!(from("A.example").as_deref(), Some("a.example"));
+        assert_eq!(from("same.example").as_deref(), Some("same.example"));
+        for host in ["strict.example", "other.example", "nobodys.example"] {
+            assert_eq!(from(host), None, "{host}");
+        }
+        assert_eq!(request(&sites, None, "a.example"), None);
+
+        sites.set_default(&"a.example".parse().unwrap());
+        for sni in [None, Some("nobodys.example")] {
+            assert_eq!(sites.for_sni(sni).unwrap().name(), "a.example");
+            assert_eq!(
+                request(&sites, sni, "192.0.2.1").as_deref(),
+                Some("a.example"),
+                "the default site's own"
+            );
+            assert_eq!(request(&sites, sni, "same.example").as_deref(), Some("same.example"));
+            assert_eq!(request(&sites, sni, "strict.example"), None);
+        }
+        assert_eq!(request(&sites, Some("same.example"), "192.0.2.1"), None);
     }
 }

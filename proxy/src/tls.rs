@@ -1,24 +1,32 @@
 //! What the proxy speaks in TLS, and with which certificate.
 
 mod certificates;
+mod policy;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedCipherSuite};
 
 pub use certificates::{Certificates, NeverChosen};
+pub use policy::{MinTls, TlsPolicy};
 
-use crate::sites::Sites;
+use crate::sites::{Site, Sites};
 
 /// How TLS is spoken: one for the process, shared by all workers; its session tickets are good on each of them.
 ///
-/// TLS 1.2 and 1.3 are always both on: see "What is not configurable" in `docs/configuration.md`.
+/// TLS 1.2 is never on without 1.3: see "What is not configurable" in `docs/configuration.md`.
 pub(crate) struct Tls {
+    by_policy: HashMap<TlsPolicy, Configs>,
+}
+
+/// How TLS is spoken by sites that demand the same.
+struct Configs {
     /// Takes the first cipher suite of [`SUITES`] that the client has.
     by_our_order: Arc<ServerConfig>,
     /// Takes the client's first. Differs from the other in nothing else.
@@ -41,17 +49,40 @@ const SUITES: [SupportedCipherSuite; 9] = [
 
 impl Tls {
     /// TLS for these sites, with ticket keys of its own.
-    pub(crate) fn new(sites: Arc<Sites>) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(sites: &Arc<Sites>) -> Result<Self, rustls::Error> {
+        let ticketer = aws_lc_rs::Ticketer::new()?;
+        let mut by_policy = HashMap::new();
+        for site in sites.iter() {
+            if !by_policy.contains_key(&site.policy) {
+                let configs = Configs::new(&site.policy, Arc::clone(sites), Arc::clone(&ticketer))?;
+                by_policy.insert(site.policy.clone(), configs);
+            }
+        }
+        Ok(Self { by_policy })
+    }
+
+    /// The configuration for a client of a site; `None` if the site is none of those that it was made with.
+    pub(crate) fn for_client(&self, hello: &ClientHello<'_>, site: &Site) -> Option<Arc<ServerConfig>> {
+        self.by_policy.get(&site.policy).map(|configs| configs.for_client(hello))
+    }
+}
+
+impl Configs {
+    fn new(
+        policy: &TlsPolicy,
+        sites: Arc<Sites>,
+        ticketer: Arc<dyn ProducesTickets>,
+    ) -> Result<Self, rustls::Error> {
         // The key exchange groups begin with X25519MLKEM768 (feature `prefer-post-quantum`).
         let provider = CryptoProvider { cipher_suites: SUITES.to_vec(), ..aws_lc_rs::default_provider() };
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_protocol_versions(policy.min_version.versions())?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(BySni { sites }));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Tickets instead of a cache: they work on every worker, and cost no memory and no lock.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = aws_lc_rs::Ticketer::new()?;
+        config.ticketer = ticketer;
         // One, where rustls sends two: a browser that speaks HTTP/2 opens one connection, and each resumed connection
         // brings the next ticket. Who needs more can ask for them (RFC 9149).
         config.send_tls13_tickets = 1;
@@ -63,7 +94,7 @@ impl Tls {
 
     /// The configuration for a client. One that puts ChaCha20-Poly1305 first is a processor without AES instructions:
     /// its order counts, where otherwise ours does.
-    pub(crate) fn for_client(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+    fn for_client(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
         use rustls::CipherSuite::{
             TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
             TLS13_CHACHA20_POLY1305_SHA256,
@@ -90,7 +121,7 @@ struct BySni {
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let site = self.sites.find(client_hello.server_name()?)?;
+        let site = self.sites.for_sni(client_hello.server_name())?;
         Some(Arc::clone(site.certificates.for_client(client_hello.signature_schemes())))
     }
 }

@@ -240,7 +240,7 @@ impl Worker {
             remote,
             local,
             protocol: established.protocol,
-            sni: Some(established.sni),
+            sni: established.sni,
             handshake: established.handshake,
         };
         let sites = Arc::clone(&self.shared.sites);

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::files;
 use super::host::{self, HostPattern};
 use super::upstream_url::UpstreamUrl;
+use crate::tls::MinTls;
 
 /// `[[site]]`: what is served under some host names.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -21,11 +22,13 @@ pub struct SiteSettings {
     pub cert: Vec<PathBuf>,
     /// Where requests go.
     pub to: UpstreamUrl,
+    /// The lowest version of TLS; the preset's if absent.
+    pub min_tls: Option<MinTls>,
 }
 
 impl SiteSettings {
     /// A site with the three keys that each has, and the defaults of all others.
     pub fn new(host: Vec<HostPattern>, cert: Vec<PathBuf>, to: UpstreamUrl) -> Self {
-        Self { host, cert, to }
+        Self { host, cert, to, min_tls: None }
     }
 }

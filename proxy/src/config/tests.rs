@@ -71,6 +71,12 @@ fn rules_between_keys_are_checked() {
         ),
         ("[[site]]\ncert = []".to_owned(), "at least one file"),
         ("[[site]]\ncert = [\"/c\", \"/c\"]".to_owned(), "/c is named twice"),
+        ("[tls]\npreset = \"old\"".to_owned(), "expected `intermediate` or `modern`"),
+        (site("\"a.example\"") + "min-tls = \"1.1\"", "expected `1.2` or `1.3`"),
+        (
+            "[tls]\ndefault-site = \"b.example\"\n".to_owned() + &site("\"a.example\""),
+            "tls.default-site is b.example, which is no [[site]]'s host",
+        ),
         ("site = 3".to_owned(), "headed [[site]]"),
         ("[hsm]\nuser = \"no spaces\"".to_owned(), "user name"),
         ("[timeouts]\nsign = \"0s\"".to_owned(), "timeouts.sign is zero"),

@@ -16,7 +16,8 @@ type Fault = (Option<usize>, String);
 pub(super) fn validate(config: &Config) -> Result<(), Fault> {
     listeners(config)?;
     bounds(config)?;
-    hosts(config)
+    hosts(config)?;
+    default_site(config)
 }
 
 fn listeners(config: &Config) -> Result<(), Fault> {
@@ -92,6 +93,19 @@ fn hosts(config: &Config) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+fn default_site(config: &Config) -> Result<(), Fault> {
+    let Some(name) = &config.tls.default_site else { return Ok(()) };
+    if config.sites.iter().any(|site| site.host.contains(name)) {
+        return Ok(());
+    }
+    Err((
+        None,
+        format!(
+            "tls.default-site is {name}, which is no [[site]]'s host: name one of its hosts as it stands there"
+        ),
+    ))
 }
 
 /// Where the site at this position is in the text.

@@ -44,7 +44,8 @@ async fn forward(client: &Client, request: Request<Incoming>) -> Result<Response
         return Err(Failure::BadRequest("an upgrade with a body"));
     }
     let target = Target::of(&parts)?;
-    let site = client.sites.find(target.host).ok_or(Failure::Misdirected)?;
+    let sni = client.connection.sni.as_deref();
+    let site = client.sites.for_request(sni, target.host).ok_or(Failure::Misdirected)?;
     match &site.upstream {
         Upstream::Handler(handler) => Ok(handler.answer(&client.connection, &parts).map(Source::own)),
         Upstream::Http(upstream) => {

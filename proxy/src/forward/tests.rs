@@ -51,7 +51,7 @@ pub(crate) fn connection_from(remote: &str, protocol: Protocol) -> ClientConnect
         remote: remote.parse().unwrap(),
         local: "127.0.0.1:443".parse().unwrap(),
         protocol,
-        sni: None,
+        sni: Some("example.org".into()),
         handshake: Handshake {
             version: "TLSv1.3",
             cipher_suite: "TLS13_AES_128_GCM_SHA256",

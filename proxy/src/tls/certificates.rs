@@ -59,6 +59,12 @@ impl Certificates {
         }
     }
 
+    /// Whether a client of either would get the same certificate from the other.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+            && self.0.iter().zip(&other.0).all(|(a, b)| a.cert.first() == b.cert.first())
+    }
+
     /// All of them, in the order in which they are tried.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<CertifiedKey>> {
         self.0.iter()

@@ -4,6 +4,7 @@
 
 mod certificates;
 mod failures;
+mod policies;
 mod support;
 
 use std::io::Read;

@@ -12,12 +12,14 @@ use hsm_proxy::{
     Config, Handler, KeyError, KeySource, Proxy, ProxySettings, RunError, Shutdown, ShutdownHandle,
     SiteSettings, StartError,
 };
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::sign::{Signer, SigningKey};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, SignatureAlgorithm, SignatureScheme, StreamOwned,
-    SupportedCipherSuite, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureAlgorithm,
+    SignatureScheme, StreamOwned, SupportedCipherSuite, SupportedProtocolVersion,
 };
 use tokio::sync::watch;
 
@@ -299,6 +301,7 @@ pub(crate) struct Client {
     alpn: Vec<Vec<u8>>,
     suites: Vec<SupportedCipherSuite>,
     verifying: &'static str,
+    trusts_anybody: bool,
     /// Made at the first connection: sessions resume only within one.
     config: OnceLock<Arc<ClientConfig>>,
 }
@@ -316,6 +319,7 @@ impl Client {
             alpn: Vec::new(),
             suites: aws_lc_rs::ALL_CIPHER_SUITES.to_vec(),
             verifying: "",
+            trusts_anybody: false,
             config: OnceLock::new(),
         }
     }
@@ -326,6 +330,11 @@ impl Client {
 
     pub(crate) fn alpn(self, protocols: &[&str]) -> Self {
         Self { alpn: protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(), ..self }
+    }
+
+    /// Takes every certificate.
+    pub(crate) fn trusting_anybody(self) -> Self {
+        Self { trusts_anybody: true, ..self }
     }
 
     /// Refuses every certificate.
@@ -364,12 +373,16 @@ impl Client {
                 all.mapping.iter().copied().filter(|(scheme, _)| verifies(scheme)).collect();
             provider.signature_verification_algorithms =
                 WebPkiSupportedAlgorithms { all: all.all, mapping: Vec::leak(mapping) };
-            let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+            let provider = Arc::new(provider);
+            let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
                 .with_protocol_versions(&self.versions)
                 .unwrap()
                 .with_root_certificates(Arc::clone(&self.roots))
                 .with_no_client_auth();
             config.alpn_protocols.clone_from(&self.alpn);
+            if self.trusts_anybody {
+                config.dangerous().set_certificate_verifier(Arc::new(Anybody(provider)));
+            }
             Arc::new(config)
         });
         let name = ServerName::try_from(name.to_owned()).unwrap();
@@ -414,6 +427,44 @@ impl Client {
             tls.write_tls(&mut stream).unwrap();
         }
         stream
+    }
+}
+
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

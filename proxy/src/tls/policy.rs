@@ -1,0 +1,34 @@
+use rustls::SupportedProtocolVersion;
+use rustls::version::{TLS12, TLS13};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// What a site demands of TLS. Sites with the same demands share a `ServerConfig`, and may share connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct TlsPolicy {
+    /// The lowest version.
+    pub min_version: MinTls,
+}
+
+/// The lowest version of TLS that a site speaks. 1.3 is always spoken: see "The engine parses what it signs" in
+/// ARCHITECTURE.md.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+pub enum MinTls {
+    /// TLS 1.2 (RFC 5246) and 1.3.
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3 (RFC 8446) only.
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+impl MinTls {
+    pub(super) fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+        match self {
+            Self::Tls12 => &BOTH,
+            Self::Tls13 => &BOTH[..1],
+        }
+    }
+}
