@@ -18,7 +18,7 @@ use crate::key_cache::{KeyCache, LoadedKey};
 use crate::ledger::{Transaction, transact};
 use crate::login::GuessLimit;
 use crate::mechanism::GcmNonces;
-use crate::notary::{Notary, NotaryError};
+use crate::notary::Notary;
 use crate::options::{Now, Options};
 use crate::pipeline::{self, Place, Served};
 use crate::policy::Permission;
@@ -142,12 +142,11 @@ impl Engine {
         };
         self_test::at_start(&engine, now);
         if engine.failed_self_test().is_none() {
-            engine.load_everything()?;
+            engine.load_everything(now)?;
         }
-        match engine.compare_with_anchor(now) {
-            Ok(()) => Ok(engine),
-            Err(NotaryError::RolledBack(lost)) => Err(OpenError::AuditRolledBack(lost)),
-            Err(error) => Err(OpenError::Damaged(error.to_string())),
+        match engine.lost_log() {
+            None => Ok(engine),
+            Some(lost) => Err(OpenError::AuditRolledBack(lost.clone())),
         }
     }
 
@@ -364,7 +363,7 @@ impl Engine {
         if let Some(committed) = committed {
             // It is committed; what can't be read back now, the follower reads.
             if committed.records.contains(&(CLUSTER, ONLY)) {
-                let _followed = self.adopt_cluster(&mut **store);
+                let _followed = self.catch_up(&mut **store);
             }
             let _followed = self.refresh(&mut **store, keys, &committed.records);
             self.note_own(committed.revision);

@@ -1,3 +1,4 @@
+use keycore_audit::AuditError;
 use keycore_store::StoreError;
 
 use crate::cluster::UnsealError;
@@ -50,6 +51,9 @@ pub enum FollowError {
     /// A sibling initialized the cluster, and this engine can't open it.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
+    /// The audit log can't be held against what it was anchored with; until then nothing is unsealed.
+    #[error("the audit log can't be held against its anchor: {0}")]
+    Audit(#[from] AuditError),
     /// Changed records don't open; their users and sessions are shut out.
     #[error("{0}; restore the store from a backup")]
     Damaged(String),

@@ -2,7 +2,7 @@
 
 use std::sync::{PoisonError, RwLockWriteGuard};
 
-use keycore_store::{Changes, Kind, RecordId, Revision, Store};
+use keycore_store::{Changes, Kind, Record, RecordId, Revision, Store};
 use keycore_wire::{KeyId, UserId};
 
 use crate::backup;
@@ -18,6 +18,9 @@ use crate::snapshot::{KnownUser, Revoked, Snapshot};
 
 /// Records read at a time.
 const PAGE: usize = 256;
+
+/// How often what does not open is read again because the cluster key was changed. Each rotation changes it twice.
+const ATTEMPTS: usize = 16;
 
 /// The follower's own handle of the store, so that it never waits for a writer here.
 pub(crate) struct Watch {
@@ -56,10 +59,11 @@ impl Engine {
         let outcome = match &changes {
             Changes::These(records) if !initialized_elsewhere => {
                 self.check_cluster(&mut **store, records)?;
-                let keys = self.sealing.get();
-                keys.map_or(Ok(()), |keys| self.refresh(&mut **store, keys, records))
+                let refresh =
+                    |keys| with_current_keys(&mut **store, keys, |store| self.refresh(store, keys, records));
+                self.sealing.get().map_or(Ok(()), refresh)
             }
-            _ => self.reload(&mut **store),
+            _ => self.reload(&mut **store, now),
         };
         if !matches!(outcome, Err(FollowError::Store(_))) {
             watch.seen = revision;
@@ -70,15 +74,19 @@ impl Engine {
     }
 
     /// Reads the cluster, all users and all logged-out sessions, when the engine starts.
-    pub(crate) fn load_everything(&self) -> Result<(), OpenError> {
+    pub(crate) fn load_everything(&self, now: Now) -> Result<(), OpenError> {
         let mut watch = locked(&self.watch);
         let revision = watch.store.revision()?;
-        match self.reload(&mut **locked(&self.store)) {
+        match self.reload(&mut **locked(&self.store), now) {
             Ok(()) => {}
             Err(FollowError::Store(error)) => return Err(OpenError::Store(error)),
             Err(FollowError::Unseal(error)) => return Err(OpenError::Unseal(error)),
             Err(FollowError::Damaged(what)) => return Err(OpenError::Damaged(what)),
-            Err(error @ (FollowError::PutBack { .. } | FollowError::ClusterKeyPutBack { .. })) => {
+            Err(
+                error @ (FollowError::PutBack { .. }
+                | FollowError::ClusterKeyPutBack { .. }
+                | FollowError::Audit(_)),
+            ) => {
                 return Err(OpenError::Damaged(error.to_string()));
             }
         }
@@ -126,12 +134,13 @@ impl Engine {
     }
 
     /// Opens the cluster if there is one by now, and reads everything anew.
-    fn reload(&self, store: &mut dyn Store) -> Result<(), FollowError> {
-        self.adopt_cluster(store)?;
+    fn reload(&self, store: &mut dyn Store, now: Now) -> Result<(), FollowError> {
+        self.adopt_cluster(store, now)?;
         if self.is_zeroized() {
             return Ok(());
         }
-        self.sealing.get().map_or(Ok(()), |keys| self.read_everything(store, keys))
+        let read = |keys| with_current_keys(store, keys, |store| self.read_everything(store, keys));
+        self.sealing.get().map_or(Ok(()), read)
     }
 
     /// Takes the keys of the cluster that was sealed, once everything is read with them.
@@ -140,9 +149,11 @@ impl Engine {
         watch: &mut Watch,
         store: &mut dyn Store,
         keys: SealingKeys,
+        now: Now,
     ) -> Result<(), FollowError> {
         let revision = watch.store.revision()?;
-        self.read_everything(store, &keys)?;
+        with_current_keys(store, &keys, |store| self.read_everything(store, &keys))?;
+        self.compare_with_anchor(store, &keys, now)?;
         watch.seen = revision;
         self.snapshot_mut().revision = revision;
         let _set_once_as_the_store_is_locked = self.sealing.set(keys);
@@ -186,25 +197,32 @@ impl Engine {
         Ok(())
     }
 
-    /// Opens the cluster that a sibling, or this engine in an earlier life, initialized, if its secret is in the configuration;
-    /// if it is open, brings its keys to what the store has.
-    pub(crate) fn adopt_cluster(&self, store: &mut dyn Store) -> Result<(), FollowError> {
+    /// Brings the keys of an open cluster to what the store has. The record of one that is not open here.
+    pub(crate) fn catch_up(&self, store: &mut dyn Store) -> Result<Option<Record>, FollowError> {
         let Some(record) = store.load(CLUSTER, ONLY)? else {
             if self.sealing.get().is_some() {
                 self.forget_everything();
             }
             self.unsealing.note(None);
-            return Ok(());
+            return Ok(None);
         };
-        if let Some(keys) = self.sealing.get() {
-            return cluster::catch_up(store, keys, &record);
+        match self.sealing.get() {
+            Some(keys) => cluster::catch_up(store, keys, &record).map(|()| None),
+            None => Ok(Some(record)),
         }
+    }
+
+    /// Opens the cluster that a sibling, or this engine in an earlier life, initialized, if its secret is in the configuration;
+    /// if it is open, brings its keys to what the store has.
+    pub(crate) fn adopt_cluster(&self, store: &mut dyn Store, now: Now) -> Result<(), FollowError> {
+        let Some(record) = self.catch_up(store)? else { return Ok(()) };
         let wrapped = WrappedRing::read(&record)?;
         let Some(secret) = self.unsealing.secret_for(&wrapped) else {
             self.unsealing.note(Some(&wrapped));
             return Ok(());
         };
         let keys = backup::separate_sessions(store, wrapped.open(secret.expose())?)?;
+        self.compare_with_anchor(store, &keys, now)?;
         let _set_once_as_the_store_is_locked = self.sealing.set(keys);
         Ok(())
     }
@@ -214,7 +232,30 @@ impl Engine {
     }
 
     fn check_cluster(&self, store: &mut dyn Store, records: &[(Kind, RecordId)]) -> Result<(), FollowError> {
-        if records.contains(&(CLUSTER, ONLY)) { self.adopt_cluster(store) } else { Ok(()) }
+        if records.contains(&(CLUSTER, ONLY)) { self.catch_up(store).map(drop) } else { Ok(()) }
+    }
+}
+
+/// Reads with the keys that the cluster has, and once more if they changed meanwhile: what a newer generation sealed does not
+/// open with older keys, and is not damaged.
+pub(crate) fn with_current_keys<T>(
+    store: &mut dyn Store,
+    keys: &SealingKeys,
+    mut read: impl FnMut(&mut dyn Store) -> Result<T, FollowError>,
+) -> Result<T, FollowError> {
+    let mut attempts = 0;
+    loop {
+        let record = store.load(CLUSTER, ONLY)?;
+        let caught_up = record.as_ref().map_or(Ok(()), |record| cluster::catch_up(store, keys, record));
+        let outcome = caught_up.and_then(|()| read(store));
+        attempts += 1;
+        if attempts == ATTEMPTS || !matches!(outcome, Err(FollowError::Damaged(_))) {
+            return outcome;
+        }
+        let version = |record: Option<&Record>| record.map(|record| record.version);
+        if version(store.load(CLUSTER, ONLY)?.as_ref()) == version(record.as_ref()) {
+            return outcome;
+        }
     }
 }
 

@@ -53,15 +53,19 @@ pub(crate) fn status(engine: &Engine, _permission: &Permission) -> Result<Cluste
 }
 
 /// Makes the cluster key, wrapped by the secret of the configuration, which is stretched unless it is a key.
-pub(crate) fn initialize(engine: &Engine, permission: &Permission) -> Result<ClusterStatus, Denial> {
+pub(crate) fn initialize(
+    engine: &Engine,
+    permission: &Permission,
+    now: Now,
+) -> Result<ClusterStatus, Denial> {
     if locked(&engine.store).load(CLUSTER, ONLY)?.is_some() {
-        adopt(engine, &mut **locked(&engine.store))?;
+        adopt(engine, &mut **locked(&engine.store), now)?;
         return Err(Denial::cluster_state("the cluster is initialized already"));
     }
     let secret = engine.unsealing.secret()?;
     let method = NewMethod::suitable(secret, engine.options.unseal_cost)
         .map_err(|error| Denial::internal(format!("no cluster key: {error}")))?;
-    initialize_by(engine, permission, &method)
+    initialize_by(engine, permission, &method, now)
 }
 
 /// Makes the cluster key. Of several replicas that try, one does it; the others find it done.
@@ -69,6 +73,7 @@ pub(crate) fn initialize_by(
     engine: &Engine,
     permission: &Permission,
     method: &NewMethod,
+    now: Now,
 ) -> Result<ClusterStatus, Denial> {
     engine.self_tests.generator_is_healthy()?;
     let done_before = || Denial::cluster_state("the cluster is initialized already");
@@ -76,7 +81,7 @@ pub(crate) fn initialize_by(
     loop {
         let base = store.revision()?;
         if store.load(CLUSTER, ONLY)?.is_some() {
-            adopt(engine, &mut **store)?;
+            adopt(engine, &mut **store, now)?;
             return Err(done_before());
         }
         let (sealed, ring) = cluster::new_ring()
@@ -113,7 +118,7 @@ pub(crate) fn activate(
 ) -> Result<ClusterStatus, Denial> {
     if engine.sealing.get().is_none() {
         // A sibling may have initialized it a moment ago.
-        adopt(engine, &mut **locked(&engine.store))?;
+        adopt(engine, &mut **locked(&engine.store), now)?;
     }
     // Looked at before the password is hashed, and again when it counts.
     engine.transact(|records| check_inactive(engine, records))?;
@@ -143,8 +148,8 @@ pub(crate) fn check_inactive(engine: &Engine, records: &mut Transaction<'_>) -> 
     Ok(())
 }
 
-fn adopt(engine: &Engine, store: &mut dyn keycore_store::Store) -> Result<(), Denial> {
-    engine.adopt_cluster(store).map_err(|error| match error {
+fn adopt(engine: &Engine, store: &mut dyn keycore_store::Store, now: Now) -> Result<(), Denial> {
+    engine.adopt_cluster(store, now).map_err(|error| match error {
         FollowError::Store(error) => Denial::store(&error),
         other => Denial::internal(other.to_string()),
     })

@@ -1,21 +1,26 @@
 //! Vouches for this replica's audit log: signs checkpoints of it, anchors them in the store, and holds the log against its
 //! anchor before anything is done. `docs/audit-log.md` says what that shows.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use aws_lc_rs::rand;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use keycore_audit::{AuditError, Entry, Past, Subject};
-use keycore_store::{Kind, RecordId};
+use keycore_store::{Kind, RecordId, Store};
 use keycore_wire::{AuditAnchor, AuditAnchorList, Secret};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::denial::Denial;
 use crate::engine::Engine;
+use crate::error::FollowError;
+use crate::follow::with_current_keys;
+use crate::ledger::load;
 use crate::options::Now;
 use crate::policy::Permission;
 use crate::records::{Content, ONLY};
+use crate::seal::SealingKeys;
 
 /// The key that signs checkpoints, and that no request can reach. One for the cluster, made when first needed.
 #[derive(Serialize, Deserialize)]
@@ -52,15 +57,12 @@ const MAX_ANCHORS: usize = 1024;
 #[derive(Default)]
 pub(crate) struct Notary {
     key: OnceLock<Ed25519KeyPair>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
     /// The log was held against its anchor in this life.
-    compared: bool,
+    compared: AtomicBool,
+    /// It is another one.
+    lost: OnceLock<RolledBack>,
     /// Signed and not anchored yet.
-    pending: Option<AuditAnchor>,
+    pending: Mutex<Option<AuditAnchor>>,
 }
 
 /// The audit log can't be vouched for. Nothing is lost: the next call tries again.
@@ -117,39 +119,46 @@ impl Engine {
     pub fn checkpoint_audit(&self, now: Now) -> Result<(), NotaryError> {
         let Ok(sealing) = self.sealing() else { return Ok(()) };
         let cluster = sealing.cluster();
-        self.compare_with_anchor(now)?;
-        let mut state = self.notary.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lost) = self.lost_log() {
+            return Err(lost.clone().into());
+        }
+        let mut pending = self.notary.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if self.journal.unsigned() > 0 {
             let key = self.audit_key()?;
             let place = (cluster, self.options.replica);
             let sign = |statement: &[u8]| Some(key.try_sign(statement).ok()?.as_ref().to_vec());
-            state.pending = Some(self.journal.checkpoint(place, micros(now), sign)?);
+            *pending = Some(self.journal.checkpoint(place, micros(now), sign)?);
         }
         // The log is on the disk up to there: a crash makes no log shorter than its anchor.
-        if let Some(anchor) = &state.pending {
+        if let Some(anchor) = &*pending {
             let id = anchor_id(self.options.replica);
             let anchored = anchor.sequence;
             self.transact(|records| {
                 let before = records.load::<AuditAnchor>(id)?.map(|opened| opened.version);
                 records.put(id, before, anchor, Vec::new(), None)
             })?;
-            state.pending = None;
+            *pending = None;
             self.journal.prune(&self.options.audit_retention, micros(now), anchored)?;
         }
         Ok(())
     }
 
-    /// Holds the log against its anchor, once in the life of the process and as soon as the store can be read: before the first
-    /// record of a request. A loss that the operator accepted is recorded.
-    pub(crate) fn compare_with_anchor(&self, now: Now) -> Result<(), NotaryError> {
-        let mut state = self.notary.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.compared || self.sealing.get().is_none() {
+    /// Holds the log against its anchor, with the keys that requests will be served with once this is done. A log that is not
+    /// the one that was anchored takes no record any more: [`Engine::lost_log`]. A loss that the operator accepted is recorded.
+    ///
+    /// `store` must be the engine's own, locked.
+    pub(crate) fn compare_with_anchor(
+        &self,
+        store: &mut dyn Store,
+        keys: &SealingKeys,
+        now: Now,
+    ) -> Result<(), FollowError> {
+        if self.notary.compared.load(Ordering::Acquire) {
             return Ok(());
         }
-        let replica = self.options.replica;
-        let id = anchor_id(replica);
-        let (anchor, elsewhere) = self.transact(|records| {
-            Ok((records.load::<AuditAnchor>(id)?, records.load::<AnchorElsewhere>(id)?))
+        let (replica, id) = (self.options.replica, anchor_id(self.options.replica));
+        let (anchor, elsewhere) = with_current_keys(store, keys, |store| {
+            Ok((load::<AuditAnchor>(store, keys, id)?, load::<AnchorElsewhere>(store, keys, id)?))
         })?;
         if let Some(anchor) = anchor.map(|opened| opened.content)
             && let Some(found) = self.contradiction(&anchor)?
@@ -159,7 +168,8 @@ impl Engine {
             let lost = RolledBack { replica, anchored: anchor.sequence, found };
             if !elsewhere && !self.options.accepted_audit_losses.contains(&(replica, anchor.sequence)) {
                 self.journal.close(lost.to_string());
-                return Err(lost.into());
+                let _the_first_one_stays = self.notary.lost.set(lost);
+                return Ok(());
             }
             let head = keycore_audit::Head(anchor.head);
             let (operation, why) = match elsewhere {
@@ -170,8 +180,13 @@ impl Engine {
             let detail = format!("{why}: the log {found}, and was anchored at {anchored} with head {head}");
             self.journal.append_own(&own_entry(operation, &detail, now))?;
         }
-        state.compared = true;
+        self.notary.compared.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// How the log differs from what was anchored, if it does, and nobody accepted that.
+    pub(crate) fn lost_log(&self) -> Option<&RolledBack> {
+        self.notary.lost.get()
     }
 
     /// What the log has instead of what it was anchored with, if anything.

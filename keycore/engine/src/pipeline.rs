@@ -157,12 +157,16 @@ fn execute(
         Request::Hello(hello) => hello_reply(engine, hello).map(Reply::Hello),
         Request::Ping(_) => Ok(Reply::Done(Done)),
         Request::ClusterInfo(_) => lifecycle::status(engine, permission).map(Reply::ClusterStatus),
-        Request::InitializeCluster(_) => lifecycle::initialize(engine, permission).map(Reply::ClusterStatus),
+        Request::InitializeCluster(_) => {
+            lifecycle::initialize(engine, permission, now).map(Reply::ClusterStatus)
+        }
         Request::ActivateCluster(activate) => {
             lifecycle::activate(engine, permission, activate, now).map(Reply::ClusterStatus)
         }
 
-        Request::InitializeBy(by) => unseal::initialize_by(engine, permission, *by).map(Reply::NewUnseal),
+        Request::InitializeBy(by) => {
+            unseal::initialize_by(engine, permission, *by, now).map(Reply::NewUnseal)
+        }
         Request::UnsealCluster(part) => {
             unseal::unseal(engine, permission, part, caller.peer, now).map(|status| {
                 facts.note = unseal::told(&status);

@@ -18,7 +18,6 @@ use crate::denial::Denial;
 use crate::engine::{Engine, locked};
 use crate::error::FollowError;
 use crate::lifecycle;
-use crate::notary::NotaryError;
 use crate::options::{Now, PasswordCost};
 use crate::policy::Permission;
 use crate::records::{CLUSTER, ONLY};
@@ -163,13 +162,14 @@ pub(crate) fn initialize_by(
     engine: &Engine,
     permission: &Permission,
     request: InitializeBy,
+    now: Now,
 ) -> Result<NewUnseal, Denial> {
     let secret = match request.method {
         UnsealMethod::Custodians { .. } => None,
         UnsealMethod::Secret | UnsealMethod::Passphrase => Some(engine.unsealing.secret()?),
     };
     let mut method = new_method(request.method, secret, engine.options.unseal_cost)?;
-    let status = Box::new(lifecycle::initialize_by(engine, permission, &method)?);
+    let status = Box::new(lifecycle::initialize_by(engine, permission, &method, now)?);
     Ok(NewUnseal { status, shares: core::mem::take(&mut method.shares) })
 }
 
@@ -222,15 +222,10 @@ pub(crate) fn unseal(
     if opened.as_ref().is_err_and(|denial| denial.refusal.code == RefusalCode::WrongUnsealPart) {
         engine.guesses.count(peer, now);
     }
-    if opened? {
-        match engine.compare_with_anchor(now) {
-            Ok(()) => {}
-            Err(NotaryError::RolledBack(lost)) => {
-                let detail = "unsealed, but the audit log is not the one that was anchored; the engine's log says more";
-                return Err(Denial::new(RefusalCode::AuditUnavailable, detail).because(lost.to_string()));
-            }
-            Err(error) => return Err(Denial::store(&error)),
-        }
+    if opened? && let Some(lost) = engine.lost_log() {
+        let detail =
+            "unsealed, but the audit log is not the one that was anchored; the engine's log says more";
+        return Err(Denial::new(RefusalCode::AuditUnavailable, detail).because(lost.to_string()));
     }
     lifecycle::status(engine, permission)
 }
@@ -276,7 +271,7 @@ fn open(engine: &Engine, part: &[u8], now: Now) -> Result<bool, Denial> {
         other => Denial::internal(other.to_string()),
     };
     let keys = backup::separate_sessions(&mut **store, keys).map_err(told)?;
-    engine.take_keys(&mut watch, &mut **store, keys).map_err(told)?;
+    engine.take_keys(&mut watch, &mut **store, keys, now).map_err(told)?;
     Ok(true)
 }
 

@@ -11,6 +11,7 @@ use super::{Failure, PAGE};
 use crate::cluster::NewMethod;
 use crate::engine::{Engine, locked};
 use crate::error::FollowError;
+use crate::follow::with_current_keys;
 use crate::handover::Handover;
 use crate::ledger::{load, open};
 use crate::notary::AnchorElsewhere;
@@ -169,7 +170,7 @@ pub(crate) fn separate_sessions(
     store: &mut dyn Store,
     keys: SealingKeys,
 ) -> Result<SealingKeys, FollowError> {
-    match load::<Restored>(store, &keys, ONLY)? {
+    match with_current_keys(store, &keys, |store| Ok(load::<Restored>(store, &keys, ONLY)?))? {
         None => Ok(keys),
         Some(restored) => keys
             .separate_sessions(restored.content.sessions)

@@ -8,11 +8,11 @@ use std::time::Duration;
 use keycore_audit::{
     AuditKey, Chain, Log, Outlived, Retention, Sink, Trust, VerifyError, Wrong, file, verify,
 };
-use keycore_engine::{Engine, OpenError, Options, PasswordCost, UnsealSecret};
+use keycore_engine::{Engine, NotaryError, OpenError, Options, PasswordCost, UnsealSecret};
 use keycore_secmem::SecretBytes;
-use keycore_wire::{AuditAnchors, ListKeys, RefusalCode};
+use keycore_wire::{ActivateCluster, AuditAnchors, InitializeCluster, ListKeys, RefusalCode};
 
-use crate::harness::World;
+use crate::harness::{PASSWORD, World, name, secret};
 
 /// An engine of replica 0 whose log is in `dir`; the store is the world's.
 fn open(world: &World, dir: &Path, losses: &[(u16, u64)]) -> Result<Engine, OpenError> {
@@ -155,6 +155,22 @@ fn the_verifier_takes_what_the_engine_tells() {
         matches!(error, VerifyError::Broken { sequence: 1, wrong: Wrong::RolledBack { anchor: 3 }, .. }),
         "{error}"
     );
+}
+
+/// A store that was empty gets a cluster which knows more of this replica's log than there is.
+#[test]
+fn nothing_is_served_before_the_log_is_held_against_an_anchor_that_came_later() {
+    let world = World::new();
+    let late = world.replica(0);
+    let other = world.replica(0);
+    let mut client = other.client();
+    client.call(&InitializeCluster).unwrap();
+    client.call(&ActivateCluster { admin: name("root"), password: secret(PASSWORD) }).unwrap();
+    other.engine.checkpoint_audit(other.now()).unwrap();
+    let refused = late.client().login("root", PASSWORD).unwrap_err();
+    assert_eq!(refused.code, RefusalCode::AuditUnavailable);
+    let lost = late.engine.checkpoint_audit(late.now()).unwrap_err();
+    assert!(matches!(lost, NotaryError::RolledBack(_)), "{lost}");
 }
 
 fn copy_log(from: &Path, to: &Path) {

@@ -23,6 +23,7 @@ mod past_cves;
 mod permissions;
 mod quorum;
 mod replicas;
+mod rotation_races;
 mod sessions;
 mod sharing;
 mod signatures;
