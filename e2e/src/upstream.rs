@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Answers `GET /bytes/N` with N bytes, `POST` with the number of bytes it took, anything else with the request's
 /// head as it arrived.
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Upstream {
     address: SocketAddr,
     stopped: Arc<AtomicBool>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl Upstream {
@@ -23,23 +24,30 @@ impl Upstream {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("bound");
         let stopped = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stopped);
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (flag, counter) = (Arc::clone(&stopped), Arc::clone(&requests));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if flag.load(Ordering::Relaxed) {
                     return;
                 }
+                let counter = Arc::clone(&counter);
                 std::thread::spawn(move || {
-                    let _client_gone = serve(&stream);
+                    let _client_gone = serve(&stream, &counter);
                 });
             }
         });
-        Self { address, stopped }
+        Self { address, stopped, requests }
     }
 
     /// Its URL without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// How many requests it was asked.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 }
 
@@ -50,7 +58,7 @@ impl Drop for Upstream {
     }
 }
 
-fn serve(stream: &TcpStream) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, requests: &AtomicUsize) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::with_capacity(256 * 1024, stream);
     let mut writer = stream;
@@ -61,6 +69,7 @@ fn serve(stream: &TcpStream) -> std::io::Result<()> {
                 return Ok(());
             }
         }
+        requests.fetch_add(1, Ordering::Relaxed);
         let taken = take_body(&head, &mut reader)?;
         let target = head.split(' ').nth(1).unwrap_or_default();
         if let Some(length) = target.strip_prefix("/bytes/").and_then(|digits| digits.parse::<u64>().ok()) {

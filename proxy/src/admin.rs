@@ -92,7 +92,9 @@ async fn answer(request: &Request<Incoming>, shared: &Shared, shutdown: &Shutdow
             respond(status, "application/json", readiness(ready, draining, &view))
         }
         "/metrics" => {
-            let text = shared.metrics.render(&shared.views.all().await.signers);
+            let signers = shared.views.all().await.signers;
+            let generation = Arc::clone(&shared.generation.borrow());
+            let text = shared.metrics.render(&signers, &generation.expiries);
             respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
         _ => respond(StatusCode::NOT_FOUND, TEXT, "/healthz, /readyz or /metrics\n".to_owned()),

@@ -119,7 +119,7 @@ fn run(file: &Path) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    match Proxy::builder(config, Arc::new(keys)).bind() {
+    match Proxy::builder(config, Arc::new(keys)).config_file(file.to_owned()).bind() {
         Ok(proxy) => match proxy.run(|| ()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error, 1),

@@ -13,7 +13,7 @@ mod units;
 mod upstream_url;
 mod validate;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -73,6 +73,11 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
         Self::parse(&text).map_err(|error| error.in_file(path))
+    }
+
+    /// The files that a reload reads anew, so that a change of one is a reason for it; the same one perhaps several times.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.sites.iter().flat_map(|site| &site.cert).map(PathBuf::as_path)
     }
 
     /// What serde can't see: values out of bounds, and rules between keys.

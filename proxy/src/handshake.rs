@@ -19,7 +19,6 @@ use rustls::crypto::SupportedKxGroup;
 use rustls::server::Acceptor;
 use rustls::{HandshakeKind, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -28,9 +27,9 @@ pub(crate) use failure_log::FailureLog;
 pub(crate) use gate::Gate;
 pub(crate) use watched::WatchedKey;
 
+use crate::capacity::Capacity;
 use crate::connection::{Handshake, Protocol};
-use crate::sites::Sites;
-use crate::tls::Tls;
+use crate::generation::Generation;
 
 tokio::task_local! {
     /// The handshake that runs. Set whenever its fiber runs.
@@ -61,11 +60,9 @@ pub(crate) fn current() -> Option<Rc<InProgress>> {
 
 /// Makes handshakes; one per worker.
 pub(crate) struct Handshaker {
-    tls: Arc<Tls>,
-    sites: Arc<Sites>,
     stacks: StackPool,
     /// How many fibers the process may have.
-    fibers: Arc<Semaphore>,
+    fibers: Capacity,
 }
 
 /// A finished handshake.
@@ -88,16 +85,17 @@ const fn alert(description: u8) -> [u8; 7] {
 }
 
 impl Handshaker {
-    pub(crate) fn new(tls: Arc<Tls>, sites: Arc<Sites>, stacks: StackPool, fibers: Arc<Semaphore>) -> Self {
-        Self { tls, sites, stacks, fibers }
+    pub(crate) fn new(stacks: StackPool, fibers: Capacity) -> Self {
+        Self { stacks, fibers }
     }
 
-    /// Makes the handshake with a client that just connected. Dropping the future ends it at any point.
+    /// Makes the handshake with a client that just connected, as `served` says. Dropping the future ends it at any point.
     ///
     /// `asked_for` becomes the name that the client asks for, as soon as it has.
     pub(crate) async fn accept<IO>(
         &self,
         io: IO,
+        served: &Generation,
         asked_for: &mut Option<Arc<str>>,
     ) -> Result<Established<IO>, HandshakeError>
     where
@@ -111,7 +109,7 @@ impl Handshaker {
         let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
         let sni: Option<Arc<str>> = name.map(|name| Arc::from(name.trim_end_matches('.')));
         asked_for.clone_from(&sni);
-        let Some(site) = self.sites.for_sni(sni.as_deref()) else {
+        let Some(site) = served.sites.for_sni(sni.as_deref()) else {
             let (alert, error) = match sni {
                 Some(_) => (UNRECOGNIZED_NAME, HandshakeError::UnknownName),
                 None => (MISSING_EXTENSION, HandshakeError::NoName),
@@ -119,7 +117,7 @@ impl Handshaker {
             return Err(refuse(&mut start.io, &alert, error).await);
         };
 
-        let Some(config) = self.tls.for_client(&start.client_hello(), site) else {
+        let Some(config) = served.tls.for_client(&start.client_hello(), site) else {
             let error = HandshakeError::Tls(rustls::Error::General("the site has no TLS".to_owned()));
             return Err(refuse(&mut start.io, &INTERNAL_ERROR, error).await);
         };

@@ -6,6 +6,8 @@
 
 mod admin;
 mod body;
+mod capacity;
+mod certificate_files;
 mod chain;
 mod check;
 pub mod cli;
@@ -13,6 +15,7 @@ mod config;
 mod connection;
 mod dev;
 mod forward;
+mod generation;
 mod handshake;
 mod headers;
 mod keys;
@@ -21,6 +24,7 @@ mod metrics;
 mod notify;
 mod process;
 mod proxy;
+mod reload;
 mod respond;
 mod shutdown;
 mod signer;
@@ -40,6 +44,7 @@ pub use config::{
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use keys::{KeyError, KeySource, SignerStatus};
 pub use proxy::{Proxy, ProxyBuilder, RunError, StartError};
+pub use reload::Reloader;
 pub use shutdown::{Shutdown, ShutdownHandle};
 pub use signer::{EngineKeys, EngineSigningKey, SettingsError};
 pub use sites::{Handler, Site, Sites, Upstream};

@@ -1,8 +1,13 @@
+mod certificates;
+mod reloads;
+
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::generation::Expiry;
 use crate::handshake::HandshakeError;
 use crate::keys::SignerStatus;
+use reloads::Reloads;
 
 /// What the process counted since it started. Written by all workers, read by the admin listener.
 #[derive(Default)]
@@ -10,6 +15,7 @@ pub(crate) struct Metrics {
     accepted: AtomicU64,
     closed: AtomicU64,
     handshakes: [AtomicU64; HandshakeResult::ALL.len()],
+    pub(crate) reloads: Reloads,
 }
 
 /// How a handshake ended, as `hsm_proxy_handshakes_total` labels it.
@@ -92,14 +98,14 @@ impl Metrics {
     }
 
     /// The text format of Prometheus, version 0.0.4.
-    pub(crate) fn render(&self, signers: &[SignerStatus]) -> String {
+    pub(crate) fn render(&self, signers: &[SignerStatus], expiries: &[Expiry]) -> String {
         let mut text = String::with_capacity(2048);
         // Writing to a `String` does not fail.
-        let _ = self.write(signers, &mut text);
+        let _ = self.write(signers, expiries, &mut text);
         text
     }
 
-    fn write(&self, signers: &[SignerStatus], out: &mut String) -> std::fmt::Result {
+    fn write(&self, signers: &[SignerStatus], expiries: &[Expiry], out: &mut String) -> std::fmt::Result {
         writeln!(out, "# HELP hsm_proxy_handshakes_total TLS handshakes by result.")?;
         writeln!(out, "# TYPE hsm_proxy_handshakes_total counter")?;
         for (result, count) in HandshakeResult::ALL.into_iter().zip(&self.handshakes) {
@@ -111,6 +117,8 @@ impl Metrics {
         writeln!(out, "# HELP hsm_proxy_connections_total Client connections accepted.")?;
         writeln!(out, "# TYPE hsm_proxy_connections_total counter")?;
         writeln!(out, "hsm_proxy_connections_total {}", self.accepted.load(Ordering::Relaxed))?;
+        self.reloads.write(out)?;
+        certificates::write(expiries, out)?;
         if signers.is_empty() {
             return Ok(());
         }
@@ -175,7 +183,7 @@ mod tests {
             answers: 7,
             losses: 0,
         };
-        let text = metrics.render(&[engine]);
+        let text = metrics.render(&[engine], &[]);
         assert!(text.contains("hsm_proxy_handshakes_total{result=\"full\"} 1\n"), "{text}");
         assert!(text.contains("hsm_proxy_handshakes_total{result=\"no-stack\"} 1\n"), "{text}");
         assert!(text.contains("hsm_proxy_handshakes_total{result=\"resumed\"} 0\n"), "{text}");

@@ -1,40 +1,52 @@
+mod pid_file;
+mod running;
+mod signals;
+
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use rustls::sign::CertifiedKey;
+use rustls::crypto::aws_lc_rs::Ticketer;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{mpsc, watch};
 
-use crate::chain::{Chain, ChainError};
-use crate::config::{Config, SiteSettings};
-use crate::handshake::WatchedKey;
+use crate::capacity::Capacity;
+use crate::chain::ChainError;
+use crate::config::Config;
+use crate::generation::Foundation;
 use crate::keys::{KeyError, KeySource};
 use crate::listener;
 use crate::metrics::Metrics;
 use crate::notify::notify;
 use crate::process;
-use crate::shutdown::{Shutdown, ShutdownHandle};
-use crate::sites::{Handler, Site, Sites, Upstream};
-use crate::tls::{Certificates, NeverChosen, Tls};
-use crate::views::{Questions, Views};
-use crate::worker::{self, Complaints, Shared};
+use crate::reload::{self, Listening, Parts, Reloader};
+use crate::shutdown::Shutdown;
+use crate::sites::Handler;
+use crate::tls::NeverChosen;
+use crate::views::Views;
+use crate::worker::{self, Complaints, Order, Post, Shared};
+
+use pid_file::PidFile;
+use running::{Ended, Running, Workers, drained, first_end};
+use signals::Signals;
 
 /// A proxy that holds its ports and serves nobody yet.
 pub struct Proxy {
     shared: Arc<Shared>,
-    /// For each worker, one listener for each address, and what it will be asked.
-    workers: Vec<(Vec<TcpListener>, Questions)>,
-    admin: Option<TcpListener>,
+    workers: Vec<Post>,
+    admin: Option<SocketAddr>,
     addresses: Vec<SocketAddr>,
     pid_file: Option<PidFile>,
+    reloader: Reloader,
+    config_file: Option<PathBuf>,
 }
 
 /// What a [`Proxy`] is made of.
 pub struct ProxyBuilder {
     config: Config,
+    config_file: Option<PathBuf>,
     keys: Arc<dyn KeySource>,
     handlers: Vec<(String, Handler)>,
 }
@@ -117,7 +129,7 @@ pub enum RunError {
 impl Proxy {
     /// Begins to make a proxy.
     pub fn builder(config: Config, keys: Arc<dyn KeySource>) -> ProxyBuilder {
-        ProxyBuilder { config, keys, handlers: Vec::new() }
+        ProxyBuilder { config, config_file: None, keys, handlers: Vec::new() }
     }
 
     /// The addresses that it listens on, in the configuration's order, with the ports that it got.
@@ -127,10 +139,18 @@ impl Proxy {
 
     /// The admin listener's address, if there is one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
+        self.admin
+    }
+
+    /// What gives it another configuration while it serves.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Serves until SIGTERM or SIGINT, and drains. A second signal ends the drain at once.
+    ///
+    /// With a [configuration file](ProxyBuilder::config_file), reloads it on SIGHUP, and when it or a file that it names has
+    /// changed. A configuration that can't be used changes nothing: the log and the metrics say so.
     ///
     /// Calls `serving` once the workers run and signals are caught. Raises the process's limit of open files.
     ///
@@ -138,7 +158,7 @@ impl Proxy {
     ///
     /// [`RunError`] if a worker can't start or fails.
     pub fn run(self, serving: impl FnOnce()) -> Result<(), RunError> {
-        process::raise_file_limit(self.shared.limits.connections);
+        process::raise_file_limit(self.shared.generation.borrow().limits.connections);
         let (handle, shutdown) = Shutdown::new();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
@@ -146,11 +166,21 @@ impl Proxy {
             let _guard = runtime.enter();
             Signals::new().map_err(RunError::Start)?
         };
+        let reloads = match &self.config_file {
+            Some(file) => {
+                let _guard = runtime.enter();
+                let hangup = signal(SignalKind::hangup()).map_err(RunError::Start)?;
+                Some(reload::follow(self.reloader(), file.clone(), hangup))
+            }
+            // SIGHUP ends it: its terminal is gone.
+            None => None,
+        };
         let running = self.start(&shutdown)?;
         serving();
         runtime.block_on(async {
             let Running { workers, mut ended } = running;
             tokio::select! {
+                () = follow(reloads) => {}
                 () = signals.next() => {
                     tracing::info!("draining");
                     handle.request();
@@ -182,14 +212,12 @@ impl Proxy {
     fn start(self, shutdown: &Shutdown) -> Result<Running, RunError> {
         let (alive, ended) = mpsc::unbounded_channel();
         let mut workers = Workers { threads: Vec::new(), _pid_file: self.pid_file };
-        let mut admin = self.admin;
-        for (number, (listeners, questions)) in self.workers.into_iter().enumerate() {
+        for post in self.workers {
             let (shared, shutdown, alive) = (Arc::clone(&self.shared), shutdown.clone(), alive.clone());
-            let admin = admin.take();
-            let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let thread = thread::Builder::new().name(format!("worker-{}", post.number)).spawn(move || {
                 // Dropped however the thread ends.
                 let _ended = Ended(alive);
-                worker::run(shared, number, listeners, questions, admin, shutdown)
+                worker::run(shared, post, shutdown)
             });
             workers.threads.push(thread.map_err(RunError::Start)?);
         }
@@ -209,187 +237,79 @@ impl ProxyBuilder {
         self
     }
 
+    /// The file that the configuration came from: it is reloaded from there.
+    #[must_use]
+    pub fn config_file(self, path: PathBuf) -> Self {
+        Self { config_file: Some(path), ..self }
+    }
+
     /// Loads the certificates and takes the ports. Engines need not be there.
     ///
     /// # Errors
     ///
     /// [`StartError`]; no port is held then.
     pub fn bind(self) -> Result<Proxy, StartError> {
-        let mut sites = Sites::new();
-        for settings in &self.config.sites {
-            sites.add(self.site(settings)?);
-        }
-        if sites.is_empty() {
-            tracing::warn!("no [[site]] is configured: every client will be refused");
-        }
-        if let Some(host) = &self.config.tls.default_site {
-            sites.set_default(host);
-        }
-        let sites = Arc::new(sites);
-        let tls = Arc::new(Tls::new(&sites).map_err(StartError::Tls)?);
-        let Config { proxy, timeouts, limits, .. } = self.config;
-        let count = match proxy.workers {
+        let Self { config, config_file, keys, handlers } = self;
+        let foundation = Foundation {
+            keys: Arc::clone(&keys),
+            handlers,
+            ticketer: Ticketer::new().map_err(StartError::Tls)?,
+        };
+        let generation = foundation.generation(&config, None)?;
+        let count = match config.proxy.workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
 
-        let mut workers: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
-        let mut addresses = Vec::new();
+        let (orders, to_workers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let mut listening = Vec::new();
         let failed = |address| move |source| StartError::Listen { address, source };
-        for address in proxy.listen {
-            let listeners = listener::bind(address, count).map_err(failed(address))?;
-            addresses.extend(listeners.first().and_then(|listener| listener.local_addr().ok()));
-            for (worker, listener) in workers.iter_mut().zip(listeners) {
-                worker.push(listener);
+        for &configured in &config.proxy.listen {
+            let listeners = listener::bind(configured, count).map_err(failed(configured))?;
+            let actual = listeners.first().and_then(|listener| listener.local_addr().ok());
+            listening.push(Listening { configured, actual: actual.unwrap_or(configured) });
+            for (orders, listener) in orders.iter().zip(listeners) {
+                // The receiver is at hand: it is received when the worker starts.
+                let _ = orders.send(Order::Listen(listener));
             }
         }
-        let admin = match proxy.admin_listen {
+        let mut admin = match config.proxy.admin_listen {
             Some(address) => listener::bind(address, 1).map_err(failed(address))?.pop(),
             None => None,
         };
-        let pid_file = proxy.pid_file.map(PidFile::write).transpose()?;
+        let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let pid_file = config.proxy.pid_file.clone().map(PidFile::write).transpose()?;
+
         let (views, questions) = Views::new(count);
-        let workers = workers.into_iter().zip(questions).collect();
+        let posts = to_workers.into_iter().zip(questions).enumerate();
+        let workers = posts
+            .map(|(number, (orders, questions))| Post { number, orders, questions, admin: admin.take() })
+            .collect();
+        let connections = Capacity::new(config.limits.connections);
+        let fibers = Capacity::new(config.limits.handshakes);
+        let metrics = Arc::new(Metrics::default());
+        let (generation, current) = watch::channel(Arc::new(generation));
         let shared = Arc::new(Shared {
-            tls,
-            sites,
-            keys: self.keys,
-            metrics: Arc::new(Metrics::default()),
+            generation: current,
+            keys,
+            metrics: Arc::clone(&metrics),
             views,
-            connections: Arc::new(Semaphore::new(limits.connections)),
-            fibers: Arc::new(Semaphore::new(limits.handshakes)),
+            connections: connections.clone(),
+            fibers: fibers.clone(),
             complaints: Complaints::new(),
-            timeouts,
-            limits,
         });
-        Ok(Proxy { shared, workers, admin, addresses, pid_file })
-    }
-
-    fn site(&self, settings: &SiteSettings) -> Result<Site, StartError> {
-        let name = || settings.host.first().map(ToString::to_string).unwrap_or_default();
-        let certificates = settings.cert.iter().map(|path| {
-            let chain = Chain::load(path).map_err(|source| StartError::Chain { site: name(), source })?;
-            self.certified_key(&chain).map_err(|source| StartError::Key { site: name(), source })
-        });
-        let certificates =
-            Certificates::several(certificates.collect::<Result<_, _>>()?).map_err(|source| {
-                StartError::Certificates { site: name(), path: settings.cert[source.at].clone(), source }
-            })?;
-        let handler = self
-            .handlers
-            .iter()
-            .find(|(host, _)| settings.host.iter().any(|pattern| pattern.as_str() == host.as_str()));
-        let upstream = match handler {
-            Some((_, handler)) => Upstream::Handler(handler.clone()),
-            None => Upstream::Http(settings.to.clone()),
-        };
-        let policy = self.config.tls.policy(settings);
-        Ok(Site { policy, ..Site::new(settings.host.clone(), certificates, upstream) })
-    }
-
-    fn certified_key(&self, chain: &Chain) -> Result<Arc<CertifiedKey>, KeyError> {
-        let key = self.keys.signing_key(chain.spki())?;
-        let certified_key = CertifiedKey::new(chain.certificates().to_vec(), Arc::new(WatchedKey(key)));
-        if matches!(certified_key.keys_match(), Err(rustls::Error::InconsistentKeys(reason))
-            if reason == rustls::InconsistentKeys::KeyMismatch)
-        {
-            return Err(KeyError::Mismatch);
-        }
-        Ok(Arc::new(certified_key))
+        let addresses = listening.iter().map(|listening| listening.actual).collect();
+        let parts =
+            Parts { foundation, metrics, generation, connections, fibers, workers: orders, listening };
+        let reloader = Reloader::new(config, parts);
+        Ok(Proxy { shared, workers, admin: admin_address, addresses, pid_file, reloader, config_file })
     }
 }
 
-struct Running {
-    workers: Workers,
-    /// A message for each worker that ended.
-    ended: mpsc::UnboundedReceiver<()>,
-}
-
-struct Workers {
-    threads: Vec<thread::JoinHandle<io::Result<()>>>,
-    /// Removed when the last worker has ended.
-    _pid_file: Option<PidFile>,
-}
-
-impl Workers {
-    /// Waits for all of them, and returns the first failure.
-    fn join(self) -> Result<(), RunError> {
-        let mut outcome = Ok(());
-        for (worker, thread) in self.threads.into_iter().enumerate() {
-            let reason = match thread.join() {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error.to_string(),
-                Err(_panic) => "it panicked, see above".to_owned(),
-            };
-            tracing::error!(worker, reason, "a worker failed");
-            if outcome.is_ok() {
-                outcome = Err(RunError::Worker { worker, reason });
-            }
-        }
-        outcome
-    }
-}
-
-struct Ended(mpsc::UnboundedSender<()>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        // Nobody listens in `run_until`.
-        let _ = self.0.send(());
-    }
-}
-
-/// All workers have ended: each had a sender.
-async fn drained(ended: &mut mpsc::UnboundedReceiver<()>) {
-    while ended.recv().await.is_some() {}
-}
-
-/// A worker ended although nobody asked: the others shall drain, and the service manager start anew.
-async fn first_end(ended: &mut mpsc::UnboundedReceiver<()>, handle: &ShutdownHandle) {
-    let _ = ended.recv().await;
-    handle.request();
-    drained(ended).await;
-}
-
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// A file with our process id; removed at the end, unless another process has written its own by then.
-struct PidFile(PathBuf);
-
-impl PidFile {
-    fn write(path: PathBuf) -> Result<Self, StartError> {
-        match std::fs::write(&path, Self::content()) {
-            Ok(()) => Ok(Self(path)),
-            Err(source) => Err(StartError::PidFile { path, source }),
-        }
-    }
-
-    fn content() -> String {
-        format!("{}\n", std::process::id())
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        // Somebody else removed it, or its directory: fine.
-        if std::fs::read_to_string(&self.0).is_ok_and(|content| content == Self::content()) {
-            let _ = std::fs::remove_file(&self.0);
-        }
+/// Never completes: there may be nothing to follow.
+async fn follow(reloads: Option<impl Future<Output = ()>>) {
+    match reloads {
+        Some(reloads) => reloads.await,
+        None => std::future::pending().await,
     }
 }

@@ -48,13 +48,15 @@ const SUITES: [SupportedCipherSuite; 9] = [
 ];
 
 impl Tls {
-    /// TLS for these sites, with ticket keys of its own.
-    pub(crate) fn new(sites: &Arc<Sites>) -> Result<Self, rustls::Error> {
-        let ticketer = aws_lc_rs::Ticketer::new()?;
+    /// TLS for these sites. Tickets are `ticketer`'s.
+    pub(crate) fn new(
+        sites: &Arc<Sites>,
+        ticketer: &Arc<dyn ProducesTickets>,
+    ) -> Result<Self, rustls::Error> {
         let mut by_policy = HashMap::new();
         for site in sites.iter() {
             if !by_policy.contains_key(&site.policy) {
-                let configs = Configs::new(&site.policy, Arc::clone(sites), Arc::clone(&ticketer))?;
+                let configs = Configs::new(&site.policy, Arc::clone(sites), Arc::clone(ticketer))?;
                 by_policy.insert(site.policy.clone(), configs);
             }
         }

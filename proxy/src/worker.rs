@@ -1,5 +1,7 @@
 //! One worker: a thread with a single-threaded runtime, its own listening sockets, connections and upstreams.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -11,22 +13,21 @@ use std::time::Duration;
 
 use handshake_fiber::StackPool;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::LocalSet;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::admin::Admin;
-use crate::config::{Limits, Timeouts};
+use crate::capacity::Capacity;
 use crate::connection::ClientConnection;
 use crate::forward::Forwarder;
+use crate::generation::Generation;
 use crate::handshake::{FailureLog, HandshakeError, Handshaker};
 use crate::keys::KeySource;
 use crate::listener;
 use crate::metrics::{HandshakeResult, Metrics};
-use crate::shutdown::Shutdown;
-use crate::sites::Sites;
+use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::throttle::Throttle;
-use crate::tls::Tls;
 use crate::views::{Questions, Views, is_ready};
 
 /// Stacks that a worker keeps for the next burst of handshakes: 32 MiB of address space, about a third of it resident.
@@ -40,18 +41,33 @@ const START_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What all workers share.
 pub(crate) struct Shared {
-    pub(crate) tls: Arc<Tls>,
-    pub(crate) sites: Arc<Sites>,
+    /// What new connections are served by.
+    pub(crate) generation: watch::Receiver<Arc<Generation>>,
     pub(crate) keys: Arc<dyn KeySource>,
-    pub(crate) timeouts: Timeouts,
-    pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) views: Views,
     /// Room for connections.
-    pub(crate) connections: Arc<Semaphore>,
+    pub(crate) connections: Capacity,
     /// Room for handshakes.
-    pub(crate) fibers: Arc<Semaphore>,
+    pub(crate) fibers: Capacity,
     pub(crate) complaints: Complaints,
+}
+
+/// What a worker is told while it runs.
+pub(crate) enum Order {
+    /// Accept connections here, too.
+    Listen(StdListener),
+    /// Take those that wait at this address, and accept no more there.
+    Close(SocketAddr),
+}
+
+/// A worker's share of what a proxy holds before it serves.
+pub(crate) struct Post {
+    pub(crate) number: usize,
+    pub(crate) orders: mpsc::UnboundedReceiver<Order>,
+    pub(crate) questions: Questions,
+    /// The admin listener, for one of the workers.
+    pub(crate) admin: Option<StdListener>,
 }
 
 /// Log lines that would come with every connection.
@@ -67,30 +83,24 @@ impl Complaints {
     }
 }
 
-/// Serves these listeners on the calling thread until the drain has ended.
+/// Serves what it is ordered to on the calling thread, until the drain has ended.
 ///
 /// # Errors
 ///
 /// If the thread gets no runtime or can't watch its sockets.
-pub(crate) fn run(
-    shared: Arc<Shared>,
-    number: usize,
-    listeners: Vec<StdListener>,
-    questions: Questions,
-    admin: Option<StdListener>,
-    shutdown: Shutdown,
-) -> io::Result<()> {
+pub(crate) fn run(shared: Arc<Shared>, post: Post, shutdown: Shutdown) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     // What the drain leaves behind ends with `local`: suspended handshakes are unwound here, on their thread.
     local.block_on(&runtime, async move {
+        let Post { number, orders, questions, admin } = post;
         shared.keys.start_worker();
         tokio::task::spawn_local(questions.answer(Arc::clone(&shared.keys)));
         if number == 0 {
             tokio::task::spawn_local(warn_if_not_ready(Arc::clone(&shared.keys)));
         }
         let worker = Worker::new(Arc::clone(&shared), shutdown);
-        let served = worker.serve(listeners, admin).await;
+        let served = worker.serve(orders, admin).await;
         shared.keys.stop_worker();
         served
     })
@@ -99,25 +109,68 @@ pub(crate) fn run(
 struct Worker {
     shared: Arc<Shared>,
     handshaker: Handshaker,
-    forwarder: Rc<Forwarder>,
+    current: RefCell<Current>,
     shutdown: Shutdown,
+}
+
+struct Current {
+    news: watch::Receiver<Arc<Generation>>,
+    serving: Rc<Serving>,
+}
+
+/// A generation, as one worker serves it.
+struct Serving {
+    generation: Arc<Generation>,
+    forwarder: Rc<Forwarder>,
+}
+
+impl Serving {
+    /// Keeps the connections to the upstreams of `before` if they are made as the generation says.
+    fn new(generation: Arc<Generation>, before: Option<&Self>) -> Self {
+        let same = before.filter(|before| {
+            let before = &before.generation;
+            before.limits == generation.limits && before.timeouts == generation.timeouts
+        });
+        let forwarder = match same {
+            Some(before) => Rc::clone(&before.forwarder),
+            None => Rc::new(Forwarder::new(&generation.limits, &generation.timeouts)),
+        };
+        Self { generation, forwarder }
+    }
 }
 
 impl Worker {
     fn new(shared: Arc<Shared>, shutdown: Shutdown) -> Rc<Self> {
-        let handshaker = Handshaker::new(
-            Arc::clone(&shared.tls),
-            Arc::clone(&shared.sites),
-            StackPool::new(IDLE_STACKS),
-            Arc::clone(&shared.fibers),
-        );
-        let forwarder = Rc::new(Forwarder::new(&shared.limits, &shared.timeouts));
-        Rc::new(Self { shared, handshaker, forwarder, shutdown })
+        let handshaker = Handshaker::new(StackPool::new(IDLE_STACKS), shared.fibers.clone());
+        let mut news = shared.generation.clone();
+        let generation = Arc::clone(&news.borrow_and_update());
+        let serving = Rc::new(Serving::new(generation, None));
+        Rc::new(Self { shared, handshaker, current: RefCell::new(Current { news, serving }), shutdown })
+    }
+
+    /// What a connection that comes now is served by.
+    fn serving(&self) -> Rc<Serving> {
+        let mut current = self.current.borrow_mut();
+        let Current { news, serving } = &mut *current;
+        // An error means that nobody can reload any more.
+        if news.has_changed().unwrap_or(false) {
+            let generation = Arc::clone(&news.borrow_and_update());
+            *serving = Rc::new(Serving::new(generation, Some(serving)));
+        }
+        Rc::clone(serving)
+    }
+
+    /// Lets go of a generation that was replaced, also while nobody connects.
+    async fn follow_reloads(self: Rc<Self>) {
+        let mut news = self.shared.generation.clone();
+        while news.changed().await.is_ok() {
+            self.serving();
+        }
     }
 
     async fn serve(
         self: Rc<Self>,
-        listeners: Vec<StdListener>,
+        mut orders: mpsc::UnboundedReceiver<Order>,
         admin: Option<StdListener>,
     ) -> io::Result<()> {
         // Each connection holds a sender; when all are gone, the receiver hears of it.
@@ -126,34 +179,62 @@ impl Worker {
             let admin = Admin::new(TcpListener::from_std(admin)?, Arc::clone(&self.shared));
             tokio::task::spawn_local(admin.serve(self.shutdown.clone()));
         }
-        let mut accepting = Vec::new();
-        for listener in listeners {
-            let listener = TcpListener::from_std(listener)?;
-            accepting.push(tokio::task::spawn_local(Rc::clone(&self).accept_all(listener, alive.clone())));
+        let following = tokio::task::spawn_local(Rc::clone(&self).follow_reloads());
+        let mut listening = HashMap::new();
+        let mut accepting = JoinSet::new();
+        let mut shutdown = self.shutdown.clone();
+        loop {
+            let order = tokio::select! {
+                biased;
+                // Those that were given before the drain began are carried out first.
+                Some(order) = orders.recv() => order,
+                () = shutdown.requested() => break,
+            };
+            match order {
+                Order::Listen(listener) => {
+                    let address = listener.local_addr()?;
+                    let listener = TcpListener::from_std(listener)?;
+                    let (handle, stop) = Shutdown::new();
+                    accepting.spawn_local(Rc::clone(&self).accept_all(listener, stop, alive.clone()));
+                    listening.insert(address, handle);
+                }
+                Order::Close(address) => {
+                    if let Some(handle) = listening.remove(&address) {
+                        handle.request();
+                    }
+                }
+            }
         }
         drop(alive);
-        for task in accepting {
-            task.await.map_err(io::Error::other)?;
+        listening.values().for_each(ShutdownHandle::request);
+        while let Some(ended) = accepting.join_next().await {
+            ended.map_err(io::Error::other)?;
         }
+        following.abort();
         // From here on it drains.
-        if timeout(self.shared.timeouts.drain, all_gone.recv()).await.is_err() {
+        let patience = self.serving().generation.timeouts.drain;
+        if timeout(patience, all_gone.recv()).await.is_err() {
             tracing::warn!("connections that did not end within timeouts.drain are cut off");
         }
         Ok(())
     }
 
-    /// Accepts until the drain begins, and then those whom the kernel holds already.
-    async fn accept_all(self: Rc<Self>, listener: TcpListener, alive: mpsc::Sender<Infallible>) {
-        let mut shutdown = self.shutdown.clone();
+    /// Accepts until it is to stop, and then those whom the kernel holds already.
+    async fn accept_all(
+        self: Rc<Self>,
+        listener: TcpListener,
+        mut stop: Shutdown,
+        alive: mpsc::Sender<Infallible>,
+    ) {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = shutdown.requested() => return self.accept_queued(listener, &alive),
+                () = stop.requested() => return self.accept_queued(listener, &alive),
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, remote)) => {
-                    let Some(permit) = unless(shutdown.requested(), self.room()).await else { return };
+                    let Some(permit) = unless(stop.requested(), self.room()).await else { return };
                     self.spawn(stream, remote, permit, &alive);
                 }
                 Err(error) if is_exhaustion(&error) => {
@@ -179,7 +260,7 @@ impl Worker {
             });
             match accepted {
                 Ok((stream, remote)) => {
-                    let Ok(permit) = Arc::clone(&self.shared.connections).try_acquire_owned() else { return };
+                    let Ok(permit) = self.shared.connections.try_acquire() else { return };
                     self.spawn(stream, remote, permit, alive);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_exhaustion(&error) => return,
@@ -206,14 +287,14 @@ impl Worker {
     /// Waits until the process may have another connection.
     async fn room(&self) -> Option<OwnedSemaphorePermit> {
         let connections = &self.shared.connections;
-        if let Ok(permit) = Arc::clone(connections).try_acquire_owned() {
+        if let Ok(permit) = connections.try_acquire() {
             return Some(permit);
         }
         if let Some(held_back) = self.shared.complaints.full.pass() {
-            let limit = self.shared.limits.connections;
+            let limit = self.serving().generation.limits.connections;
             tracing::warn!(limit, held_back, "limits.connections is reached: new connections wait");
         }
-        Arc::clone(connections).acquire_owned().await.ok()
+        connections.acquire().await.ok()
     }
 
     /// One client, from its first byte to its last.
@@ -221,11 +302,14 @@ impl Worker {
         let _counted = Counted::new(&self.shared.metrics, permit);
         let Ok(local) = stream.local_addr() else { return };
         listener::configure(&stream);
-        let deadline = Instant::now() + self.shared.timeouts.handshake;
+        let serving = self.serving();
+        let generation = &*serving.generation;
+        let deadline = Instant::now() + generation.timeouts.handshake;
         // On the heap, and gone before the requests are served: a handshake's state is large, and idle connections are
         // many.
         let mut asked_for = None;
-        let handshake = Box::pin(timeout_at(deadline, self.handshaker.accept(stream, &mut asked_for))).await;
+        let handshake = self.handshaker.accept(stream, generation, &mut asked_for);
+        let handshake = Box::pin(timeout_at(deadline, handshake)).await;
         let established = match handshake.unwrap_or(Err(HandshakeError::TimedOut)) {
             Ok(established) => established,
             Err(error) => {
@@ -243,8 +327,8 @@ impl Worker {
             sni: established.sni,
             handshake: established.handshake,
         };
-        let sites = Arc::clone(&self.shared.sites);
-        self.forwarder.serve(established.stream, connection, sites, self.shutdown.clone()).await;
+        let sites = Arc::clone(&generation.sites);
+        serving.forwarder.serve(established.stream, connection, sites, self.shutdown.clone()).await;
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// `[hsm]`: the engines that hold the keys, and who the proxy is to them.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HsmSettings {
     /// Sockets of the engines, or `tcp://host:port`; if empty, every `/run/hsm-engine/engine-*.sock`, also those that come later.

@@ -32,3 +32,10 @@ impl SiteSettings {
         Self { host, cert, to, min_tls: None }
     }
 }
+
+impl SiteSettings {
+    /// The name that stands for the site in logs: its first host.
+    pub(crate) fn name(&self) -> &str {
+        self.host.first().map_or("", HostPattern::as_str)
+    }
+}

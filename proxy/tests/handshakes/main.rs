@@ -5,6 +5,7 @@
 mod certificates;
 mod failures;
 mod policies;
+mod reloads;
 mod support;
 
 use std::io::Read;

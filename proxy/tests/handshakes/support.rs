@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hsm_proxy::{
-    Config, Handler, KeyError, KeySource, Proxy, ProxySettings, RunError, Shutdown, ShutdownHandle,
+    Config, Handler, KeyError, KeySource, Proxy, ProxySettings, Reloader, RunError, Shutdown, ShutdownHandle,
     SiteSettings, StartError,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -66,6 +66,10 @@ pub(crate) struct Running {
     address: SocketAddr,
     admin: SocketAddr,
     certificates: HashMap<String, CertificateDer<'static>>,
+    /// The sites' keys themselves, for other certificates.
+    pairs: HashMap<String, rcgen::KeyPair>,
+    config: Config,
+    reloader: Reloader,
     keys: Arc<TestKeys>,
     shutdown: ShutdownHandle,
     thread: Option<JoinHandle<Result<(), RunError>>>,
@@ -80,7 +84,7 @@ impl Running {
     pub(crate) fn try_start(mut config: Config, signing: Signing) -> Result<Self, StartError> {
         let directory = tempfile::tempdir().unwrap();
         let mut keys = TestKeys::new();
-        let mut certificates = HashMap::new();
+        let (mut certificates, mut pairs) = (HashMap::new(), HashMap::new());
         for (at, site) in config.sites.iter_mut().enumerate() {
             let hosts: Vec<String> = site.host.iter().map(ToString::to_string).collect();
             for (number, path) in site.cert.iter_mut().enumerate() {
@@ -90,8 +94,9 @@ impl Running {
                 *path = directory.path().join(format!("{at}-{number}-{kind}.pem"));
                 std::fs::write(&path, made.pem()).unwrap();
                 let name = if number == 0 { hosts[0].clone() } else { format!("{} {kind}", hosts[0]) };
-                certificates.insert(name, CertificateDer::from(made.der().to_vec()));
+                certificates.insert(name.clone(), CertificateDer::from(made.der().to_vec()));
                 keys.add(&key, &hosts[0], signing);
+                pairs.insert(name, key);
             }
         }
         let keys = Arc::new(keys);
@@ -106,10 +111,22 @@ impl Running {
             builder = builder.handler(site.host[0].as_str(), handler);
         }
         let proxy = builder.bind()?;
+        let reloader = proxy.reloader();
         let (address, admin) = (proxy.local_addresses()[0], proxy.admin_address().unwrap());
         let (shutdown, requested) = Shutdown::new();
         let thread = Some(std::thread::spawn(move || proxy.run_until(&requested)));
-        Ok(Self { address, admin, certificates, keys, shutdown, thread, _directory: directory })
+        Ok(Self {
+            address,
+            admin,
+            certificates,
+            pairs,
+            config,
+            reloader,
+            keys,
+            shutdown,
+            thread,
+            _directory: directory,
+        })
     }
 
     pub(crate) fn bind_only(config: Config) -> Result<(), StartError> {
@@ -123,6 +140,26 @@ impl Running {
     /// The certificate of the site whose first host this is; with a space and a kind of key behind it, one of its others.
     pub(crate) fn certificate(&self, host: &str) -> &CertificateDer<'static> {
         &self.certificates[host]
+    }
+
+    /// The configuration of the start, with the certificates' files.
+    pub(crate) fn config(&self) -> Config {
+        self.config.clone()
+    }
+
+    /// Changes the configuration while it runs.
+    pub(crate) fn reload(&self, config: &Config) -> Result<Vec<&'static str>, StartError> {
+        self.reloader.reload(config)
+    }
+
+    /// Puts another certificate for the site's key into its file.
+    pub(crate) fn renew(&mut self, host: &str) {
+        let parameters = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let renewed = parameters.self_signed(&self.pairs[host]).unwrap();
+        let site = self.config.sites.iter().find(|site| site.host[0].as_str() == host).unwrap();
+        std::fs::write(&site.cert[0], renewed.pem()).unwrap();
+        assert_ne!(renewed.der(), &self.certificates[host]);
+        self.certificates.insert(host.to_owned(), CertificateDer::from(renewed.der().to_vec()));
     }
 
     /// How often a signature was asked for.
@@ -387,6 +424,11 @@ impl Client {
         });
         let name = ServerName::try_from(name.to_owned()).unwrap();
         ClientConnection::new(Arc::clone(config), name).unwrap()
+    }
+
+    /// The same at another address.
+    pub(crate) fn at(self, address: SocketAddr) -> Self {
+        Self { address, ..self }
     }
 
     /// Makes the whole handshake.

@@ -1,0 +1,151 @@
+//! What a reload replaces, as one immutable value.
+
+use std::sync::Arc;
+
+use rustls::server::ProducesTickets;
+use time::OffsetDateTime;
+
+use crate::certificate_files::{CertificateError, CertificateFiles};
+use crate::config::{Config, Limits, SiteSettings, Timeouts};
+use crate::keys::KeySource;
+use crate::proxy::StartError;
+use crate::sites::{Handler, Site, Sites, Upstream};
+use crate::tls::{Certificates, Tls};
+
+/// One configuration in service: each new connection takes the one that is current, and keeps it to its end.
+pub(crate) struct Generation {
+    /// 1 for the one that the process began with.
+    pub(crate) number: u64,
+    pub(crate) tls: Arc<Tls>,
+    pub(crate) sites: Arc<Sites>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
+    pub(crate) certificates: CertificateFiles,
+    /// When the sites' certificates end, the soonest first.
+    pub(crate) expiries: Vec<Expiry>,
+    /// Certificates that could not be loaded, so that those from before are served on.
+    pub(crate) stale: usize,
+}
+
+/// When a site's certificate ends.
+pub(crate) struct Expiry {
+    /// The site's name.
+    pub(crate) site: Box<str>,
+    pub(crate) not_after: OffsetDateTime,
+}
+
+/// What stays over all generations, and each is made from.
+pub(crate) struct Foundation {
+    pub(crate) keys: Arc<dyn KeySource>,
+    /// Sites that code of this process answers for, by host.
+    pub(crate) handlers: Vec<(String, Handler)>,
+    /// A ticket of one generation is good in the next.
+    pub(crate) ticketer: Arc<dyn ProducesTickets>,
+}
+
+impl Foundation {
+    /// The generation of this configuration. Reads the certificates, and touches nothing else.
+    ///
+    /// A certificate that can't be loaded any more is no error if `previous` serves one from the same file: it goes on,
+    /// and the log says so. So one bad renewal does not hold up those of other sites.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if there is no way to serve it.
+    pub(crate) fn generation(
+        &self,
+        config: &Config,
+        previous: Option<&Generation>,
+    ) -> Result<Generation, StartError> {
+        let mut loading = Loading {
+            files: CertificateFiles::default(),
+            before: previous.map(|previous| &previous.certificates),
+            stale: 0,
+        };
+        let (mut sites, mut expiries) = (Sites::new(), Vec::new());
+        for settings in &config.sites {
+            let (certificates, not_after) = loading.of(settings, &*self.keys)?;
+            expiries.extend(not_after.map(|not_after| Expiry { site: settings.name().into(), not_after }));
+            let site = Site::new(settings.host.clone(), certificates, self.upstream(settings));
+            sites.add(Site { policy: config.tls.policy(settings), ..site });
+        }
+        let Loading { files: certificates, stale, .. } = loading;
+        if sites.is_empty() {
+            tracing::warn!("no [[site]] is configured: every client will be refused");
+        }
+        if let Some(host) = &config.tls.default_site {
+            sites.set_default(host);
+        }
+        expiries.sort_by_key(|expiry| expiry.not_after);
+        let sites = Arc::new(sites);
+        let tls = Tls::new(&sites, &self.ticketer).map_err(StartError::Tls)?;
+        Ok(Generation {
+            number: previous.map_or(1, |previous| previous.number + 1),
+            tls: Arc::new(tls),
+            sites,
+            timeouts: config.timeouts.clone(),
+            limits: config.limits.clone(),
+            certificates,
+            expiries,
+            stale,
+        })
+    }
+
+    fn upstream(&self, settings: &SiteSettings) -> Upstream {
+        let handler = self
+            .handlers
+            .iter()
+            .find(|(host, _)| settings.host.iter().any(|pattern| pattern.as_str() == host.as_str()));
+        match handler {
+            Some((_, handler)) => Upstream::Handler(handler.clone()),
+            None => Upstream::Http(settings.to.clone()),
+        }
+    }
+}
+
+/// The certificates of a generation that is being made.
+struct Loading<'a> {
+    files: CertificateFiles,
+    before: Option<&'a CertificateFiles>,
+    stale: usize,
+}
+
+impl Loading<'_> {
+    /// A site's certificates, and when the first of them ends.
+    fn of(
+        &mut self,
+        settings: &SiteSettings,
+        keys: &dyn KeySource,
+    ) -> Result<(Certificates, Option<OffsetDateTime>), StartError> {
+        let (mut loaded, mut first_end) = (Vec::new(), None);
+        for path in &settings.cert {
+            let certificate = match self.files.load(path, keys, self.before) {
+                Ok(certificate) => certificate,
+                Err(error) => {
+                    let kept = self.before.and_then(|before| self.files.keep_from(path, before));
+                    let Some(kept) = kept else { return Err(refusal(settings, error)) };
+                    self.stale += 1;
+                    tracing::error!(site = settings.name(), %error, "the certificate from before is kept");
+                    kept
+                }
+            };
+            let not_after = certificate.not_after;
+            first_end = Some(first_end.map_or(not_after, |end: OffsetDateTime| end.min(not_after)));
+            loaded.push(Arc::clone(&certificate.certified_key));
+        }
+        let certificates = Certificates::several(loaded).map_err(|source| StartError::Certificates {
+            site: settings.name().to_owned(),
+            path: settings.cert[source.at].clone(),
+            source,
+        })?;
+        Ok((certificates, first_end))
+    }
+}
+
+fn refusal(settings: &SiteSettings, error: CertificateError) -> StartError {
+    let site = settings.name().to_owned();
+    match error {
+        CertificateError::Chain(source) => StartError::Chain { site, source },
+        CertificateError::Key(source) => StartError::Key { site, source },
+    }
+}

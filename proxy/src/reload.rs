@@ -1,0 +1,160 @@
+//! Another configuration, without a restart: new connections get it, open ones keep theirs.
+
+mod files;
+mod follow;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::capacity::Capacity;
+use crate::config::Config;
+use crate::generation::{Foundation, Generation};
+use crate::listener;
+use crate::metrics::Metrics;
+use crate::proxy::StartError;
+use crate::worker::Order;
+
+pub(crate) use follow::follow;
+
+/// Replaces what a running proxy serves by. Clones do so for the same proxy.
+#[derive(Clone)]
+pub struct Reloader {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    foundation: Foundation,
+    metrics: Arc<Metrics>,
+    generation: watch::Sender<Arc<Generation>>,
+    connections: Capacity,
+    fibers: Capacity,
+    workers: Vec<mpsc::UnboundedSender<Order>>,
+    /// Held during a reload: they come one after the other.
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The one that the process began with, for what only a restart changes.
+    first: Config,
+    listening: Vec<Listening>,
+}
+
+/// An address that the workers listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listening {
+    /// As the configuration has it.
+    pub(crate) configured: SocketAddr,
+    /// With the port that it got.
+    pub(crate) actual: SocketAddr,
+}
+
+/// What a reload takes from what was there before it, apart from the configuration.
+pub(crate) struct Parts {
+    pub(crate) foundation: Foundation,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) generation: watch::Sender<Arc<Generation>>,
+    pub(crate) connections: Capacity,
+    pub(crate) fibers: Capacity,
+    pub(crate) workers: Vec<mpsc::UnboundedSender<Order>>,
+    pub(crate) listening: Vec<Listening>,
+}
+
+impl Reloader {
+    pub(crate) fn new(first: Config, parts: Parts) -> Self {
+        let Parts { foundation, metrics, generation, connections, fibers, workers, listening } = parts;
+        let state = Mutex::new(State { first, listening });
+        Self {
+            inner: Arc::new(Inner { foundation, metrics, generation, connections, fibers, workers, state }),
+        }
+    }
+
+    /// Serves new connections by this configuration: its sites, certificates, timeouts, limits and addresses. Open
+    /// connections go on as they began, and nobody who is connecting is dropped.
+    ///
+    /// Blocks while it reads certificates. Returns the keys that were changed and stay as they are until a restart.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; everything is as before then.
+    pub fn reload(&self, config: &Config) -> Result<Vec<&'static str>, StartError> {
+        let inner = &*self.inner;
+        let outcome = inner.reload(config);
+        match &outcome {
+            Ok(_) => inner.metrics.reloads.succeeded(inner.generation.borrow().stale),
+            Err(_) => inner.metrics.reloads.failed(),
+        }
+        outcome
+    }
+
+    /// The configuration of the start.
+    fn first(&self) -> Config {
+        self.inner.state().first.clone()
+    }
+
+    /// The file has no configuration in it.
+    fn is_unusable(&self) {
+        self.inner.metrics.reloads.failed();
+    }
+}
+
+impl Inner {
+    fn reload(&self, config: &Config) -> Result<Vec<&'static str>, StartError> {
+        let mut state = self.state();
+        let previous = Arc::clone(&self.generation.borrow());
+        let generation = self.foundation.generation(config, Some(&previous))?;
+        let mut closed = state.listening.clone();
+        let mut listening = Vec::new();
+        let mut opened: Vec<TcpListener> = Vec::new();
+        for &configured in &config.proxy.listen {
+            if let Some(at) = closed.iter().position(|known| known.configured == configured) {
+                listening.push(closed.swap_remove(at));
+                continue;
+            }
+            let failed = |source| StartError::Listen { address: configured, source };
+            let listeners = listener::bind(configured, self.workers.len()).map_err(failed)?;
+            let actual =
+                listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(configured);
+            listening.push(Listening { configured, actual });
+            opened.extend(listeners);
+        }
+        // From here on nothing fails.
+        self.connections.resize(generation.limits.connections);
+        self.fibers.resize(generation.limits.handshakes);
+        self.generation.send_replace(Arc::new(generation));
+        for (at, listener) in opened.into_iter().enumerate() {
+            self.order(at % self.workers.len(), Order::Listen(listener));
+        }
+        for address in &closed {
+            (0..self.workers.len()).for_each(|worker| self.order(worker, Order::Close(address.actual)));
+        }
+        state.listening = listening;
+        Ok(needs_restart(&state.first, config))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic during a reload left at worst a listener that nobody knows of.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn order(&self, worker: usize, order: Order) {
+        // A worker that has ended takes none: the proxy drains.
+        let _ = self.workers[worker].send(order);
+    }
+}
+
+/// The keys that differ and that a reload does not touch.
+fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
+    let (proxy, then) = (&now.proxy, &first.proxy);
+    [
+        ("proxy.workers", proxy.workers != then.workers),
+        ("proxy.pid-file", proxy.pid_file != then.pid_file),
+        ("proxy.admin-listen", proxy.admin_listen != then.admin_listen),
+        ("[hsm]", now.hsm != first.hsm),
+        ("timeouts.sign", now.timeouts.sign != first.timeouts.sign),
+    ]
+    .into_iter()
+    .filter_map(|(key, differs)| differs.then_some(key))
+    .collect()
+}
