@@ -273,8 +273,12 @@ pub(crate) fn put(
     // The label of a rotated key is its successor's.
     index.extend(info.retired_until.is_none().then(|| label_tag(keys, &scope, &info.label)));
     index.extend(info.spki_sha256.iter().map(|spki| spki_tag(keys, &scope, spki)));
-    // Session keys are in no list of the owner's.
-    let group = session.is_none().then(|| keys.group_tag(TagOf::KeyOwner, &info.owner.0));
+    // Session keys are in no list of the owner's, but counted.
+    let group = match session {
+        None => TagOf::KeyOwner,
+        Some(_) => TagOf::SessionKeyOwner,
+    };
+    let group = Some(keys.group_tag(group, &info.owner.0));
     let record = key_record(info.id);
     records.put(record, expect, public, index, group)?;
     records.put(record, expect, secret, Vec::new(), None)
@@ -355,21 +359,24 @@ fn check_free(records: &mut Transaction<'_>, engine: &Engine, new: &NewKey<'_>) 
     let owner = new.permission.actor()?;
     let session = new.session()?.map(|session| session.id);
     check_label_in(records, &scope(owner, session), &new.template.label)?;
-    check_limits(records, engine, session.is_none().then_some(owner))
+    check_limits(records, engine, owner)
 }
 
-/// Whether there may be one more key, of this owner; of none if it is a session's.
+/// Whether there may be one more key of this owner, session keys among them.
 pub(crate) fn check_limits(
     records: &mut Transaction<'_>,
     engine: &Engine,
-    owner: Option<UserId>,
+    owner: UserId,
 ) -> Result<(), Denial> {
     if records.count::<PublicKeyPart>(None)? >= engine.options.max_keys {
         return Err(Denial::new(RefusalCode::LimitReached, "the cluster has as many keys as it may have"));
     }
-    let Some(owner) = owner else { return Ok(()) };
-    let group = records.keys().group_tag(TagOf::KeyOwner, &owner.0);
-    if records.count::<PublicKeyPart>(Some(&group))? >= engine.options.max_user_keys {
+    let mut has = 0;
+    for kept in [TagOf::KeyOwner, TagOf::SessionKeyOwner] {
+        let group = records.keys().group_tag(kept, &owner.0);
+        has += records.count::<PublicKeyPart>(Some(&group))?;
+    }
+    if has >= engine.options.max_user_keys {
         return Err(Denial::new(RefusalCode::LimitReached, "the user has as many keys as a user may have"));
     }
     Ok(())

@@ -39,7 +39,7 @@ pub struct Options {
     pub max_users: u64,
     /// Most keys in the cluster.
     pub max_keys: u64,
-    /// Most keys of one user, session keys not counted.
+    /// Most keys of one user, those of all its sessions among them.
     pub max_user_keys: u64,
     /// Most users that a key is shared with; at most [`MAX_SHARES`].
     pub max_key_shares: usize,

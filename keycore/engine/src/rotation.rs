@@ -80,7 +80,7 @@ pub(crate) fn rotate(
         }
         users::acting(records, owner)?;
         let mut old = find(records)?;
-        keys::check_limits(records, engine, Some(owner))?;
+        keys::check_limits(records, engine, owner)?;
         if old.content.info.attributes != seen {
             let detail = "the key was changed while its successor was made; try again";
             return Err(Denial::new(RefusalCode::Overloaded, detail));

@@ -55,6 +55,7 @@ pub(crate) enum TagOf {
     QuorumOperation = 25,
     KeyProposer = 26,
     KeyMember = 27,
+    SessionKeyOwner = 28,
 }
 
 /// The keys that a cluster's records, tags and tokens are protected with. The ring changes when the cluster key is rotated.

@@ -35,13 +35,39 @@ fn keys_are_as_many_as_the_configuration_says_for_each_user_and_for_all() {
     // A rotated key is one until it is deleted.
     let rotate = keycore_wire::RotateKey { idempotency_key: random_key(), key: made.id, grace_secs: 60 };
     assert_eq!(web.refused(&rotate), LIMIT);
-    // A session key is not the user's, but the cluster's.
-    let mut of_session = asked("session");
-    of_session.template.attributes = of_session.template.attributes.set(Attribute::Token, false);
-    web.call(&of_session).unwrap();
-    assert_eq!(app.refused(&asked("1")), LIMIT);
-    web.call(&keycore_wire::DeleteKey { key: made.id }).unwrap();
     app.call(&asked("1")).unwrap();
+    assert_eq!(app.refused(&asked("2")), LIMIT, "there are three");
+    web.call(&keycore_wire::DeleteKey { key: made.id }).unwrap();
+    app.call(&asked("2")).unwrap();
+}
+
+#[test]
+fn the_keys_of_all_sessions_count_as_the_user_s() {
+    let (world, _) = World::active();
+    let replica = world.limited(1, |options| options.max_user_keys = 3);
+    let asked = |label, is_token| {
+        let mut asked = generate(KeyAlgorithm::P256, Attributes::SIGN, label);
+        asked.template.attributes = asked.template.attributes.set(Attribute::Token, is_token);
+        asked
+    };
+    let mut one = replica.client_of("web");
+    let mut other = replica.client_of("web");
+    one.call(&asked("token", true)).unwrap();
+    let of_session = one.call(&asked("1", false)).unwrap();
+    other.call(&asked("2", false)).unwrap();
+    for client in [&mut one, &mut other] {
+        for is_token in [true, false] {
+            assert_eq!(client.refused(&asked("more", is_token)), LIMIT);
+        }
+    }
+    one.call(&keycore_wire::DeleteKey { key: of_session.id }).unwrap();
+    other.call(&asked("more", false)).unwrap();
+    // Those of a session that ended make room once they are deleted.
+    other.call(&keycore_wire::Logout).unwrap();
+    replica.engine.tidy(replica.now()).unwrap();
+    one.call(&asked("1", true)).unwrap();
+    one.call(&asked("2", true)).unwrap();
+    assert_eq!(one.refused(&asked("3", true)), LIMIT);
 }
 
 #[test]
