@@ -126,6 +126,11 @@ pub(crate) struct NewMethod {
 }
 
 impl NewMethod {
+    /// Which it is.
+    pub(crate) fn method(&self) -> UnsealMethod {
+        self.method.told()
+    }
+
     /// By a secret with the entropy of a key, which [`UnsealSecret::is_a_key`] tells.
     pub(crate) fn secret(secret: &UnsealSecret) -> Result<Self, UnsealError> {
         let method = Method::HighEntropySecret { salt: *new_key()? };

@@ -1,7 +1,7 @@
 //! The cluster's life: uninitialized, initialized, active.
 
 use keycore_store::{Change, CommitError};
-use keycore_wire::{ActivateCluster, ClusterState, ClusterStatus, RestoredFrom, Role};
+use keycore_wire::{ActivateCluster, ClusterState, ClusterStatus, RestoredFrom, Role, UnsealStatus};
 
 use crate::backup::{self, Restored};
 use crate::cluster::{self, NewMethod};
@@ -76,6 +76,8 @@ pub(crate) fn initialize_by(
     now: Now,
 ) -> Result<ClusterStatus, Denial> {
     engine.self_tests.generator_is_healthy()?;
+    // Once the key is there, nothing may keep the shares from whoever asked: what can fail, fails here.
+    let before = status(engine, permission)?;
     let done_before = || Denial::cluster_state("the cluster is initialized already");
     let mut store = locked(&engine.store);
     loop {
@@ -106,7 +108,19 @@ pub(crate) fn initialize_by(
         }
     }
     drop(store);
-    status(engine, permission)
+    Ok(status(engine, permission).unwrap_or_else(|_| initialized(engine, before, method)))
+}
+
+/// The status from before, with the cluster that there is since.
+fn initialized(engine: &Engine, before: ClusterStatus, method: &NewMethod) -> ClusterStatus {
+    let unseal = UnsealStatus {
+        method: method.method(),
+        shares_given: 0,
+        generation: engine.sealing.get().map(|keys| keys.ring().newest().number),
+        resealing: None,
+    };
+    let (cluster, state) = (engine.cluster(), engine.cluster_state());
+    ClusterStatus { cluster, state, unseal: Some(Box::new(unseal)), ..before }
 }
 
 /// Makes the first admin.

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use keycore_engine::{OpenError, UnsealError};
+use keycore_store::{Change, Kind, RecordId};
 use keycore_wire::{
     ActivateCluster, Attributes, ClusterInfo, ClusterState, ClusterStatus, Hello, InitializeBy,
     InitializeCluster, KeyAlgorithm, ListKeys, Login, NewUnseal, Ping, RefusalCode, Resume, Role, Secret,
@@ -11,6 +12,8 @@ use keycore_wire::{
 
 use crate::harness::{Client, PASSWORD, Replica, World, name, secret};
 
+/// What a cluster was restored from.
+const RESTORED: Kind = Kind(44);
 const TWO_OF_THREE: UnsealMethod = UnsealMethod::Custodians { needed: 2, of: 3 };
 
 /// An active cluster of custodians, its shares, and the replica that made it.
@@ -37,6 +40,37 @@ fn give(client: &mut Client, part: &[u8]) -> Result<ClusterStatus, RefusalCode> 
 
 fn given(status: &ClusterStatus) -> (ClusterState, u8) {
     (status.state, status.unseal.as_ref().unwrap().shares_given)
+}
+
+/// Nobody could open the cluster whose shares were not told.
+#[test]
+fn shares_are_given_although_the_status_can_t_be_read_once_there_is_a_cluster() {
+    let world = World::new();
+    let maker = world.unsealed_by(0, None).unwrap();
+    let mut store = world.store();
+    // What a backup left behind is read when there is a cluster key to read it with.
+    let garbage = Change::Put {
+        kind: RESTORED,
+        id: RecordId([0; 16]),
+        expect: None,
+        sealed: vec![2; 64],
+        index: Vec::new(),
+        group: None,
+    };
+    let base = store.revision().unwrap();
+    let expect = store.commit(base, &[garbage]).unwrap();
+    let NewUnseal { status, shares } = maker.client().call(&InitializeBy { method: TWO_OF_THREE }).unwrap();
+    assert_eq!((status.state, shares.len()), (ClusterState::Initialized, 3));
+    assert!(status.cluster.is_some());
+    let unseal = status.unseal.unwrap();
+    assert_eq!((unseal.method, unseal.generation), (TWO_OF_THREE, Some(1)));
+    assert_eq!(maker.client().refused(&ClusterInfo), RefusalCode::Internal);
+
+    let delete = Change::Delete { kind: RESTORED, id: RecordId([0; 16]), expect };
+    let base = store.revision().unwrap();
+    store.commit(base, &[delete]).unwrap();
+    let status = maker.client().call(&ClusterInfo).unwrap();
+    assert_eq!(status.unseal.unwrap(), unseal, "as it was told");
 }
 
 #[test]
