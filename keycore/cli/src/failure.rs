@@ -197,6 +197,8 @@ fn engine_exit_code(error: &ClientError) -> u8 {
             Blame::Engine if refusal.code.is_worth_retrying() && refusal.code != RefusalCode::Internal => {
                 Failure::LATER
             }
+            // A value out of bounds, which hsm passed on as it was given.
+            Blame::Request if refusal.code == RefusalCode::Malformed => Failure::DATA,
             Blame::Engine | Blame::Request => Failure::FAULT,
         },
         ClientError::Identity(_) => Failure::PERMISSION,
@@ -282,7 +284,8 @@ mod tests {
             (refused(RefusalCode::PermissionDenied), 77),
             (refused(RefusalCode::Overloaded), 75),
             (refused(RefusalCode::Internal), 70),
-            (refused(RefusalCode::Malformed), 70),
+            (refused(RefusalCode::Malformed), 65),
+            (refused(RefusalCode::UnknownOperation), 70),
             (Failure::Engine(ClientError::NoEngine { engines: Vec::new() }), 69),
             (Failure::Usage(String::new()), 2),
         ] {
