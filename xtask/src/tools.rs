@@ -15,7 +15,7 @@ pub(crate) struct Tool {
 }
 
 /// All that any test asks for.
-pub(crate) const TOOLS: [Tool; 9] = [
+pub(crate) const TOOLS: [Tool; 10] = [
     Tool {
         program: "curl",
         package: "curl",
@@ -27,6 +27,7 @@ pub(crate) const TOOLS: [Tool; 9] = [
         tests: "certificates before a foreign verifier, TLS before a foreign client, the search for keys",
     },
     Tool { program: "nginx", package: "nginx", tests: "a real upstream" },
+    Tool { program: "haproxy", package: "haproxy", tests: "the comparison in docs/http-behaviour.md" },
     Tool { program: "h2load", package: "nghttp2-client", tests: "HTTP/2 load by a foreign client" },
     Tool { program: "wrk", package: "wrk", tests: "HTTP/1.1 load by a foreign client" },
     Tool { program: "systemd-analyze", package: "systemd", tests: "how exposed the units are" },

@@ -26,6 +26,8 @@ pub(super) struct Metered<IO> {
     activity: Arc<Activity>,
     /// Only for HTTP/1.
     inspector: Option<Inspector>,
+    /// Why nothing more is read.
+    refused: Option<&'static str>,
     closing: Closing,
 }
 
@@ -37,7 +39,7 @@ enum Closing {
 
 impl<IO> Metered<IO> {
     pub(super) fn new(io: IO, activity: Arc<Activity>, inspector: Option<Inspector>) -> Self {
-        Self { io, activity, inspector, closing: Closing::No }
+        Self { io, activity, inspector, refused: None, closing: Closing::No }
     }
 
     /// Looks at what was read into `buffer` from `start` on.
@@ -49,15 +51,17 @@ impl<IO> Metered<IO> {
         }
         let Err(violation) = inspector.inspect(&buffer.filled()[start..]) else { return Ok(()) };
         debug!(reason = violation.reason, "request refused");
+        self.refused = Some(violation.reason);
+        let at = start + violation.at;
         if violation.in_head {
-            // No head may have it, so hyper answers with 400 and closes. It reads nothing behind it.
-            let at = start + violation.at;
+            // No head may have it, so hyper answers with 400 and closes.
             buffer.filled_mut()[at] = 0;
             buffer.set_filled(at + 1);
             return Ok(());
         }
-        buffer.set_filled(start);
-        Err(io::Error::new(io::ErrorKind::InvalidData, violation.reason))
+        // What is before it may be a head with the beginning of its body, which then breaks off: 400 as well.
+        buffer.set_filled(at);
+        if at == start { Err(refusal(violation.reason)) } else { Ok(()) }
     }
 
     /// Whether the client may not have noticed yet that nothing is wanted of it any more.
@@ -79,6 +83,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Metered<IO> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(reason) = self.refused {
+            return Poll::Ready(Err(refusal(reason)));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         if buffer.filled().len() > before {
@@ -140,4 +147,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<IO> {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+fn refusal(reason: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }

@@ -1,0 +1,88 @@
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use hsm_e2e::{Program, SelfMadeKey, Stack, StackOptions, tool, wait};
+
+use crate::client::Client;
+use crate::recorder::Recorder;
+
+/// A TLS front before the recorder, and the way to ask it.
+pub(crate) struct Front {
+    pub(crate) client: Client,
+    _stack: Option<Stack>,
+    _program: Option<Program>,
+    _directory: Option<tempfile::TempDir>,
+}
+
+pub(crate) fn hsm_proxy(recorder: &Recorder) -> Front {
+    let to = Some(format!("http://{}", recorder.address));
+    let stack = Stack::start_with(StackOptions { to, ..StackOptions::default() });
+    let client = Client::new(stack.address(), &stack.ca());
+    Front { client, _stack: Some(stack), _program: None, _directory: None }
+}
+
+/// Its defaults, but for the things without which it would not be a TLS proxy that keeps upstream connections.
+pub(crate) fn nginx(recorder: &Recorder) -> Front {
+    let (nginx, directory, key, port) = prepared("nginx");
+    let root = directory.path().display().to_string();
+    let configuration = format!(
+        "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;\n\
+         events {{}}\n\
+         http {{ access_log off; client_body_temp_path {root}/b; proxy_temp_path {root}/p;\n\
+           fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;\n\
+           server {{ listen 127.0.0.1:{port} ssl; server_name localhost;\n\
+             ssl_certificate {certificate}; ssl_certificate_key {key};\n\
+             location / {{ proxy_pass http://{upstream}; proxy_http_version 1.1; proxy_set_header Host $host;\n\
+               proxy_set_header Connection \"\"; proxy_set_header X-Forwarded-For $remote_addr; }} }} }}\n",
+        certificate = key.certificate.display(),
+        key = key.pem.display(),
+        upstream = recorder.address,
+    );
+    let file = directory.path().join("nginx.conf");
+    std::fs::write(&file, configuration).unwrap();
+    let mut command = Command::new(nginx);
+    command.arg("-p").arg(directory.path()).arg("-c").arg(file);
+    started(command, directory, &key, port)
+}
+
+/// Its defaults in HTTP mode, with `option forwardfor`.
+pub(crate) fn haproxy(recorder: &Recorder) -> Front {
+    let (haproxy, directory, key, port) = prepared("haproxy");
+    let both = directory.path().join("both.pem");
+    let pem =
+        std::fs::read_to_string(&key.certificate).unwrap() + &std::fs::read_to_string(&key.pem).unwrap();
+    std::fs::write(&both, pem).unwrap();
+    let configuration = format!(
+        "global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n\
+         frontend f\n  bind 127.0.0.1:{port} ssl crt {both}\n  option forwardfor\n  default_backend b\n\
+         backend b\n  server s {upstream}\n",
+        both = both.display(),
+        upstream = recorder.address,
+    );
+    let file = directory.path().join("haproxy.cfg");
+    std::fs::write(&file, configuration).unwrap();
+    let mut command = Command::new(haproxy);
+    command.arg("-db").arg("-f").arg(file);
+    started(command, directory, &key, port)
+}
+
+fn prepared(program: &str) -> (std::path::PathBuf, tempfile::TempDir, SelfMadeKey, u16) {
+    let openssl = tool::find("openssl").expect("openssl");
+    let directory = tempfile::tempdir().unwrap();
+    let key = SelfMadeKey::generate(&openssl, directory.path());
+    // A free port: bound, noted, released. Neither program reports one that it chose.
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let program = if program == "nginx" { tool::find("nginx") } else { tool::find("haproxy") };
+    (program.expect("needed to write the table"), directory, key, port)
+}
+
+fn started(mut command: Command, directory: tempfile::TempDir, key: &SelfMadeKey, port: u16) -> Front {
+    let program = Program::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    wait::until("the front listens", Duration::from_secs(10), || TcpStream::connect(address).ok());
+    let certificate: &Path = &key.certificate;
+    let client = Client::new(address, certificate);
+    Front { client, _stack: None, _program: Some(program), _directory: Some(directory) }
+}
