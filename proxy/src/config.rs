@@ -5,6 +5,7 @@ mod files;
 mod host;
 mod hsm;
 mod limits;
+mod log;
 mod proxy;
 mod site;
 mod timeouts;
@@ -22,6 +23,7 @@ pub use error::ConfigError;
 pub use host::{HostPattern, InvalidHost};
 pub use hsm::HsmSettings;
 pub use limits::Limits;
+pub use log::{LogFormat, LogSettings};
 pub use proxy::ProxySettings;
 pub use site::SiteSettings;
 pub use timeouts::Timeouts;
@@ -42,6 +44,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How many and how large things may be.
     pub limits: Limits,
+    /// A line for each request.
+    pub log: LogSettings,
     /// What is served.
     #[serde(rename = "site")]
     pub sites: Vec<SiteSettings>,

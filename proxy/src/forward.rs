@@ -28,6 +28,7 @@ use tracing::debug;
 use crate::config::{Limits, Timeouts};
 use crate::connection::{ClientConnection, Protocol};
 use crate::headers::Forwarding;
+use crate::journal::Journal;
 use crate::shutdown::Shutdown;
 use crate::sites::Sites;
 use crate::upstream::Upstreams;
@@ -71,8 +72,9 @@ pub(crate) struct Forwarder {
 /// One client's connection, shared by its exchanges.
 struct Client {
     forwarder: Rc<Forwarder>,
-    connection: ClientConnection,
+    connection: Rc<ClientConnection>,
     sites: Arc<Sites>,
+    journal: Rc<Journal>,
     activity: Arc<Activity>,
     forwarding: Forwarding,
     /// Set by the exchange that switched protocols.
@@ -118,6 +120,7 @@ impl Forwarder {
         io: IO,
         connection: ClientConnection,
         sites: Arc<Sites>,
+        journal: Rc<Journal>,
         shutdown: Shutdown,
     ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -128,8 +131,9 @@ impl Forwarder {
             forwarder: Rc::clone(self),
             forwarding: Forwarding::of(&connection),
             activity: Arc::clone(&activity),
-            connection,
+            connection: Rc::new(connection),
             sites,
+            journal,
             tunnel: RefCell::new(None),
         });
         let patience = Patience::new(&self.timeouts, protocol);

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use rustls::server::ProducesTickets;
 use time::OffsetDateTime;
 
+use crate::access_log::AccessLog;
 use crate::certificate_files::{CertificateError, CertificateFiles};
-use crate::config::{Config, Limits, SiteSettings, Timeouts};
+use crate::config::{Config, Limits, LogSettings, SiteSettings, Timeouts};
 use crate::keys::KeySource;
+use crate::metrics::Metrics;
 use crate::proxy::StartError;
 use crate::sites::{Handler, Site, Sites, Upstream};
 use crate::tls::{Certificates, Tls};
@@ -20,6 +22,7 @@ pub(crate) struct Generation {
     pub(crate) sites: Arc<Sites>,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
+    pub(crate) access_log: Option<Arc<AccessLog>>,
     pub(crate) certificates: CertificateFiles,
     /// When the sites' certificates end, the soonest first.
     pub(crate) expiries: Vec<Expiry>,
@@ -41,10 +44,11 @@ pub(crate) struct Foundation {
     pub(crate) handlers: Vec<(String, Handler)>,
     /// A ticket of one generation is good in the next.
     pub(crate) ticketer: Arc<dyn ProducesTickets>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Foundation {
-    /// The generation of this configuration. Reads the certificates, and touches nothing else.
+    /// The generation of this configuration. Reads the certificates, and opens the access log.
     ///
     /// A certificate that can't be loaded any more is no error if `previous` serves one from the same file: it goes on,
     /// and the log says so. So one bad renewal does not hold up those of other sites.
@@ -67,7 +71,11 @@ impl Foundation {
             let (certificates, not_after) = loading.of(settings, &*self.keys)?;
             expiries.extend(not_after.map(|not_after| Expiry { site: settings.name().into(), not_after }));
             let site = Site::new(settings.host.clone(), certificates, self.upstream(settings));
-            sites.add(Site { policy: config.tls.policy(settings), ..site });
+            sites.add(Site {
+                policy: config.tls.policy(settings),
+                requests: self.metrics.requests.of(settings.name()),
+                ..site
+            });
         }
         let Loading { files: certificates, stale, .. } = loading;
         if sites.is_empty() {
@@ -79,15 +87,33 @@ impl Foundation {
         expiries.sort_by_key(|expiry| expiry.not_after);
         let sites = Arc::new(sites);
         let tls = Tls::new(&sites, &self.ticketer).map_err(StartError::Tls)?;
+        let access_log = self.access_log(&config.log, previous)?;
         Ok(Generation {
             number: previous.map_or(1, |previous| previous.number + 1),
             tls: Arc::new(tls),
             sites,
             timeouts: config.timeouts.clone(),
             limits: config.limits.clone(),
+            access_log,
             certificates,
             expiries,
             stale,
+        })
+    }
+
+    /// The log from before, if it is the same.
+    fn access_log(
+        &self,
+        settings: &LogSettings,
+        previous: Option<&Generation>,
+    ) -> Result<Option<Arc<AccessLog>>, StartError> {
+        let before = previous.and_then(|previous| previous.access_log.as_ref());
+        if let Some(same) = before.filter(|before| before.is_as(settings)) {
+            return Ok(Some(Arc::clone(same)));
+        }
+        AccessLog::open(settings, &self.metrics.access_log).map_err(|source| StartError::AccessLog {
+            path: settings.access.clone().unwrap_or_default(),
+            source,
         })
     }
 

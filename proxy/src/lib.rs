@@ -4,6 +4,7 @@
 //! goes on with other connections meanwhile; see the `handshake-fiber` crate. From there on it is a plain reverse
 //! proxy: one single-threaded runtime for each core, nothing shared between them on the hot path.
 
+mod access_log;
 mod admin;
 mod body;
 mod capacity;
@@ -18,6 +19,7 @@ mod forward;
 mod generation;
 mod handshake;
 mod headers;
+mod journal;
 mod keys;
 mod listener;
 mod metrics;
@@ -38,8 +40,8 @@ mod worker;
 pub use chain::{Chain, ChainError};
 pub use check::{Report, SiteReport, check};
 pub use config::{
-    Config, ConfigError, HostPattern, HsmSettings, InvalidHost, InvalidUpstream, Limits, ProxySettings,
-    SiteSettings, Timeouts, TlsPreset, TlsSettings, UpstreamUrl,
+    Config, ConfigError, HostPattern, HsmSettings, InvalidHost, InvalidUpstream, Limits, LogFormat,
+    LogSettings, ProxySettings, SiteSettings, Timeouts, TlsPreset, TlsSettings, UpstreamUrl,
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use keys::{KeyError, KeySource, SignerStatus};

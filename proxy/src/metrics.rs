@@ -1,13 +1,18 @@
 mod certificates;
 mod reloads;
+mod requests;
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::access_log::Counts;
 use crate::generation::Expiry;
 use crate::handshake::HandshakeError;
 use crate::keys::SignerStatus;
 use reloads::Reloads;
+use requests::Requests;
+pub(crate) use requests::SiteRequests;
 
 /// What the process counted since it started. Written by all workers, read by the admin listener.
 #[derive(Default)]
@@ -16,6 +21,8 @@ pub(crate) struct Metrics {
     closed: AtomicU64,
     handshakes: [AtomicU64; HandshakeResult::ALL.len()],
     pub(crate) reloads: Reloads,
+    pub(crate) requests: Requests,
+    pub(crate) access_log: Arc<Counts>,
 }
 
 /// How a handshake ended, as `hsm_proxy_handshakes_total` labels it.
@@ -117,6 +124,14 @@ impl Metrics {
         writeln!(out, "# HELP hsm_proxy_connections_total Client connections accepted.")?;
         writeln!(out, "# TYPE hsm_proxy_connections_total counter")?;
         writeln!(out, "hsm_proxy_connections_total {}", self.accepted.load(Ordering::Relaxed))?;
+        self.requests.write(out)?;
+        writeln!(out, "# HELP hsm_proxy_access_log_lines_total Lines of the access log.")?;
+        writeln!(out, "# TYPE hsm_proxy_access_log_lines_total counter")?;
+        for (result, count) in [("written", &self.access_log.written), ("dropped", &self.access_log.dropped)]
+        {
+            let count = count.load(Ordering::Relaxed);
+            writeln!(out, "hsm_proxy_access_log_lines_total{{result=\"{result}\"}} {count}")?;
+        }
         self.reloads.write(out)?;
         certificates::write(expiries, out)?;
         if signers.is_empty() {

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::thread;
 
 use rustls::crypto::aws_lc_rs::Ticketer;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::capacity::Capacity;
 use crate::chain::ChainError;
 use crate::config::Config;
-use crate::generation::Foundation;
+use crate::generation::{Foundation, Generation};
 use crate::keys::{KeyError, KeySource};
 use crate::listener;
 use crate::metrics::Metrics;
@@ -89,6 +89,14 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The access log can't be opened.
+    #[error("[log] access: can't open {}: {source}", .path.display())]
+    AccessLog {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The process id can't be written.
     #[error("can't write {}: {source}", .path.display())]
     PidFile {
@@ -152,6 +160,8 @@ impl Proxy {
     /// With a [configuration file](ProxyBuilder::config_file), reloads it on SIGHUP, and when it or a file that it names has
     /// changed. A configuration that can't be used changes nothing: the log and the metrics say so.
     ///
+    /// On SIGUSR1 it opens its access log anew.
+    ///
     /// Calls `serving` once the workers run and signals are caught. Raises the process's limit of open files.
     ///
     /// # Errors
@@ -166,6 +176,12 @@ impl Proxy {
             let _guard = runtime.enter();
             Signals::new().map_err(RunError::Start)?
         };
+        let reopening = {
+            let _guard = runtime.enter();
+            let reopen = signal(SignalKind::user_defined1()).map_err(RunError::Start)?;
+            reopen_log(self.shared.generation.clone(), reopen)
+        };
+        let generation = self.shared.generation.clone();
         let reloads = match &self.config_file {
             Some(file) => {
                 let _guard = runtime.enter();
@@ -181,6 +197,7 @@ impl Proxy {
             let Running { workers, mut ended } = running;
             tokio::select! {
                 () = follow(reloads) => {}
+                () = reopening => {}
                 () = signals.next() => {
                     tracing::info!("draining");
                     handle.request();
@@ -196,7 +213,12 @@ impl Proxy {
                 }
                 () = first_end(&mut ended, &handle) => {}
             }
-            workers.join()
+            let ended = workers.join();
+            let access_log = generation.borrow().access_log.clone();
+            if let Some(access_log) = access_log {
+                access_log.finish();
+            }
+            ended
         })
     }
 
@@ -250,10 +272,12 @@ impl ProxyBuilder {
     /// [`StartError`]; no port is held then.
     pub fn bind(self) -> Result<Proxy, StartError> {
         let Self { config, config_file, keys, handlers } = self;
+        let metrics = Arc::new(Metrics::default());
         let foundation = Foundation {
             keys: Arc::clone(&keys),
             handlers,
             ticketer: Ticketer::new().map_err(StartError::Tls)?,
+            metrics: Arc::clone(&metrics),
         };
         let generation = foundation.generation(&config, None)?;
         let count = match config.proxy.workers {
@@ -287,20 +311,18 @@ impl ProxyBuilder {
             .collect();
         let connections = Capacity::new(config.limits.connections);
         let fibers = Capacity::new(config.limits.handshakes);
-        let metrics = Arc::new(Metrics::default());
         let (generation, current) = watch::channel(Arc::new(generation));
         let shared = Arc::new(Shared {
             generation: current,
             keys,
-            metrics: Arc::clone(&metrics),
+            metrics,
             views,
             connections: connections.clone(),
             fibers: fibers.clone(),
             complaints: Complaints::new(),
         });
         let addresses = listening.iter().map(|listening| listening.actual).collect();
-        let parts =
-            Parts { foundation, metrics, generation, connections, fibers, workers: orders, listening };
+        let parts = Parts { foundation, generation, connections, fibers, workers: orders, listening };
         let reloader = Reloader::new(config, parts);
         Ok(Proxy { shared, workers, admin: admin_address, addresses, pid_file, reloader, config_file })
     }
@@ -311,5 +333,17 @@ async fn follow(reloads: Option<impl Future<Output = ()>>) {
     match reloads {
         Some(reloads) => reloads.await,
         None => std::future::pending().await,
+    }
+}
+
+/// Never ends.
+async fn reopen_log(generation: watch::Receiver<Arc<Generation>>, mut reopen: Signal) {
+    loop {
+        reopen.recv().await;
+        let access_log = generation.borrow().access_log.clone();
+        if let Some(access_log) = access_log {
+            access_log.reopen().await;
+            tracing::info!("SIGUSR1: the access log is opened anew");
+        }
     }
 }

@@ -12,7 +12,6 @@ use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::generation::{Foundation, Generation};
 use crate::listener;
-use crate::metrics::Metrics;
 use crate::proxy::StartError;
 use crate::worker::Order;
 
@@ -26,7 +25,6 @@ pub struct Reloader {
 
 struct Inner {
     foundation: Foundation,
-    metrics: Arc<Metrics>,
     generation: watch::Sender<Arc<Generation>>,
     connections: Capacity,
     fibers: Capacity,
@@ -53,7 +51,6 @@ pub(crate) struct Listening {
 /// What a reload takes from what was there before it, apart from the configuration.
 pub(crate) struct Parts {
     pub(crate) foundation: Foundation,
-    pub(crate) metrics: Arc<Metrics>,
     pub(crate) generation: watch::Sender<Arc<Generation>>,
     pub(crate) connections: Capacity,
     pub(crate) fibers: Capacity,
@@ -63,11 +60,9 @@ pub(crate) struct Parts {
 
 impl Reloader {
     pub(crate) fn new(first: Config, parts: Parts) -> Self {
-        let Parts { foundation, metrics, generation, connections, fibers, workers, listening } = parts;
+        let Parts { foundation, generation, connections, fibers, workers, listening } = parts;
         let state = Mutex::new(State { first, listening });
-        Self {
-            inner: Arc::new(Inner { foundation, metrics, generation, connections, fibers, workers, state }),
-        }
+        Self { inner: Arc::new(Inner { foundation, generation, connections, fibers, workers, state }) }
     }
 
     /// Serves new connections by this configuration: its sites, certificates, timeouts, limits and addresses. Open
@@ -82,8 +77,8 @@ impl Reloader {
         let inner = &*self.inner;
         let outcome = inner.reload(config);
         match &outcome {
-            Ok(_) => inner.metrics.reloads.succeeded(inner.generation.borrow().stale),
-            Err(_) => inner.metrics.reloads.failed(),
+            Ok(_) => inner.foundation.metrics.reloads.succeeded(inner.generation.borrow().stale),
+            Err(_) => inner.foundation.metrics.reloads.failed(),
         }
         outcome
     }
@@ -95,7 +90,7 @@ impl Reloader {
 
     /// The file has no configuration in it.
     fn is_unusable(&self) {
-        self.inner.metrics.reloads.failed();
+        self.inner.foundation.metrics.reloads.failed();
     }
 }
 

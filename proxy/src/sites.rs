@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::config::{HostPattern, UpstreamUrl};
 use crate::connection::ClientConnection;
+use crate::metrics::SiteRequests;
 use crate::tls::{Certificates, TlsPolicy};
 
 /// The sites that this proxy serves, found by host name. Immutable, shared by all workers.
@@ -29,6 +30,8 @@ pub struct Site {
     pub policy: TlsPolicy,
     /// Where requests go.
     pub upstream: Upstream,
+    /// What becomes of its requests.
+    pub(crate) requests: Arc<SiteRequests>,
 }
 
 /// Where a site's requests go.
@@ -73,7 +76,7 @@ impl fmt::Debug for Handler {
 impl Site {
     /// A site with the defaults of everything else.
     pub fn new(hosts: Vec<HostPattern>, certificates: Certificates, upstream: Upstream) -> Self {
-        Self { hosts, certificates, policy: TlsPolicy::default(), upstream }
+        Self { hosts, certificates, policy: TlsPolicy::default(), upstream, requests: Arc::default() }
     }
 
     /// The name that stands for the site in logs: its first host.

@@ -17,12 +17,14 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::access_log::Lines;
 use crate::admin::Admin;
 use crate::capacity::Capacity;
 use crate::connection::ClientConnection;
 use crate::forward::Forwarder;
 use crate::generation::Generation;
 use crate::handshake::{FailureLog, HandshakeError, Handshaker};
+use crate::journal::Journal;
 use crate::keys::KeySource;
 use crate::listener;
 use crate::metrics::{HandshakeResult, Metrics};
@@ -122,11 +124,12 @@ struct Current {
 struct Serving {
     generation: Arc<Generation>,
     forwarder: Rc<Forwarder>,
+    journal: Rc<Journal>,
 }
 
 impl Serving {
     /// Keeps the connections to the upstreams of `before` if they are made as the generation says.
-    fn new(generation: Arc<Generation>, before: Option<&Self>) -> Self {
+    fn new(generation: Arc<Generation>, metrics: &Arc<Metrics>, before: Option<&Self>) -> Self {
         let same = before.filter(|before| {
             let before = &before.generation;
             before.limits == generation.limits && before.timeouts == generation.timeouts
@@ -135,7 +138,9 @@ impl Serving {
             Some(before) => Rc::clone(&before.forwarder),
             None => Rc::new(Forwarder::new(&generation.limits, &generation.timeouts)),
         };
-        Self { generation, forwarder }
+        let lines = generation.access_log.as_ref().map(|log| Lines::new(Arc::clone(log)));
+        let journal = Rc::new(Journal::new(Arc::clone(metrics), lines));
+        Self { generation, forwarder, journal }
     }
 }
 
@@ -144,7 +149,7 @@ impl Worker {
         let handshaker = Handshaker::new(StackPool::new(IDLE_STACKS), shared.fibers.clone());
         let mut news = shared.generation.clone();
         let generation = Arc::clone(&news.borrow_and_update());
-        let serving = Rc::new(Serving::new(generation, None));
+        let serving = Rc::new(Serving::new(generation, &shared.metrics, None));
         Rc::new(Self { shared, handshaker, current: RefCell::new(Current { news, serving }), shutdown })
     }
 
@@ -155,7 +160,7 @@ impl Worker {
         // An error means that nobody can reload any more.
         if news.has_changed().unwrap_or(false) {
             let generation = Arc::clone(&news.borrow_and_update());
-            *serving = Rc::new(Serving::new(generation, Some(serving)));
+            *serving = Rc::new(Serving::new(generation, &self.shared.metrics, Some(serving)));
         }
         Rc::clone(serving)
     }
@@ -328,7 +333,8 @@ impl Worker {
             handshake: established.handshake,
         };
         let sites = Arc::clone(&generation.sites);
-        serving.forwarder.serve(established.stream, connection, sites, self.shutdown.clone()).await;
+        let journal = Rc::clone(&serving.journal);
+        serving.forwarder.serve(established.stream, connection, sites, journal, self.shutdown.clone()).await;
     }
 }
 

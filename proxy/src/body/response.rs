@@ -8,6 +8,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::BodyError;
 use super::stall::StallTimer;
 use crate::forward::InFlight;
+use crate::journal::Record;
 use crate::upstream::Lease;
 
 /// The body of a response to a client. Its request counts as in flight until it is dropped.
@@ -15,6 +16,7 @@ pub(crate) struct ResponseBody {
     source: Source,
     stall: StallTimer,
     _in_flight: InFlight,
+    record: Record,
 }
 
 /// Where a response's body comes from.
@@ -48,8 +50,8 @@ impl Source {
 
 impl ResponseBody {
     /// A body that fails if nothing of it comes for `stall`.
-    pub(crate) fn new(source: Source, stall: Duration, in_flight: InFlight) -> Self {
-        Self { source, stall: StallTimer::new(stall), _in_flight: in_flight }
+    pub(crate) fn new(source: Source, stall: Duration, in_flight: InFlight, record: Record) -> Self {
+        Self { source, stall: StallTimer::new(stall), _in_flight: in_flight, record }
     }
 }
 
@@ -61,14 +63,21 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { source, stall, .. } = self.get_mut();
+        let Self { source, stall, record, .. } = self.get_mut();
         let (incoming, lease) = match source {
-            Source::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Own(bytes) => {
+                let bytes = bytes.take();
+                record.sent(bytes.as_ref().map_or(0, Bytes::len));
+                return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
+            }
             Source::Upstream { incoming, lease } => (incoming, lease),
         };
         match Pin::new(&mut *incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 stall.moved();
+                if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+                    record.sent(data.len());
+                }
                 match &frame {
                     Some(Err(_)) => drop(lease.take()),
                     Some(Ok(frame)) if !frame.is_trailers() && !incoming.is_end_stream() => {}

@@ -16,6 +16,7 @@ use super::tunnel::Tunnel;
 use crate::body::{Gate, RequestBody, ResponseBody, Source};
 use crate::config::UpstreamUrl;
 use crate::headers::{self, Framing};
+use crate::journal::Record;
 use crate::respond::Failure;
 use crate::sites::Upstream;
 use crate::upstream::{Answer, Outgoing};
@@ -26,18 +27,24 @@ pub(super) async fn exchange(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let in_flight = InFlight::begin(&client.activity, !request.body().is_end_stream());
+    let mut record = client.journal.begin(&client.connection, &request);
     let version = request.version();
-    let response = forward(&client, request).await.unwrap_or_else(|failure| {
+    let response = forward(&client, request, &mut record).await.unwrap_or_else(|failure| {
         let status = failure.status().as_u16();
         debug!(client = %client.connection.remote, status, reason = %failure, "request not forwarded");
         failure.response(version).map(Source::own)
     });
     let stall = client.forwarder.timeouts.stall;
-    Ok(response.map(|source| ResponseBody::new(source, stall, in_flight)))
+    record.answered(response.status().as_u16());
+    Ok(response.map(|source| ResponseBody::new(source, stall, in_flight, record)))
 }
 
 /// What happens to each request, in order: refuse what leaves a doubt, find the site, let its upstream answer.
-async fn forward(client: &Client, request: Request<Incoming>) -> Result<Response<Source>, Failure> {
+async fn forward(
+    client: &Client,
+    request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<Response<Source>, Failure> {
     let (parts, body) = request.into_parts();
     headers::check_framing(&parts.headers)?;
     if parts.headers.contains_key(UPGRADE) && !body.is_end_stream() {
@@ -46,6 +53,7 @@ async fn forward(client: &Client, request: Request<Incoming>) -> Result<Response
     let target = Target::of(&parts)?;
     let sni = client.connection.sni.as_deref();
     let site = client.sites.for_request(sni, target.host).ok_or(Failure::Misdirected)?;
+    record.is_for(site);
     match &site.upstream {
         Upstream::Handler(handler) => Ok(handler.answer(&client.connection, &parts).map(Source::own)),
         Upstream::Http(upstream) => {

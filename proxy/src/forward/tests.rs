@@ -100,7 +100,10 @@ impl Proxy {
         let (forwarder, sites) = (Rc::clone(&self.forwarder), Arc::clone(&self.sites));
         let shutdown = self.shutdown.clone();
         let connection = connection_from("192.0.2.7:4711", protocol);
-        let task = spawn_local(async move { forwarder.serve(server, connection, sites, shutdown).await });
+        let task =
+            spawn_local(
+                async move { forwarder.serve(server, connection, sites, Rc::default(), shutdown).await },
+            );
         (client, task)
     }
 

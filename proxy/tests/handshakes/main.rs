@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod access_log;
 mod certificates;
 mod failures;
 mod policies;

@@ -528,7 +528,11 @@ impl Connection {
 
 /// One request; the whole response, until the proxy closes.
 pub(crate) fn get(connection: &mut Connection, host: &str) -> String {
-    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    request(connection, &format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+}
+
+/// These bytes; all that comes back, until the proxy closes.
+pub(crate) fn request(connection: &mut Connection, request: &str) -> String {
     connection.stream.write_all(request.as_bytes()).unwrap();
     let mut response = String::new();
     connection.stream.read_to_string(&mut response).unwrap();

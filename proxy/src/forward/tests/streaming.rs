@@ -302,7 +302,7 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
         let connection = connection_from(&remote.to_string(), Protocol::Http1);
         let (forwarder, sites) = (Rc::clone(&proxy.forwarder), Arc::clone(&proxy.sites));
         let shutdown = proxy.shutdown.clone();
-        spawn_local(async move { forwarder.serve(server, connection, sites, shutdown).await });
+        spawn_local(async move { forwarder.serve(server, connection, sites, Rc::default(), shutdown).await });
 
         let head = format!("POST / HTTP/1.1\r\nHost: example.org\r\nContent-Length: {TOTAL}\r\n\r\n");
         client.write_all(head.as_bytes()).await.unwrap();

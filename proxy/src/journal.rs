@@ -1,0 +1,120 @@
+//! What becomes of each request: counted, and written to the access log if there is one.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{REFERER, USER_AGENT};
+use http::{HeaderValue, Method, Request, Uri, Version};
+use time::OffsetDateTime;
+
+use crate::access_log::{Entry, Lines};
+use crate::connection::ClientConnection;
+use crate::metrics::{Metrics, SiteRequests};
+use crate::sites::Site;
+
+/// Where one worker writes down what becomes of requests.
+#[derive(Default)]
+pub(crate) struct Journal {
+    metrics: Arc<Metrics>,
+    lines: Option<Rc<Lines>>,
+}
+
+/// One request, from its head to the end of its response. It is written down when it is dropped.
+pub(crate) struct Record {
+    counts: Arc<SiteRequests>,
+    status: Option<u16>,
+    bytes: u64,
+    /// For the access log.
+    line: Option<Box<Line>>,
+}
+
+struct Line {
+    lines: Rc<Lines>,
+    connection: Rc<ClientConnection>,
+    site: Option<Arc<Site>>,
+    start: Instant,
+    received: OffsetDateTime,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    referer: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+}
+
+impl Journal {
+    pub(crate) fn new(metrics: Arc<Metrics>, lines: Option<Rc<Lines>>) -> Self {
+        Self { metrics, lines }
+    }
+
+    /// Begins with a request whose head is there.
+    pub(crate) fn begin<B>(&self, connection: &Rc<ClientConnection>, request: &Request<B>) -> Record {
+        let line = self.lines.as_ref().map(|lines| {
+            let field = |name| request.headers().get(name).cloned();
+            Box::new(Line {
+                lines: Rc::clone(lines),
+                connection: Rc::clone(connection),
+                site: None,
+                start: Instant::now(),
+                received: OffsetDateTime::now_utc(),
+                method: request.method().clone(),
+                uri: request.uri().clone(),
+                version: request.version(),
+                referer: field(REFERER),
+                user_agent: field(USER_AGENT),
+            })
+        });
+        Record { counts: Arc::clone(&self.metrics.requests.no_site), status: None, bytes: 0, line }
+    }
+}
+
+impl Record {
+    /// It is this site's.
+    pub(crate) fn is_for(&mut self, site: &Arc<Site>) {
+        self.counts = Arc::clone(&site.requests);
+        if let Some(line) = &mut self.line {
+            line.site = Some(Arc::clone(site));
+        }
+    }
+
+    /// It is answered with this status.
+    pub(crate) fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    /// So many bytes of the response's body are on their way.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.counts.count(self.status, self.bytes);
+        let Some(line) = self.line.take() else { return };
+        let with_query = line.lines.with_query();
+        let target = match line.uri.path_and_query() {
+            Some(target) if with_query => target.as_str(),
+            _ => line.uri.path(),
+        };
+        let handshake = &line.connection.handshake;
+        line.lines.write(&Entry {
+            received: line.received,
+            took: line.start.elapsed(),
+            client: line.connection.remote.ip(),
+            site: line.site.as_deref().map_or("", Site::name),
+            method: &line.method,
+            target,
+            version: line.version,
+            status: self.status.unwrap_or(499),
+            bytes: self.bytes,
+            referer: line.referer.as_ref(),
+            user_agent: line.user_agent.as_ref(),
+            tls_version: handshake.version,
+            cipher_suite: handshake.cipher_suite,
+            resumed: handshake.resumed,
+            signed_by: handshake.signed_by.as_deref(),
+            with_query,
+        });
+    }
+}
