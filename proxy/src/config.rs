@@ -1,12 +1,14 @@
 //! The configuration file: TOML, kebab-case keys, two levels. `docs/configuration.md` lists every key.
 
 mod error;
+mod fields;
 mod files;
 mod host;
 mod hsm;
 mod limits;
 mod log;
 mod proxy;
+mod route;
 mod site;
 mod timeouts;
 mod tls;
@@ -20,11 +22,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use error::ConfigError;
+pub use fields::{AddedField, Hsts, InvalidField, RemovedField};
 pub use host::{HostPattern, InvalidHost};
 pub use hsm::HsmSettings;
 pub use limits::Limits;
 pub use log::{LogFormat, LogSettings};
 pub use proxy::ProxySettings;
+pub use route::{InvalidRoutePath, RoutePath, RouteSettings};
 pub use site::SiteSettings;
 pub use timeouts::Timeouts;
 pub use tls::{TlsPreset, TlsSettings};
@@ -49,6 +53,9 @@ pub struct Config {
     /// What is served.
     #[serde(rename = "site")]
     pub sites: Vec<SiteSettings>,
+    /// Other upstreams for parts of sites.
+    #[serde(rename = "route")]
+    pub routes: Vec<RouteSettings>,
 }
 
 impl Config {

@@ -7,10 +7,12 @@ use time::OffsetDateTime;
 
 use crate::access_log::AccessLog;
 use crate::certificate_files::{CertificateError, CertificateFiles};
-use crate::config::{Config, Limits, LogSettings, SiteSettings, Timeouts};
+use crate::config::{Config, Limits, LogSettings, RouteSettings, SiteSettings, Timeouts};
+use crate::http_policy::HttpPolicy;
 use crate::keys::KeySource;
 use crate::metrics::Metrics;
 use crate::proxy::StartError;
+use crate::routes::{Route, Routes};
 use crate::sites::{Handler, Site, Sites, Upstream};
 use crate::tls::{Certificates, Tls};
 
@@ -71,9 +73,13 @@ impl Foundation {
             let (certificates, not_after) = loading.of(settings, &*self.keys)?;
             expiries.extend(not_after.map(|not_after| Expiry { site: settings.name().into(), not_after }));
             let site = Site::new(settings.host.clone(), certificates, self.upstream(settings));
+            let http = HttpPolicy::of(settings)
+                .map_err(|source| StartError::ErrorPage { site: settings.name().to_owned(), source })?;
             sites.add(Site {
                 policy: config.tls.policy(settings),
                 requests: self.metrics.requests.of(settings.name()),
+                routes: routes_of(settings, &config.routes),
+                http,
                 ..site
             });
         }
@@ -127,6 +133,11 @@ impl Foundation {
             None => Upstream::Http(settings.to.clone()),
         }
     }
+}
+
+fn routes_of(site: &SiteSettings, all: &[RouteSettings]) -> Routes {
+    let own = all.iter().filter(|route| site.host.contains(&route.site));
+    Routes::new(own.map(Route::of).collect())
 }
 
 /// The certificates of a generation that is being made.

@@ -19,6 +19,7 @@ mod forward;
 mod generation;
 mod handshake;
 mod headers;
+mod http_policy;
 mod journal;
 mod keys;
 mod listener;
@@ -28,6 +29,7 @@ mod process;
 mod proxy;
 mod reload;
 mod respond;
+mod routes;
 mod shutdown;
 mod signer;
 mod sites;
@@ -40,13 +42,16 @@ mod worker;
 pub use chain::{Chain, ChainError};
 pub use check::{Report, SiteReport, check};
 pub use config::{
-    Config, ConfigError, HostPattern, HsmSettings, InvalidHost, InvalidUpstream, Limits, LogFormat,
-    LogSettings, ProxySettings, SiteSettings, Timeouts, TlsPreset, TlsSettings, UpstreamUrl,
+    AddedField, Config, ConfigError, HostPattern, HsmSettings, Hsts, InvalidField, InvalidHost,
+    InvalidRoutePath, InvalidUpstream, Limits, LogFormat, LogSettings, ProxySettings, RemovedField,
+    RoutePath, RouteSettings, SiteSettings, Timeouts, TlsPreset, TlsSettings, UpstreamUrl,
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
+pub use http_policy::{ErrorPageError, HttpPolicy};
 pub use keys::{KeyError, KeySource, SignerStatus};
 pub use proxy::{Proxy, ProxyBuilder, RunError, StartError};
 pub use reload::Reloader;
+pub use routes::{Route, Routes};
 pub use shutdown::{Shutdown, ShutdownHandle};
 pub use signer::{EngineKeys, EngineSigningKey, SettingsError};
 pub use sites::{Handler, Site, Sites, Upstream};

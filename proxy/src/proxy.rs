@@ -16,6 +16,7 @@ use crate::capacity::Capacity;
 use crate::chain::ChainError;
 use crate::config::Config;
 use crate::generation::{Foundation, Generation};
+use crate::http_policy::ErrorPageError;
 use crate::keys::{KeyError, KeySource};
 use crate::listener;
 use crate::metrics::Metrics;
@@ -81,6 +82,14 @@ pub enum StartError {
         /// Why.
         source: NeverChosen,
     },
+    /// A site's error pages can't be used.
+    #[error("site {site}: error-pages: {source}")]
+    ErrorPage {
+        /// Its first host.
+        site: String,
+        /// Why.
+        source: ErrorPageError,
+    },
     /// An address can't be listened on.
     #[error("can't listen on {address}: {source}")]
     Listen {
@@ -113,7 +122,10 @@ pub enum StartError {
 impl StartError {
     /// Whether the configuration, or a file that it names, has to change; else the system's state has.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Chain { .. } | Self::Key { .. } | Self::Certificates { .. })
+        matches!(
+            self,
+            Self::ErrorPage { .. } | Self::Chain { .. } | Self::Key { .. } | Self::Certificates { .. }
+        )
     }
 }
 

@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use crate::config::{HostPattern, UpstreamUrl};
 use crate::connection::ClientConnection;
+use crate::http_policy::HttpPolicy;
 use crate::metrics::SiteRequests;
+use crate::routes::Routes;
 use crate::tls::{Certificates, TlsPolicy};
 
 /// The sites that this proxy serves, found by host name. Immutable, shared by all workers.
@@ -32,6 +34,10 @@ pub struct Site {
     pub upstream: Upstream,
     /// What becomes of its requests.
     pub(crate) requests: Arc<SiteRequests>,
+    /// Other upstreams for parts of it.
+    pub routes: Routes,
+    /// What it changes about requests and responses.
+    pub http: HttpPolicy,
 }
 
 /// Where a site's requests go.
@@ -76,7 +82,15 @@ impl fmt::Debug for Handler {
 impl Site {
     /// A site with the defaults of everything else.
     pub fn new(hosts: Vec<HostPattern>, certificates: Certificates, upstream: Upstream) -> Self {
-        Self { hosts, certificates, policy: TlsPolicy::default(), upstream, requests: Arc::default() }
+        Self {
+            hosts,
+            certificates,
+            policy: TlsPolicy::default(),
+            upstream,
+            routes: Routes::default(),
+            http: HttpPolicy::default(),
+            requests: Arc::default(),
+        }
     }
 
     /// The name that stands for the site in logs: its first host.

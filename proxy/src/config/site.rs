@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::fields::{AddedField, Hsts, RemovedField};
 use super::files;
 use super::host::{self, HostPattern};
 use super::upstream_url::UpstreamUrl;
@@ -24,12 +25,39 @@ pub struct SiteSettings {
     pub to: UpstreamUrl,
     /// The lowest version of TLS; the preset's if absent.
     pub min_tls: Option<MinTls>,
+    /// The value of `Strict-Transport-Security` on every response.
+    pub hsts: Option<Hsts>,
+    /// Fields of every response, as "Name: value", in place of those of that name from the upstream.
+    #[serde(default)]
+    pub add_headers: Vec<AddedField>,
+    /// Names of fields that no response has.
+    #[serde(default)]
+    pub remove_headers: Vec<RemovedField>,
+    /// Fields of every request to the upstream, as "Name: value", in place of those of that name from the client.
+    #[serde(default)]
+    pub add_request_headers: Vec<AddedField>,
+    /// Names of fields that no request to the upstream has.
+    #[serde(default)]
+    pub remove_request_headers: Vec<RemovedField>,
+    /// Directory with pages like `502.html` for errors of this proxy.
+    pub error_pages: Option<PathBuf>,
 }
 
 impl SiteSettings {
     /// A site with the three keys that each has, and the defaults of all others.
     pub fn new(host: Vec<HostPattern>, cert: Vec<PathBuf>, to: UpstreamUrl) -> Self {
-        Self { host, cert, to, min_tls: None }
+        Self {
+            host,
+            cert,
+            to,
+            min_tls: None,
+            hsts: None,
+            add_headers: Vec::new(),
+            remove_headers: Vec::new(),
+            add_request_headers: Vec::new(),
+            remove_request_headers: Vec::new(),
+            error_pages: None,
+        }
     }
 }
 

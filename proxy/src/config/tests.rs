@@ -53,6 +53,9 @@ fn a_file_that_cannot_be_read_is_named() {
 #[test]
 fn rules_between_keys_are_checked() {
     let site = |host: &str| format!("[[site]]\nhost = {host}\ncert = \"/c\"\nto = \"http://b\"\n");
+    let route = |site: &str, path: &str, more: &str| {
+        format!("[[route]]\nsite = \"{site}\"\npath = \"{path}\"\nto = \"http://b\"\n{more}\n")
+    };
     for (text, expected) in [
         (site("\"a.example\"") + &site("\"A.example\""), ":5:1: host a.example belongs to site 1 already"),
         (site("[\"a.example\", \"a.example\"]"), ":1:1: host a.example belongs to this site already"),
@@ -62,6 +65,20 @@ fn rules_between_keys_are_checked() {
         (site("\"a.*.b\""), "first label"),
         (site("\"a.example:443\""), "no port"),
         (site("\"ä.example\""), "xn--"),
+        (site("\"a.example\"") + "hsts = \"1y\"", "write it as"),
+        (site("\"a.example\"") + "add-headers = [\"Connection: x\"]", "the proxy's own"),
+        (route("a.example", "/x", ""), "route /x of a.example: no [[site]] has this host"),
+        (site("\"a.example\"") + &route("a.example", "x", ""), "begins with a slash"),
+        (
+            site("\"a.example\"") + &route("a.example", "/x", "strip-prefix = true\nrewrite = \"/\""),
+            "exclude each other",
+        ),
+        (
+            site("[\"a.example\", \"b.example\"]")
+                + &route("a.example", "/x", "")
+                + &route("b.example", "/x", ""),
+            "has a route already",
+        ),
         ("[proxy]\nlisten = []".to_owned(), "proxy.listen is empty"),
         ("[proxy]\nlisten = [\"[::1]:1\", \"[::1]:1\"]".to_owned(), "listened on twice"),
         ("[proxy]\nlisten = [\"[::1]:1\"]\nadmin-listen = \"[::1]:1\"".to_owned(), "listened on twice"),
@@ -128,7 +145,11 @@ fn the_manual_lists_exactly_the_keys_that_exist() {
     }
     let mut existing = BTreeSet::new();
     for section in keys_of("", "") {
-        let table = if section == "site" { "[[site]]".to_owned() } else { format!("[{section}]") };
+        let table = if matches!(&*section, "site" | "route") {
+            format!("[[{section}]]")
+        } else {
+            format!("[{section}]")
+        };
         existing.extend(keys_of(&format!("{section}."), &table));
     }
     assert!(existing.len() > 20, "{existing:?}");

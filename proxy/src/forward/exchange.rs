@@ -18,7 +18,7 @@ use crate::config::UpstreamUrl;
 use crate::headers::{self, Framing};
 use crate::journal::Record;
 use crate::respond::Failure;
-use crate::sites::Upstream;
+use crate::sites::{Site, Upstream};
 use crate::upstream::{Answer, Outgoing};
 
 /// One request and its response.
@@ -30,8 +30,7 @@ pub(super) async fn exchange(
     let mut record = client.journal.begin(&client.connection, &request);
     let version = request.version();
     let response = forward(&client, request, &mut record).await.unwrap_or_else(|failure| {
-        let status = failure.status().as_u16();
-        debug!(client = %client.connection.remote, status, reason = %failure, "request not forwarded");
+        log(&client, &failure);
         failure.response(version).map(Source::own)
     });
     let stall = client.forwarder.timeouts.stall;
@@ -54,14 +53,45 @@ async fn forward(
     let sni = client.connection.sni.as_deref();
     let site = client.sites.for_request(sni, target.host).ok_or(Failure::Misdirected)?;
     record.is_for(site);
-    match &site.upstream {
-        Upstream::Handler(handler) => Ok(handler.answer(&client.connection, &parts).map(Source::own)),
-        Upstream::Http(upstream) => {
-            let told = client.forwarding.about(target.authority)?;
-            let host_is_sent = target.host_is_sent;
-            to_upstream(client, upstream, parts, body, |headers| told.write(headers, host_is_sent)).await
+    let version = parts.version;
+    let told = client.forwarding.about(target.authority)?;
+    let host_is_sent = target.host_is_sent;
+    let tell = |headers: &mut HeaderMap| {
+        told.write(headers, host_is_sent);
+        site.http.change_request(headers);
+    };
+    let mut response = match answer(client, site, parts, body, tell).await {
+        Ok(response) => response,
+        Err(failure) => {
+            log(client, &failure);
+            site.http.failure(&failure, version).map(Source::own)
         }
+    };
+    site.http.change_response(response.headers_mut());
+    Ok(response)
+}
+
+/// What the site answers, by whichever upstream the path belongs to.
+async fn answer(
+    client: &Client,
+    site: &Site,
+    mut parts: Parts,
+    body: Incoming,
+    tell: impl FnOnce(&mut HeaderMap),
+) -> Result<Response<Source>, Failure> {
+    let (routed, path) = site.routes.find(&parts.uri)?;
+    if let Some(path) = path {
+        parts.uri = path.into();
     }
+    match routed.unwrap_or(&site.upstream) {
+        Upstream::Handler(handler) => Ok(handler.answer(&client.connection, &parts).map(Source::own)),
+        Upstream::Http(upstream) => to_upstream(client, upstream, parts, body, tell).await,
+    }
+}
+
+fn log(client: &Client, failure: &Failure) {
+    let status = failure.status().as_u16();
+    debug!(client = %client.connection.remote, status, reason = %failure, "request not forwarded");
 }
 
 async fn to_upstream(

@@ -3,6 +3,7 @@
 mod lifetime;
 mod pool;
 mod rules;
+mod site_rules;
 mod smuggling;
 mod streaming;
 mod websocket;
@@ -25,7 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::Forwarder;
-use crate::config::{Limits, Timeouts};
+use crate::config::{Config, Limits, Timeouts};
 use crate::connection::{ClientConnection, Handshake, Protocol};
 use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::sites::{Handler, Site, Sites, Upstream};
@@ -79,15 +80,33 @@ impl Proxy {
         Self::limited(upstream, timeouts, &Limits::default())
     }
 
+    /// With other rules for the site `example.org`.
+    fn changed(upstream: SocketAddr, change: impl FnOnce(&mut Site)) -> Self {
+        Self::made(upstream, &Timeouts::default(), &Limits::default(), change)
+    }
+
     fn limited(upstream: SocketAddr, timeouts: &Timeouts, limits: &Limits) -> Self {
-        let mut sites = Sites::new();
+        Self::made(upstream, timeouts, limits, |_| {})
+    }
+
+    fn made(
+        upstream: SocketAddr,
+        timeouts: &Timeouts,
+        limits: &Limits,
+        change: impl FnOnce(&mut Site),
+    ) -> Self {
+        let (mut sites, mut change) = (Sites::new(), Some(change));
         let upstream = Upstream::Http(format!("http://{upstream}").parse().unwrap());
         let page = Handler::new(|connection, request| {
             http::Response::new(format!("{} {}", connection.remote.ip(), request.uri.path()).into())
         });
         for (host, upstream) in [("example.org", upstream), ("page.example.org", Upstream::Handler(page))] {
             let certificates = Certificates::one(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))));
-            sites.add(Site::new(vec![host.parse().unwrap()], certificates, upstream));
+            let mut site = Site::new(vec![host.parse().unwrap()], certificates, upstream);
+            if let Some(change) = change.take() {
+                change(&mut site);
+            }
+            sites.add(site);
         }
         let (handle, shutdown) = Shutdown::new();
         let forwarder = Rc::new(Forwarder::new(limits, timeouts));
