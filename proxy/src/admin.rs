@@ -92,9 +92,9 @@ async fn answer(request: &Request<Incoming>, shared: &Shared, shutdown: &Shutdow
             respond(status, "application/json", readiness(ready, draining, &view))
         }
         "/metrics" => {
-            let signers = shared.views.all().await.signers;
+            let view = shared.views.all().await;
             let generation = Arc::clone(&shared.generation.borrow());
-            let text = shared.metrics.render(&signers, &generation.expiries);
+            let text = shared.metrics.render(&view, &generation.expiries);
             respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
         _ => respond(StatusCode::NOT_FOUND, TEXT, "/healthz, /readyz or /metrics\n".to_owned()),
@@ -135,7 +135,7 @@ mod tests {
         let (name, state) = ("/run/e.sock".to_owned(), "a \"b\"\n".to_owned());
         let signers = vec![SignerStatus { name, up: true, state, answers: 0, losses: 0 }];
         assert_eq!(
-            readiness(true, false, &View { ready: true, silent: 0, signers }),
+            readiness(true, false, &View { ready: true, signers, ..View::default() }),
             "{\"ready\":true,\"draining\":false,\"silent-workers\":0,\"engines\":[{\"engine\":\"/run/e.sock\",\"up\":true,\
              \"state\":\"a \\\"b\\\" \"}]}\n"
         );

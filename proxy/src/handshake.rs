@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use handshake_fiber::{Fiber, StackPool};
 use rustls::crypto::SupportedKxGroup;
@@ -30,6 +31,7 @@ pub(crate) use watched::WatchedKey;
 use crate::capacity::Capacity;
 use crate::connection::{Handshake, Protocol};
 use crate::generation::Generation;
+use crate::metrics::Metrics;
 
 tokio::task_local! {
     /// The handshake that runs. Set whenever its fiber runs.
@@ -44,9 +46,15 @@ pub(crate) struct InProgress {
     pub(crate) signed_by: RefCell<Option<Arc<str>>>,
     /// The key could not sign; shuts the connection's [`Gate`].
     unsigned: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
 }
 
 impl InProgress {
+    /// The signature was there, or not, after this time.
+    fn waited_for_signature(&self, took: Duration) {
+        self.metrics.timings.signature.observe(took);
+    }
+
     /// There is no signature: nothing of this handshake is to reach the client any more.
     fn leave_unsigned(&self) {
         self.unsigned.store(true, Relaxed);
@@ -63,6 +71,7 @@ pub(crate) struct Handshaker {
     stacks: StackPool,
     /// How many fibers the process may have.
     fibers: Capacity,
+    metrics: Arc<Metrics>,
 }
 
 /// A finished handshake.
@@ -85,8 +94,8 @@ const fn alert(description: u8) -> [u8; 7] {
 }
 
 impl Handshaker {
-    pub(crate) fn new(stacks: StackPool, fibers: Capacity) -> Self {
-        Self { stacks, fibers }
+    pub(crate) fn new(stacks: StackPool, fibers: Capacity, metrics: Arc<Metrics>) -> Self {
+        Self { stacks, fibers, metrics }
     }
 
     /// Makes the handshake with a client that just connected, as `served` says. Dropping the future ends it at any point.
@@ -124,7 +133,12 @@ impl Handshaker {
         // The signature is asked for in `into_stream` already, so that is inside, too.
         let handshake = Box::pin(async move { start.into_stream(config).into_fallible().await });
         let site = sni.clone().unwrap_or_else(|| Arc::from(site.name()));
-        let progress = Rc::new(InProgress { site, signed_by: RefCell::new(None), unsigned });
+        let progress = Rc::new(InProgress {
+            site,
+            signed_by: RefCell::new(None),
+            unsigned,
+            metrics: Arc::clone(&self.metrics),
+        });
         let stream = match self.in_fibers(handshake, &progress).await? {
             Ok(stream) => stream,
             Err((error, gated)) if progress.unsigned.load(Relaxed) => {
@@ -147,7 +161,9 @@ impl Handshaker {
     ) -> Result<F::Output, HandshakeError> {
         loop {
             // Never closed.
+            let queued = Instant::now();
             let permit = self.fibers.acquire().await;
+            self.metrics.timings.queue.observe(queued.elapsed());
             let permit = permit.map_err(|error| HandshakeError::NoStack(io::Error::other(error)))?;
             let step = async move {
                 let polled = poll_fn(|cx| Poll::Ready(handshake.as_mut().poll(cx))).await;

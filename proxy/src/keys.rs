@@ -26,6 +26,37 @@ pub trait KeySource: Send + Sync {
     fn signers(&self) -> Vec<SignerStatus> {
         Vec::new()
     }
+
+    /// What became of the signatures that the calling worker asked for.
+    fn counts(&self) -> SigningCounts {
+        SigningCounts::default()
+    }
+}
+
+/// What became of signatures that were asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SigningCounts {
+    /// Signatures that were asked for.
+    pub calls: u64,
+    /// Those that nobody made in time.
+    pub failures: u64,
+    /// Requests sent to another engine, for the first one was lost, or silent, or refused for reasons of its own.
+    pub failovers: u64,
+    /// Requests sent to a second engine because the answer was late.
+    pub hedges: u64,
+    /// Hedges whose answer came first.
+    pub hedge_wins: u64,
+}
+
+impl std::ops::AddAssign for SigningCounts {
+    fn add_assign(&mut self, other: Self) {
+        let Self { calls, failures, failovers, hedges, hedge_wins } = other;
+        self.calls += calls;
+        self.failures += failures;
+        self.failovers += failovers;
+        self.hedges += hedges;
+        self.hedge_wins += hedge_wins;
+    }
 }
 
 /// How one of those who sign does.

@@ -48,7 +48,7 @@ pub use config::{
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use http_policy::{ErrorPageError, HttpPolicy};
-pub use keys::{KeyError, KeySource, SignerStatus};
+pub use keys::{KeyError, KeySource, SignerStatus, SigningCounts};
 pub use proxy::{Proxy, ProxyBuilder, RunError, StartError};
 pub use reload::Reloader;
 pub use routes::{Route, Routes};

@@ -1,6 +1,9 @@
 mod certificates;
+mod histogram;
 mod reloads;
 mod requests;
+mod signing;
+mod timings;
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -9,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::access_log::Counts;
 use crate::generation::Expiry;
 use crate::handshake::HandshakeError;
-use crate::keys::SignerStatus;
+use crate::views::View;
 use reloads::Reloads;
 use requests::Requests;
 pub(crate) use requests::SiteRequests;
+use timings::Timings;
 
 /// What the process counted since it started. Written by all workers, read by the admin listener.
 #[derive(Default)]
@@ -22,6 +26,7 @@ pub(crate) struct Metrics {
     handshakes: [AtomicU64; HandshakeResult::ALL.len()],
     pub(crate) reloads: Reloads,
     pub(crate) requests: Requests,
+    pub(crate) timings: Timings,
     pub(crate) access_log: Arc<Counts>,
 }
 
@@ -105,14 +110,14 @@ impl Metrics {
     }
 
     /// The text format of Prometheus, version 0.0.4.
-    pub(crate) fn render(&self, signers: &[SignerStatus], expiries: &[Expiry]) -> String {
+    pub(crate) fn render(&self, view: &View, expiries: &[Expiry]) -> String {
         let mut text = String::with_capacity(2048);
         // Writing to a `String` does not fail.
-        let _ = self.write(signers, expiries, &mut text);
+        let _ = self.write(view, expiries, &mut text);
         text
     }
 
-    fn write(&self, signers: &[SignerStatus], expiries: &[Expiry], out: &mut String) -> std::fmt::Result {
+    fn write(&self, view: &View, expiries: &[Expiry], out: &mut String) -> std::fmt::Result {
         writeln!(out, "# HELP hsm_proxy_handshakes_total TLS handshakes by result.")?;
         writeln!(out, "# TYPE hsm_proxy_handshakes_total counter")?;
         for (result, count) in HandshakeResult::ALL.into_iter().zip(&self.handshakes) {
@@ -134,35 +139,8 @@ impl Metrics {
         }
         self.reloads.write(out)?;
         certificates::write(expiries, out)?;
-        if signers.is_empty() {
-            return Ok(());
-        }
-        writeln!(out, "# HELP hsm_proxy_engine_up Whether all workers ask the engine.")?;
-        writeln!(out, "# TYPE hsm_proxy_engine_up gauge")?;
-        for signer in signers {
-            writeln!(out, "hsm_proxy_engine_up{{engine={}}} {}", quoted(&signer.name), u8::from(signer.up))?;
-        }
-        writeln!(out, "# HELP hsm_proxy_engine_answers_total Answers of the engine.")?;
-        writeln!(out, "# TYPE hsm_proxy_engine_answers_total counter")?;
-        for signer in signers {
-            writeln!(
-                out,
-                "hsm_proxy_engine_answers_total{{engine={}}} {}",
-                quoted(&signer.name),
-                signer.answers
-            )?;
-        }
-        writeln!(out, "# HELP hsm_proxy_engine_losses_total Connections to the engine that were lost.")?;
-        writeln!(out, "# TYPE hsm_proxy_engine_losses_total counter")?;
-        for signer in signers {
-            writeln!(
-                out,
-                "hsm_proxy_engine_losses_total{{engine={}}} {}",
-                quoted(&signer.name),
-                signer.losses
-            )?;
-        }
-        Ok(())
+        self.timings.write(out)?;
+        signing::write(&view.signers, &view.counts, out)
     }
 }
 
@@ -184,6 +162,7 @@ pub(crate) fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::SignerStatus;
 
     #[test]
     fn counters_are_rendered_with_their_labels() {
@@ -198,7 +177,8 @@ mod tests {
             answers: 7,
             losses: 0,
         };
-        let text = metrics.render(&[engine], &[]);
+        let view = View { signers: vec![engine], ..View::default() };
+        let text = metrics.render(&view, &[]);
         assert!(text.contains("hsm_proxy_handshakes_total{result=\"full\"} 1\n"), "{text}");
         assert!(text.contains("hsm_proxy_handshakes_total{result=\"no-stack\"} 1\n"), "{text}");
         assert!(text.contains("hsm_proxy_handshakes_total{result=\"resumed\"} 0\n"), "{text}");

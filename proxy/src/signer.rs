@@ -21,7 +21,7 @@ use engines::{Engines, Place};
 
 use crate::chain::spki_sha256;
 use crate::handshake;
-use crate::keys::{KeyError, KeySource, SignerStatus};
+use crate::keys::{KeyError, KeySource, SignerStatus, SigningCounts};
 
 /// The keys of one crypto user, in the engines.
 ///
@@ -71,6 +71,10 @@ impl KeySource for EngineKeys {
 
     fn signers(&self) -> Vec<SignerStatus> {
         self.engines.status()
+    }
+
+    fn counts(&self) -> SigningCounts {
+        Engines::counts()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use crate::keys::{KeySource, SignerStatus};
+use crate::keys::{KeySource, SignerStatus, SigningCounts};
 
 /// How long a worker may take to say what it sees. One that takes longer serves nobody either.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ pub(crate) struct Views {
 }
 
 /// What one worker is asked, and how it answers.
-type Question = oneshot::Sender<Vec<SignerStatus>>;
+type Question = oneshot::Sender<(Vec<SignerStatus>, SigningCounts)>;
 
 /// What one worker answers.
 pub(crate) struct Questions(mpsc::UnboundedReceiver<Question>);
@@ -31,6 +31,8 @@ pub(crate) struct View {
     pub(crate) silent: usize,
     /// Those who sign: up if all workers say so, counts of all workers together.
     pub(crate) signers: Vec<SignerStatus>,
+    /// Of all workers together.
+    pub(crate) counts: SigningCounts,
 }
 
 impl Views {
@@ -57,7 +59,10 @@ impl Views {
         let mut all = View { ready: true, ..View::default() };
         for view in asked {
             match timeout_at(deadline, view).await {
-                Ok(Ok(signers)) => all.add(signers),
+                Ok(Ok((signers, counts))) => {
+                    all.add(signers);
+                    all.counts += counts;
+                }
                 Ok(Err(_ended)) => {}
                 Err(_elapsed) => {
                     all.silent += 1;
@@ -74,7 +79,7 @@ impl Questions {
     pub(crate) async fn answer(mut self, keys: Arc<dyn KeySource>) {
         while let Some(question) = self.0.recv().await {
             // Whoever asked may be gone.
-            let _ = question.send(keys.signers());
+            let _ = question.send((keys.signers(), keys.counts()));
         }
     }
 }
@@ -137,9 +142,16 @@ mod tests {
         drop(ended);
         let _hanging = questions;
         let answer = async {
-            answering.0.recv().await.unwrap().send(vec![engine("0", true)]).unwrap();
+            answering
+                .0
+                .recv()
+                .await
+                .unwrap()
+                .send((vec![engine("0", true)], SigningCounts { hedges: 2, ..SigningCounts::default() }))
+                .unwrap();
         };
         let (view, ()) = tokio::join!(views.all(), answer);
-        assert_eq!(view, View { ready: false, silent: 1, signers: vec![engine("0", true)] });
+        let counts = SigningCounts { hedges: 2, ..SigningCounts::default() };
+        assert_eq!(view, View { ready: false, silent: 1, signers: vec![engine("0", true)], counts });
     }
 }

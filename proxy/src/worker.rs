@@ -146,7 +146,8 @@ impl Serving {
 
 impl Worker {
     fn new(shared: Arc<Shared>, shutdown: Shutdown) -> Rc<Self> {
-        let handshaker = Handshaker::new(StackPool::new(IDLE_STACKS), shared.fibers.clone());
+        let handshaker =
+            Handshaker::new(StackPool::new(IDLE_STACKS), shared.fibers.clone(), Arc::clone(&shared.metrics));
         let mut news = shared.generation.clone();
         let generation = Arc::clone(&news.borrow_and_update());
         let serving = Rc::new(Serving::new(generation, &shared.metrics, None));
@@ -309,7 +310,8 @@ impl Worker {
         listener::configure(&stream);
         let serving = self.serving();
         let generation = &*serving.generation;
-        let deadline = Instant::now() + generation.timeouts.handshake;
+        let accepted = Instant::now();
+        let deadline = accepted + generation.timeouts.handshake;
         // On the heap, and gone before the requests are served: a handshake's state is large, and idle connections are
         // many.
         let mut asked_for = None;
@@ -324,7 +326,14 @@ impl Worker {
             }
         };
         let resumed = established.handshake.resumed;
-        self.shared.metrics.handshake(if resumed { HandshakeResult::Resumed } else { HandshakeResult::Full });
+        let metrics = &self.shared.metrics;
+        let (result, timing) = if resumed {
+            (HandshakeResult::Resumed, &metrics.timings.resumed)
+        } else {
+            (HandshakeResult::Full, &metrics.timings.full)
+        };
+        metrics.handshake(result);
+        timing.observe(accepted.elapsed());
         let connection = ClientConnection {
             remote,
             local,

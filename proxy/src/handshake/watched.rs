@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::SignatureScheme;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
@@ -33,11 +34,15 @@ struct WatchedSigner(Box<dyn Signer>);
 
 impl Signer for WatchedSigner {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        self.0.sign(message).inspect_err(|_| {
-            if let Some(handshake) = super::current() {
+        let start = Instant::now();
+        let signature = self.0.sign(message);
+        if let Some(handshake) = super::current() {
+            handshake.waited_for_signature(start.elapsed());
+            if signature.is_err() {
                 handshake.leave_unsigned();
             }
-        })
+        }
+        signature
     }
 
     fn scheme(&self) -> SignatureScheme {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::settings;
 use crate::handshake;
-use crate::keys::SignerStatus;
+use crate::keys::{SignerStatus, SigningCounts};
 use crate::throttle::Throttle;
 
 /// How often a directory is looked at for engines that have come.
@@ -81,6 +81,19 @@ impl Engines {
         match worker() {
             Some(worker) => worker.pool.status().into_iter().map(settings::signer_status).collect(),
             None => self.place.nobody().map(settings::missing_signer).into_iter().collect(),
+        }
+    }
+
+    /// What became of the calling worker's signatures, since its connections were made.
+    pub(super) fn counts() -> SigningCounts {
+        let Some(worker) = worker() else { return SigningCounts::default() };
+        let counters = worker.pool.counters();
+        SigningCounts {
+            calls: counters.calls,
+            failures: counters.failures,
+            failovers: counters.failovers,
+            hedges: counters.hedges,
+            hedge_wins: counters.hedge_wins,
         }
     }
 

@@ -5,6 +5,7 @@
 mod access_log;
 mod certificates;
 mod failures;
+mod metrics;
 mod policies;
 mod reloads;
 mod support;
