@@ -3,13 +3,15 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keycore_client::{IdentityError, read_password, read_password_file};
-use keycore_wire::{MAX_PASSWORD, MIN_PASSWORD, Secret};
+use keycore_wire::{MAX_PASSWORD, MAX_UNSEAL_PART, MIN_PASSWORD, Secret};
 
 use crate::failure::Failure;
+use crate::file;
 
 /// Where the password of a new user, or the new one of a user, comes from.
 #[derive(Debug, Args)]
@@ -55,11 +57,16 @@ pub(crate) fn new_unseal_secret(file: Option<&Path>) -> Result<Secret, Failure> 
         other => other,
     };
     if let Some(path) = file {
-        // As the engines read theirs.
-        let text = from_file(path)?;
-        let end =
-            text.expose().iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |at| at + 1);
-        return Ok(Secret::new(text.expose()[..end].to_vec()));
+        if let Ok(found) = std::fs::metadata(path)
+            && found.mode() & 0o077 != 0
+        {
+            return Err(Failure::Exposed {
+                problem: format!("holds an unseal secret and has mode {:04o}", found.mode() & 0o7777),
+                advice: format!("only its owner may read it: chmod 600 {}", path.display()),
+                path: path.to_owned(),
+            });
+        }
+        return unseal_file(path);
     }
     let first = ask("New unseal secret: ").map_err(nobody)?;
     let second = ask("Once more: ").map_err(nobody)?;
@@ -68,6 +75,19 @@ pub(crate) fn new_unseal_secret(file: Option<&Path>) -> Result<Secret, Failure> 
     } else {
         Err(Failure::Usage("the two secrets differ; nothing was done".to_owned()))
     }
+}
+
+/// What unseals, from a file, or from standard input (`-`): as the engines read theirs.
+pub(crate) fn unseal_file(path: &Path) -> Result<Secret, Failure> {
+    // Room for the line end.
+    let text = file::read_secret(path, MAX_UNSEAL_PART + 2)?;
+    Ok(Secret::new(without_line_ends(&text).to_vec()))
+}
+
+/// Line ends behind it are not part of what unseals; blanks are.
+fn without_line_ends(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |at| at + 1);
+    &text[..end]
 }
 
 /// The password in a file or behind a file descriptor, if either is named.
@@ -168,6 +188,22 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn what_unseals_loses_its_line_ends_and_keeps_its_blanks() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("part");
+        for (content, part) in
+            [(&b" words \t \r\n\n"[..], &b" words \t "[..]), (b"\n\r\n", b""), (b"a\nb", b"a\nb")]
+        {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(unseal_file(&path).unwrap().expose(), part);
+        }
+        std::fs::write(&path, [&[b'x'; MAX_UNSEAL_PART][..], b"\r\n"].concat()).unwrap();
+        assert_eq!(unseal_file(&path).unwrap().expose().len(), MAX_UNSEAL_PART);
+        std::fs::write(&path, [b'x'; MAX_UNSEAL_PART + 3]).unwrap();
+        assert!(matches!(unseal_file(&path), Err(Failure::Content { .. })));
+    }
 
     fn file(content: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();

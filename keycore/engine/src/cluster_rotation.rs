@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::denial::Denial;
 use crate::engine::Engine;
+use crate::handover::Handover;
 use crate::keyring::new_key;
 use crate::ledger::Transaction;
 use crate::lifecycle;
@@ -22,7 +23,7 @@ use crate::notary::own_entry;
 use crate::options::Now;
 use crate::policy::Permission;
 use crate::records::{CLUSTER, Content, ONLY, PublicKeyPart, SecretKeyPart};
-use crate::unseal::check_no_handover;
+use crate::unseal::being_told;
 use crate::users;
 
 /// Records that are sealed anew in one commit, which others wait for: some ten milliseconds.
@@ -85,12 +86,15 @@ pub enum Resealed {
 }
 
 /// Makes a new generation of the cluster key.
-pub(crate) fn rotate(engine: &Engine, permission: &Permission) -> Result<ClusterStatus, Denial> {
+pub(crate) fn rotate(engine: &Engine, permission: &Permission, now: Now) -> Result<ClusterStatus, Denial> {
     engine.self_tests.generator_is_healthy()?;
     let (key, admin) = (new_key()?, permission.actor()?);
     engine.transact_as(permission, |records| {
         users::acting(records, admin)?;
-        check_no_handover(records)?;
+        let earlier = records.load::<Handover>(ONLY)?;
+        if let Some(earlier) = earlier.as_ref().filter(|found| found.content.changes_the_method()) {
+            return Err(being_told(&earlier.content));
+        }
         let ring = records.keys().ring();
         if !ring.is_single() {
             return Err(Denial::cluster_state(
@@ -100,6 +104,8 @@ pub(crate) fn rotate(engine: &Engine, permission: &Permission) -> Result<Cluster
         let next = ring.with_next(&key).map_err(|error| Denial::internal(error.to_string()))?;
         let total = records.total()?;
         records.put(ONLY, None, &Rotation::new(total), Vec::new(), None)?;
+        let version = earlier.map(|found| found.version);
+        records.put(ONLY, version, &Handover::of_a_generation(now), Vec::new(), None)?;
         put_ring(records, &next)
     })?;
     lifecycle::status(engine, permission)

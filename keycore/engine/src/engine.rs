@@ -3,7 +3,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 
 use keycore_audit::{AuditError, Log, Peer};
 use keycore_store::{Revision, Store};
-use keycore_wire::{ClusterState, KeyId, Refusal, RefusalCode, Request, SpkiSha256, UnixMillis, UserId};
+use keycore_wire::{
+    ClusterState, KeyId, MAX_UNSEAL_PART, Refusal, RefusalCode, Request, SpkiSha256, UnixMillis, UserId,
+};
 use zeroize::Zeroizing;
 
 use crate::backup::Backups;
@@ -225,6 +227,7 @@ impl Engine {
             {
                 identity::MAX_REQUEST
             }
+            Request::UnsealCluster(_) => MAX_UNSEAL_PART + 16,
             _ => MAX_STRANGERS_JOB,
         }
     }

@@ -30,7 +30,7 @@ const LASTS: Duration = Duration::from_secs(10);
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Handover {
     made_at: UnixMillis,
-    /// Nonce, ciphertext and tag of AES-256-GCM under the old wrapping key.
+    /// Nonce, ciphertext and tag of AES-256-GCM under the old wrapping key; empty if the method is the same.
     #[serde(with = "serde_bytes")]
     key: Vec<u8>,
 }
@@ -49,6 +49,17 @@ impl Handover {
         let mut key = Vec::new();
         encrypt(key_of(&old.key)?, &authenticated(cluster), new.key.expose(), &mut key)?;
         Ok(Self { made_at: now.wall, key })
+    }
+
+    /// A new generation is to reach all replicas before the method changes: who does not know it can't open what is sealed with
+    /// it, and that is what hands the new wrapping key over.
+    pub(crate) fn of_a_generation(now: Now) -> Self {
+        Self { made_at: now.wall, key: Vec::new() }
+    }
+
+    /// Whether it has a wrapping key to hand over.
+    pub(crate) fn changes_the_method(&self) -> bool {
+        !self.key.is_empty()
     }
 }
 

@@ -182,7 +182,7 @@ fn execute(
             Ok(Reply::NewUnseal(changed))
         }
         Request::RotateClusterKey(_) => {
-            cluster_rotation::rotate(engine, permission).map(Reply::ClusterStatus)
+            cluster_rotation::rotate(engine, permission, now).map(Reply::ClusterStatus)
         }
         Request::ClusterCsr(csr) => {
             identity::request(engine, permission, csr).map(Reply::CertificationRequest)

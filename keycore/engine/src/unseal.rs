@@ -25,7 +25,7 @@ use crate::unseal_secret::UnsealSecret;
 
 mod change;
 
-pub(crate) use change::{change, check_no_handover, in_words};
+pub(crate) use change::{being_told, change, in_words};
 
 /// How long a sealed engine keeps the shares that it has, from the first one on.
 const SHARES_LAST: Duration = Duration::from_mins(10);

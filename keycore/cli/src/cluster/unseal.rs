@@ -7,8 +7,8 @@ use keycore_backup::{Share, SharePurpose};
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error};
 use keycore_wire::{
-    ChangeUnseal, ClusterStatus, InitializeBy, InitializeCluster, MAX_UNSEAL_PART, NewUnseal, RefusalCode,
-    Resealing, Secret, UnsealCluster, UnsealMethod, UnsealStatus,
+    ChangeUnseal, ClusterStatus, InitializeBy, InitializeCluster, NewUnseal, RefusalCode, Resealing, Secret,
+    UnsealCluster, UnsealMethod, UnsealStatus,
 };
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::{named, reason, view};
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::file::{self, Reserved};
+use crate::file::Reserved;
 use crate::output::{Answer, table};
 use crate::password;
 use crate::split::Split;
@@ -202,7 +202,7 @@ const UNCERTAIN: &str = "the cluster may now unseal by shares that nobody has: s
                          once, while its engines run: hsm cluster change-unseal";
 
 /// Bytes that a share and its end of line fit in.
-const SHARE_ROOM: usize = MAX_UNSEAL_PART + 1;
+const SHARE_ROOM: usize = Share::MAX_TEXT + 1;
 
 fn write(file: Reserved, share: &str) -> Result<(), Failure> {
     let line = Zeroizing::new([share, "\n"].concat());
@@ -272,20 +272,19 @@ impl Part {
             other => other,
         };
         let text = match &self.share_file {
-            Some(path) => Secret::from(file::read_secret(path, MAX_UNSEAL_PART + 2)?),
+            Some(path) => password::unseal_file(path)?,
             None => password::ask("Share: ").map_err(asked)?,
         };
-        let trimmed = text.expose().trim_ascii_end();
-        if trimmed.trim_ascii_start().starts_with(b"hsm-") {
+        if text.expose().trim_ascii_start().starts_with(b"hsm-") {
             // Its check tells a typing error before any engine sees it.
-            Share::parse(SharePurpose::Unseal, trimmed).map_err(|error| match &self.share_file {
+            Share::parse(SharePurpose::Unseal, text.expose()).map_err(|error| match &self.share_file {
                 Some(path) => {
                     Failure::Content { path: path.clone(), problem: error.to_string(), advice: None }
                 }
                 None => Failure::Usage(error.to_string()),
             })?;
         }
-        Ok(Secret::new(trimmed.to_vec()))
+        Ok(text)
     }
 }
 

@@ -11,8 +11,8 @@ use keycore_secmem::SecretBytes;
 use crate::config::{Config, Unseal};
 use crate::exit::StartError;
 
-/// Most bytes of a secret; a file above it is not one.
-const MAX: usize = 4096;
+/// Most bytes of a secret; a file above it is not one. The same as `hsm cluster unseal` may give.
+const MAX: usize = keycore_wire::MAX_UNSEAL_PART;
 
 /// Reads the secret from the configured file, else from the service manager's credentials directory
 /// (systemd's `LoadCredential=unseal:…`). Trailing line ends are not part of it. None if people are to give it.

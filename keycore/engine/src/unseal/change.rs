@@ -1,7 +1,7 @@
 //! Changing what unseals the cluster, while it goes on.
 
 use keycore_secmem::SecretBytes;
-use keycore_wire::{ChangeUnseal, ClusterStatus, NewUnseal, RefusalCode, UnsealMethod};
+use keycore_wire::{ChangeUnseal, ClusterStatus, MAX_UNSEAL_PART, NewUnseal, RefusalCode, UnsealMethod};
 use zeroize::Zeroizing;
 
 use super::{new_method, unfit};
@@ -26,6 +26,9 @@ pub(crate) fn change(
     engine.self_tests.generator_is_healthy()?;
     let secret = match &request.secret {
         None => None,
+        Some(given) if given.expose().len() > MAX_UNSEAL_PART => {
+            return Err(unfit(&format!("an unseal secret has at most {MAX_UNSEAL_PART} bytes")));
+        }
         Some(given) => {
             let bytes = SecretBytes::copy_from(&mut Zeroizing::new(given.expose().to_vec()))
                 .map_err(|error| Denial::internal(format!("no locked memory: {error}")))?;
@@ -65,15 +68,19 @@ fn changed(mut before: ClusterStatus, method: UnsealMethod) -> ClusterStatus {
     before
 }
 
-/// Two changes in a row would leave behind who has not followed the first.
-pub(crate) fn check_no_handover(records: &mut Transaction<'_>) -> Result<(), Denial> {
+/// A change so soon behind one of the method or of the ring would leave behind who has not followed that.
+fn check_no_handover(records: &mut Transaction<'_>) -> Result<(), Denial> {
     match records.load::<Handover>(ONLY)? {
         None => Ok(()),
-        Some(_) => Err(Denial::new(
-            RefusalCode::Overloaded,
-            "replicas are being told of a new unseal method; try again in half a minute",
-        )),
+        Some(found) => Err(being_told(&found.content)),
     }
+}
+
+/// Why the cluster's record does not change now.
+pub(crate) fn being_told(handover: &Handover) -> Denial {
+    let what = if handover.changes_the_method() { "unseal method" } else { "cluster key" };
+    let detail = format!("replicas are being told of a new {what}; try again in half a minute");
+    Denial::new(RefusalCode::Overloaded, detail)
 }
 
 /// A method in words.

@@ -229,6 +229,8 @@ fn what_unseals_is_changed_on_replicas_that_go_on() {
         assert_eq!(sign_with_all(&mut replica.client_of("web")), 5);
     }
 
+    world.pass(Duration::from_secs(10));
+    tidy(&first);
     let NewUnseal { shares, status } = root.call(&change(three_of_five, None)).unwrap();
     assert_eq!((shares.len(), status.unseal.unwrap().method), (5, three_of_five));
     let told = first.audit.map(&first.engine, |entry| format!("{} {}", entry.operation, entry.detail));
@@ -240,6 +242,30 @@ fn what_unseals_is_changed_on_replicas_that_go_on() {
         client.call(&UnsealCluster { part: share.duplicate() }).unwrap();
     }
     assert_eq!(sign_with_all(&mut sealed.client_of("web")), 5);
+}
+
+/// The handover is sealed with the new generation, which a replica that lags does not have.
+#[test]
+fn a_replica_that_lags_behind_a_rotation_is_not_left_behind_by_a_change_of_what_unseals() {
+    let (world, first) = World::active();
+    let second = world.replica(1);
+    make_keys(&first, 0..1);
+    let mut root = first.client_of("root");
+    root.call(&RotateClusterKey).unwrap();
+    let secret = || Some(Secret::new(b"correct horse battery staple".to_vec()));
+    let change = || ChangeUnseal { method: UnsealMethod::Passphrase, secret: secret() };
+    assert_eq!(root.refused(&change()), RefusalCode::Overloaded);
+    finish(&first);
+    assert_eq!(root.refused(&change()), RefusalCode::Overloaded, "the second one may not have followed yet");
+    // Nobody is left behind by another rotation.
+    root.call(&RotateClusterKey).unwrap();
+    finish(&first);
+    second.follow();
+    world.pass(Duration::from_secs(10));
+    first.engine.tidy(first.now()).unwrap();
+    root.call(&change()).unwrap();
+    second.follow();
+    assert_eq!(sign_with_all(&mut second.client_of("web")), 1);
 }
 
 /// Whoever has the new shares only on paper that nobody wrote has lost every key.

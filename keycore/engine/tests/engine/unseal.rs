@@ -124,7 +124,7 @@ fn shares_that_are_wrong_are_told_so_and_enough_of_them_are_wiped() {
     let mut client = replica.client();
     let mut typo = shares[0].expose().to_vec();
     typo[30] = if typo[30] == b'a' { b'b' } else { b'a' };
-    for wrong in [&typo[..], b"", b"a passphrase of some length", others[0].expose(), &[b'x'; 600]] {
+    for wrong in [&typo[..], b"", b"a passphrase of some length", others[0].expose(), &[b'x'; 4097]] {
         let refused = give(&mut client, wrong).unwrap_err();
         assert!(matches!(refused, RefusalCode::WrongUnsealPart | RefusalCode::Malformed), "{refused:?}");
         assert_eq!(given(&client.call(&ClusterInfo).unwrap()).1, 0);

@@ -3,8 +3,8 @@ use serde::{Deserialize, Serialize};
 use crate::ops::cluster::ClusterStatus;
 use crate::secret::Secret;
 
-/// Longest share or passphrase that unseals, in bytes.
-pub const MAX_UNSEAL_PART: usize = 512;
+/// Longest share or secret that unseals, in bytes, wherever it comes from.
+pub const MAX_UNSEAL_PART: usize = 4096;
 
 /// What unseals a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
