@@ -176,6 +176,7 @@ mod tests {
             "hsm backup list --output json",
             "hsm backup verify /x --identity /y",
             "hsm backup restore /x --share /1 --share /2",
+            "hsm backup restore /x --share /1 --share /2 --custodians 2/3 --share-out /s",
             "hsm backup keygen --out /x --shares 2/3",
             "hsm audit verify --dir /x",
             "hsm audit tail --count 5",

@@ -9,11 +9,12 @@ use keycore_backup::{CustodianShare, Identity};
 use keycore_client::Error as ClientError;
 use keycore_client::blocking::Client;
 use keycore_wire::{
-    BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupInfo, BackupList, BackupRestore, BackupVerify,
-    ClusterState, MAX_BACKUP_CHUNK, MAX_BACKUP_PAGE, RefusalCode, Secret,
+    BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupEndBy, BackupInfo, BackupList, BackupRestore,
+    BackupVerify, ClusterState, MAX_BACKUP_CHUNK, MAX_BACKUP_PAGE, RefusalCode, Secret,
 };
 use serde_json::{Value, json};
 
+use crate::cluster::Method;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::file;
@@ -42,6 +43,8 @@ pub(crate) enum BackupCommand {
         file: PathBuf,
         #[command(flatten)]
         identity: IdentityFiles,
+        #[command(flatten)]
+        unseal: Box<Method>,
     },
     /// Make an identity that opens backups, and the recipient for the engine's configuration; needs no engine
     Keygen(Keygen),
@@ -70,18 +73,7 @@ impl BackupCommand {
             }),
             Self::List => list(connection),
             Self::Verify { file, identity } => verify(connection, file, &identity.read()?),
-            Self::Restore { file, identity } => {
-                let identity = identity.read()?;
-                let mut client = connection.connect()?;
-                client.call(&BackupRestore { identity: secret(&identity), rehearse: false })?;
-                let content = feed(&mut client, file)?;
-                let text = format!(
-                    "restored {}\nSessions from before are over: hsm login. Anything changed after {} is lost.",
-                    in_words(&content),
-                    timestamp(content.made_at)
-                );
-                Ok(Answer::new(text, content_view(&content)))
-            }
+            Self::Restore { file, identity, unseal } => restore(connection, file, &identity.read()?, unseal),
             Self::Keygen(keygen) => keygen.run(),
         }
     }
@@ -111,6 +103,34 @@ fn secret(identity: &Identity) -> Secret {
     Secret::new(identity.to_text().as_bytes().to_vec())
 }
 
+fn restore(
+    connection: &Connection,
+    file: &Path,
+    identity: &Identity,
+    unseal: &Method,
+) -> Result<Answer, Failure> {
+    let files = unseal.reserve_files()?;
+    let mut client = connection.connect()?;
+    client.call(&BackupRestore { identity: secret(identity), rehearse: false })?;
+    let Some(method) = unseal.chosen() else {
+        let content = feed(&mut client, file)?;
+        let text = format!(
+            "restored {}\nSessions from before are over: hsm login. Anything changed after {} is lost.",
+            in_words(&content),
+            timestamp(content.made_at)
+        );
+        return Ok(Answer::new(text, content_view(&content)));
+    };
+    send(&mut client, file)?;
+    let made = client.call(&BackupEndBy { method }).map_err(|error| named(file, error))?;
+    let head = format!("restored {}\nSessions from before are over: hsm login.", file.display());
+    Ok(unseal.tell(head, &made, files, LOST))
+}
+
+/// What it means that shares of a restored cluster were made and nobody has them.
+const LOST: &str = "the restored cluster unseals by shares of which some reached nobody: stop its engines, take the store away, and \
+                    restore again";
+
 fn verify(connection: &Connection, file: &Path, identity: &Identity) -> Result<Answer, Failure> {
     let mut client = connection.connect()?;
     let content = if client.hello().state == ClusterState::Uninitialized {
@@ -127,8 +147,14 @@ fn verify(connection: &Connection, file: &Path, identity: &Identity) -> Result<A
     Ok(Answer::new(text, content_view(&content)))
 }
 
-/// Sends a file, piece by piece.
+/// Sends a whole backup.
 fn feed(client: &mut Client, path: &Path) -> Result<BackupContent, Failure> {
+    send(client, path)?;
+    client.call(&BackupEnd).map_err(|error| named(path, error))
+}
+
+/// Sends a file, piece by piece.
+fn send(client: &mut Client, path: &Path) -> Result<(), Failure> {
     let failed = |source| Failure::Read { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
     let (mut piece, mut offset) = (vec![0; MAX_BACKUP_CHUNK], 0);
@@ -142,7 +168,7 @@ fn feed(client: &mut Client, path: &Path) -> Result<BackupContent, Failure> {
         client.call(&BackupChunk { offset, bytes: &piece[..length] }).map_err(|error| named(path, error))?;
         offset += length as u64;
     }
-    client.call(&BackupEnd).map_err(|error| named(path, error))
+    Ok(())
 }
 
 /// A failure that is the file's names it.

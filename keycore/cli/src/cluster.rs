@@ -20,7 +20,9 @@ mod saved;
 mod self_test;
 mod unseal;
 
-use unseal::{Change, Method, Part};
+pub(crate) use unseal::Method;
+
+use unseal::{Change, Part};
 
 /// An engine that is silent for so long is shown as unreachable.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -351,6 +351,12 @@ fn execute(
         Request::BackupEnd(_) => {
             backup::end(engine, permission, caller.connection, now).map(Reply::BackupContent)
         }
+        Request::BackupEndBy(by) => {
+            let (content, made) = backup::end_by(engine, permission, caller.connection, by.method, now)?;
+            let (cluster, revision) = (content.cluster, content.revision);
+            facts.note = format!("cluster {cluster} at revision {revision}; {}", unseal::in_words(by.method));
+            Ok(Reply::NewUnseal(made))
+        }
     }?;
     facts.learn(&reply);
     Ok(Executed::Replied(reply, SessionChange::Keep))
@@ -419,7 +425,8 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::ImportKey
         | Action::BackupCreate
         | Action::BackupChunk
-        | Action::BackupEnd => Some(Cost::Heavy),
+        | Action::BackupEnd
+        | Action::BackupEndBy => Some(Cost::Heavy),
         Action::Hello
         | Action::Ping
         | Action::Resume

@@ -87,6 +87,7 @@ pub(crate) enum Action {
     BackupRestore,
     BackupChunk,
     BackupEnd,
+    BackupEndBy,
 }
 
 /// Approvals by other users that an action needs besides the permission.
@@ -218,6 +219,7 @@ rules! {
     // Of what the connection was allowed to begin.
     BackupChunk            yes     yes          yes    yes          yes             NotRequired;
     BackupEnd              yes     yes          yes    yes          yes             NotRequired;
+    BackupEndBy            yes     yes          yes    yes          yes             NotRequired;
 }
 
 impl Action {
@@ -308,6 +310,7 @@ impl Action {
             Request::BackupRestore(_) => Self::BackupRestore,
             Request::BackupChunk(_) => Self::BackupChunk,
             Request::BackupEnd(_) => Self::BackupEnd,
+            Request::BackupEndBy(_) => Self::BackupEndBy,
         }
     }
 }

@@ -164,13 +164,18 @@ pub(crate) fn initialize_by(
     request: InitializeBy,
     now: Now,
 ) -> Result<NewUnseal, Denial> {
-    let secret = match request.method {
+    let mut method = new_method_here(engine, request.method)?;
+    let status = Box::new(lifecycle::initialize_by(engine, permission, &method, now)?);
+    Ok(NewUnseal { status, shares: core::mem::take(&mut method.shares) })
+}
+
+/// A method, with the secret of this engine's configuration where it is by one.
+pub(crate) fn new_method_here(engine: &Engine, method: UnsealMethod) -> Result<NewMethod, Denial> {
+    let secret = match method {
         UnsealMethod::Custodians { .. } => None,
         UnsealMethod::Secret | UnsealMethod::Passphrase => Some(engine.unsealing.secret()?),
     };
-    let mut method = new_method(request.method, secret, engine.options.unseal_cost)?;
-    let status = Box::new(lifecycle::initialize_by(engine, permission, &method, now)?);
-    Ok(NewUnseal { status, shares: core::mem::take(&mut method.shares) })
+    new_method(method, secret, engine.options.unseal_cost)
 }
 
 /// A method, with the secret where it is by one.

@@ -27,8 +27,8 @@ pub use mechanism::{CipherMechanism, DeriveMechanism, EcdsaEncoding, Hash, SignM
 pub use names::{InvalidName, KeyLabel, UserName, ZoneName};
 pub use ops::audit::{AuditAnchor, AuditAnchorList, AuditAnchors};
 pub use ops::backup::{
-    BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupInfo, BackupList, BackupPage, BackupRestore,
-    BackupVerify, MAX_BACKUP_CHUNK, MAX_BACKUP_PAGE,
+    BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupEndBy, BackupInfo, BackupList, BackupPage,
+    BackupRestore, BackupVerify, MAX_BACKUP_CHUNK, MAX_BACKUP_PAGE,
 };
 pub use ops::cluster::{
     ActivateCluster, BackupHealth, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster, RestoredFrom,

@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 
 use crate::ops::audit::{AuditAnchorList, AuditAnchors};
 use crate::ops::backup::{
-    BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupInfo, BackupList, BackupPage, BackupRestore,
-    BackupVerify,
+    BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupEndBy, BackupInfo, BackupList, BackupPage,
+    BackupRestore, BackupVerify,
 };
 use crate::ops::cluster::{ActivateCluster, ClusterInfo, ClusterStatus, InitializeCluster};
 use crate::ops::crypto::{
@@ -202,6 +202,7 @@ operations! {
     0x93 Unsafe BackupRestore => Done;
     0x94 Unsafe BackupChunk<'a> => Done;
     0x95 Unsafe BackupEnd => BackupContent;
+    0x1e Unsafe BackupEndBy => NewUnseal;
 
     0x98 Safe   AuditAnchors => AuditAnchorList;
 

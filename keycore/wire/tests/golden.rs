@@ -125,6 +125,7 @@ operations! {
     BackupRestore (BackupRestore { identity: secret(), rehearse: true }) => Done (Done);
     BackupChunk (BackupChunk { offset: 65_536, bytes: &[1, 2, 3] }) => Done (Done);
     BackupEnd (BackupEnd) => BackupContent (*backup().content);
+    BackupEndBy (BackupEndBy { method: UnsealMethod::Custodians { needed: 2, of: 3 } }) => NewUnseal (NewUnseal { status: Box::new(status(ClusterState::Sealed)), shares: vec![secret()] });
     Random (Random { length: 4 }) => RandomBytes (RandomBytes { bytes: vec![1, 2, 3, 4] });
     SignData (SignData { key: KeyId([0xaa; 16]), mechanism: SignMechanism::Ecdsa(Hash::Sha256, EcdsaEncoding::Fixed), prehashed: true, data: &[0x55; 32] }) => Signature (Signature { bytes: vec![1, 2, 3, 4] });
     VerifyData (VerifyData { signer: Signer::PublicKey(&[0x30, 0x00]), mechanism: SignMechanism::RsaPss(Hash::Sha384), prehashed: false, data: b"message", signature: &[1, 2, 3, 4] }) => Done (Done);

@@ -61,11 +61,11 @@ impl Method {
         let files = self.reserve_files()?;
         let made = connection.connect()?.call(&InitializeBy { method })?;
         let head = format!("{} is initialized; {next}", named(&made.status));
-        Ok(self.tell(head, &made, files))
+        Ok(self.tell(head, &made, files, LOST))
     }
 
     /// The method that the options name.
-    fn chosen(&self) -> Option<UnsealMethod> {
+    pub(crate) fn chosen(&self) -> Option<UnsealMethod> {
         match (self.custodians, self.unseal) {
             (Some(Split { threshold, count }), _) => {
                 Some(UnsealMethod::Custodians { needed: threshold, of: count })
@@ -87,12 +87,19 @@ impl Method {
     }
 
     /// Before anything is done: no share replaces a file, and each has its place on the disk.
-    fn reserve_files(&self) -> Result<Vec<Reserved>, Failure> {
+    pub(crate) fn reserve_files(&self) -> Result<Vec<Reserved>, Failure> {
         self.files().iter().map(|path| Reserved::new(path, SHARE_ROOM)).collect()
     }
 
     /// Hands the shares over. One that can't be written is shown: it is told this once.
-    fn tell(&self, head: String, made: &NewUnseal, files: Vec<Reserved>) -> Answer {
+    /// `lost` says what it means if they reach nobody.
+    pub(crate) fn tell(
+        &self,
+        head: String,
+        made: &NewUnseal,
+        files: Vec<Reserved>,
+        lost: &'static str,
+    ) -> Answer {
         let mut data = json!({ "status": view(&made.status) });
         let Some(Split { threshold, count }) = self.custodians else {
             return Answer::new(format!("{head}\n{KEEP}"), data);
@@ -129,7 +136,7 @@ impl Method {
         let must_arrive = !shown.is_empty();
         let mut answer = Answer::new(text, data);
         if must_arrive {
-            answer = answer.told_once(LOST);
+            answer = answer.told_once(lost);
         }
         if failed { answer.in_part() } else { answer }
     }
@@ -179,7 +186,7 @@ impl Change {
                 named(&changed.status)
             ),
         };
-        Ok(self.method.tell(head, &changed, files))
+        Ok(self.method.tell(head, &changed, files, LOST))
     }
 }
 

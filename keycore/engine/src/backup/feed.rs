@@ -4,15 +4,19 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use keycore_backup::{BackupReader, Identity, Opener};
-use keycore_wire::{BackupChunk, BackupContent, MAX_BACKUP_CHUNK, RefusalCode, Secret};
+use keycore_wire::{
+    BackupChunk, BackupContent, MAX_BACKUP_CHUNK, NewUnseal, RefusalCode, Secret, UnsealMethod,
+};
 
 use super::content::ContentCheck;
 use super::restore::Restore;
 use super::{Failure, content_of};
+use crate::cluster::NewMethod;
 use crate::denial::Denial;
 use crate::engine::{Engine, locked};
 use crate::options::Now;
 use crate::policy::Permission;
+use crate::{lifecycle, unseal};
 
 /// Most backups that are read at the same time; each takes some 2 MiB.
 const MAX_FEEDS: usize = 4;
@@ -87,9 +91,6 @@ pub(crate) fn restore(
         return Err(Failure::NotEmpty.into());
     }
     engine.backups.archive()?;
-    if !rehearse {
-        engine.unsealing.secret()?;
-    }
     begin(engine, connection, identity, Some(Restore::new(rehearse)))
 }
 
@@ -150,10 +151,42 @@ pub(crate) fn end(
     connection: u64,
     now: Now,
 ) -> Result<BackupContent, Denial> {
+    finish(engine, connection, None, now)
+}
+
+/// The backup that is restored is complete; what unseals it from now on.
+pub(crate) fn end_by(
+    engine: &Engine,
+    permission: &Permission,
+    connection: u64,
+    method: UnsealMethod,
+    now: Now,
+) -> Result<(BackupContent, NewUnseal), Denial> {
+    let restores = |feed: &Feed| feed.restore.as_ref().is_some_and(|restore| !restore.is_rehearsed());
+    if !locked(&engine.backups.feeds.open).get(&connection).is_some_and(restores) {
+        return Err(Denial::new(
+            RefusalCode::BadBackup,
+            "this connection restores nothing, or it was refused",
+        ));
+    }
+    let mut method = unseal::new_method_here(engine, method)?;
+    // What can fail, fails before the shares count.
+    let before = lifecycle::status(engine, permission)?;
+    let content = finish(engine, connection, Some(&method), now)?;
+    let status = Box::new(lifecycle::status(engine, permission).unwrap_or(before));
+    Ok((content, NewUnseal { status, shares: core::mem::take(&mut method.shares) }))
+}
+
+fn finish(
+    engine: &Engine,
+    connection: u64,
+    method: Option<&NewMethod>,
+    now: Now,
+) -> Result<BackupContent, Denial> {
     let mut open = locked(&engine.backups.feeds.open);
     let feed = open.remove(&connection).ok_or_else(nothing_begun)?;
     engine.backups.feeds.end(connection);
-    let ended = feed.finish(engine, now);
+    let ended = feed.finish(engine, method, now);
     drop(open);
     // What a restore made is looked at by whoever asks next.
     let _followed = engine.follow(now);
@@ -174,7 +207,7 @@ impl Feed {
         })
     }
 
-    fn finish(self, engine: &Engine, now: Now) -> Result<BackupContent, Failure> {
+    fn finish(self, engine: &Engine, method: Option<&NewMethod>, now: Now) -> Result<BackupContent, Failure> {
         let Self { reader, mut check, mut restore, .. } = self;
         let finished = reader.finish(|item| match (check.take(item)?, &mut restore) {
             (Some(record), Some(restore)) => restore.take(engine, &check, record),
@@ -183,7 +216,7 @@ impl Feed {
         let finished = finished.and_then(|manifest| {
             let opened = check.finish(&manifest)?;
             if let Some(restore) = &mut restore {
-                restore.finish(engine, &opened, &manifest, now)?;
+                restore.finish(engine, &opened, &manifest, method, now)?;
             }
             Ok(content_of(&manifest))
         });

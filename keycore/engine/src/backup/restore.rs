@@ -76,13 +76,14 @@ impl Restore {
         if self.page.len() >= PAGE { self.write(engine) } else { Ok(()) }
     }
 
-    /// Writes what is left, the cluster key under this engine's unseal secret, and where all of it came from; then all of it
+    /// Writes what is left, the cluster key under what unseals from now on (none: this engine's unseal secret), and where all of it came from; then all of it
     /// is there at once.
     pub(super) fn finish(
         &mut self,
         engine: &Engine,
         opened: &Opened,
         manifest: &Manifest,
+        method: Option<&NewMethod>,
         now: Now,
     ) -> Result<(), Failure> {
         if self.rehearse {
@@ -92,9 +93,20 @@ impl Restore {
         let keys = &opened.keys;
         let failed =
             |what: &dyn core::fmt::Display| Failure::Content(format!("can't be sealed here: {what}"));
-        let secret = engine.unsealing.secret().map_err(|denial| failed(&denial.refusal))?;
-        let method =
-            NewMethod::suitable(secret, engine.options.unseal_cost).map_err(|error| failed(&error))?;
+        let suitable = || {
+            let no_secret =
+                |_| failed(&"this engine's configuration has no unseal secret; say --custodians M/N");
+            let secret = engine.unsealing.secret().map_err(no_secret)?;
+            NewMethod::suitable(secret, engine.options.unseal_cost).map_err(|error| failed(&error))
+        };
+        let configured;
+        let method = match method {
+            Some(method) => method,
+            None => {
+                configured = suitable()?;
+                &configured
+            }
+        };
         let wrapped = method.wrap(&keys.ring(), revision).map_err(|error| failed(&error))?;
         let mut restored = Restored {
             revision: manifest.revision,
@@ -113,6 +125,11 @@ impl Restore {
         self.write(engine)?;
         let archive = engine.backups.archive.as_ref().ok_or(Failure::NotEmpty)?;
         Ok(locked(archive).commit_import(revision)?)
+    }
+
+    /// Whether nothing is written.
+    pub(super) fn is_rehearsed(&self) -> bool {
+        self.rehearse
     }
 
     /// Leaves the store as it was.

@@ -256,6 +256,7 @@ fn is_management(request: &Request<'_>) -> bool {
             | Request::BackupVerify(_)
             | Request::BackupRestore(_)
             | Request::BackupEnd(_)
+            | Request::BackupEndBy(_)
     )
 }
 

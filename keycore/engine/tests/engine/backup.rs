@@ -9,11 +9,11 @@ use std::time::Duration;
 use keycore_backup::Identity;
 use keycore_engine::{BackupFile, BackupPlace, BackupPlan, OpenError, Resealed};
 use keycore_wire::{
-    Attributes, AuditAnchors, BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupInfo, BackupList,
-    BackupRestore, BackupVerify, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster, KeyAlgorithm,
-    KeyPurpose, KeySelector, PublicKey, QuorumApprove, QuorumService, QuorumSetValue, Refusal, RefusalCode,
-    Resume, Role, RotateClusterKey, Secret, SessionToken, Sign, SignatureScheme, UserChangePassword,
-    UserList, ZeroizeCluster,
+    Attributes, AuditAnchors, BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupEndBy, BackupInfo,
+    BackupList, BackupRestore, BackupVerify, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster,
+    KeyAlgorithm, KeyPurpose, KeySelector, PublicKey, QuorumApprove, QuorumService, QuorumSetValue, Refusal,
+    RefusalCode, Resume, Role, RotateClusterKey, Secret, SessionToken, Sign, SignatureScheme, UnsealCluster,
+    UnsealMethod, UserChangePassword, UserList, ZeroizeCluster,
 };
 
 use crate::harness::{Client, PASSWORD, Replica, World, name};
@@ -130,12 +130,18 @@ fn fresh() -> (World, Replica) {
 }
 
 /// Sends a file in chunks of `size`.
-fn feed(client: &mut Client, file: &[u8], size: usize) -> Result<BackupContent, Refusal> {
+fn send(client: &mut Client, file: &[u8], size: usize) -> Result<(), Refusal> {
     let mut offset = 0;
     for bytes in file.chunks(size) {
         client.call(&BackupChunk { offset, bytes })?;
         offset += bytes.len() as u64;
     }
+    Ok(())
+}
+
+/// The same, and that it is complete.
+fn feed(client: &mut Client, file: &[u8], size: usize) -> Result<BackupContent, Refusal> {
+    send(client, file, size)?;
     client.call(&BackupEnd)
 }
 
@@ -583,4 +589,46 @@ fn a_cluster_that_was_restored_twice_begins_its_logs_anew_again() {
     restore(&mut third.client(), &file, 1).unwrap();
     third.engine.checkpoint_audit(third.now()).unwrap();
     check_logs(&third_world);
+}
+
+#[test]
+fn an_engine_of_custodians_restores_under_new_shares() {
+    let (_old_world, old, shelf) = active();
+    old.client_of("web").generate(KeyAlgorithm::P256, Attributes::SIGN, "www");
+    let (info, file) = backup(&old, &shelf);
+    let world = World::new();
+    let mut new = world.unsealed_by(0, None).unwrap();
+    Arc::get_mut(&mut new.engine).unwrap().enable_backups(world.archive(), None);
+    let by = |needed, of| BackupEndBy { method: UnsealMethod::Custodians { needed, of } };
+    let mut client = new.client();
+    let begin = |client: &mut Client, rehearse| {
+        client.call(&BackupRestore { identity: identity_text(1), rehearse }).unwrap();
+        send(client, &file, 10_000).unwrap();
+    };
+    // Without a secret in the configuration it is custodians who have to unseal, and a rehearsal needs neither.
+    begin(&mut client, false);
+    let refused = client.call(&BackupEnd).unwrap_err();
+    assert!(refused.detail.contains("--custodians"), "{refused}");
+    assert_eq!(client.refused(&by(2, 3)), RefusalCode::BadBackup);
+    begin(&mut client, true);
+    assert_eq!(client.refused(&by(2, 3)), RefusalCode::BadBackup);
+    client.call(&BackupEnd).unwrap();
+    assert_eq!(state(&new).state, ClusterState::Uninitialized);
+
+    begin(&mut client, false);
+    assert_eq!(client.refused(&by(1, 1)), RefusalCode::Malformed);
+    assert_eq!(client.refused(&BackupEndBy { method: UnsealMethod::Secret }), RefusalCode::UnsealSecretUnfit);
+    let made = client.call(&by(2, 3)).unwrap();
+    assert_eq!((made.status.state, made.shares.len()), (ClusterState::Sealed, 3));
+    assert_eq!(made.status.cluster, Some(info.content.cluster));
+    for share in &made.shares[1..] {
+        client.call(&UnsealCluster { part: share.duplicate() }).unwrap();
+    }
+    let (mut here, mut there) = (old.client_of("web"), new.client_of("web"));
+    assert_eq!(public_key(&mut here, "www"), public_key(&mut there, "www"));
+    let told = new.audit.map(&new.engine, |entry| format!("{} {}", entry.operation, entry.detail));
+    let revision = info.content.revision;
+    let restored =
+        format!("BackupEndBy cluster {} at revision {revision}; 2 of 3 custodians", info.content.cluster);
+    assert!(told.contains(&restored), "{told:?}");
 }

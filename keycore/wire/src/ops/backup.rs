@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::ClusterId;
+use crate::ops::unseal::UnsealMethod;
 use crate::secret::Secret;
 use crate::session::UnixMillis;
 
@@ -101,3 +102,12 @@ pub struct BackupChunk<'a> {
 /// The backup that is verified or restored on this connection is complete: what was restored is there now.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct BackupEnd;
+
+/// The backup that is restored on this connection is complete, and this is to unseal its cluster from now on: the secret in the
+/// engine's configuration, or new custodians' shares, which the answer tells this once; the engine is sealed then until they are
+/// given. [`BackupEnd`] is the same with the configured secret, taken for a key if it looks like one.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct BackupEndBy {
+    /// The method.
+    pub method: UnsealMethod,
+}
