@@ -27,6 +27,7 @@ pub use host::{HostPattern, InvalidHost};
 pub use hsm::HsmSettings;
 pub use limits::Limits;
 pub use log::{LogFormat, LogSettings};
+pub(crate) use proxy::Entrance;
 pub use proxy::ProxySettings;
 pub use route::{InvalidRoutePath, RoutePath, RouteSettings};
 pub use site::SiteSettings;

@@ -16,6 +16,15 @@ pub struct ClientConnection {
     pub handshake: Handshake,
 }
 
+impl ClientConnection {
+    /// A connection in plain text: all that TLS would tell is empty.
+    pub(crate) fn plain(remote: SocketAddr, local: SocketAddr) -> Self {
+        let handshake =
+            Handshake { version: "", cipher_suite: "", group: "", resumed: false, signed_by: None };
+        Self { remote, local, protocol: Protocol::Http1, sni: None, handshake }
+    }
+}
+
 /// The version of HTTP on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {

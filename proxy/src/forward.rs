@@ -9,6 +9,7 @@ mod drive;
 mod exchange;
 mod inspect;
 mod metered;
+mod redirect;
 mod streams;
 mod target;
 #[cfg(test)]
@@ -76,9 +77,19 @@ struct Client {
     sites: Arc<Sites>,
     journal: Rc<Journal>,
     activity: Arc<Activity>,
+    role: Role,
     forwarding: Forwarding,
     /// Set by the exchange that switched protocols.
     tunnel: RefCell<Option<Tunnel>>,
+}
+
+/// What becomes of a connection's requests.
+#[derive(Clone, Copy)]
+enum Role {
+    /// They go to the upstreams of their sites.
+    Forward,
+    /// They came in plain text: their clients shall come again over HTTPS, on this port.
+    Redirect { port: u16 },
 }
 
 impl Forwarder {
@@ -125,12 +136,42 @@ impl Forwarder {
     ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.serve_as(Role::Forward, io, connection, sites, journal, shutdown).await;
+    }
+
+    /// The same for a connection in plain HTTP/1.1, whose clients are sent to HTTPS on `port`.
+    pub(crate) async fn redirect<IO>(
+        self: &Rc<Self>,
+        io: IO,
+        connection: ClientConnection,
+        sites: Arc<Sites>,
+        journal: Rc<Journal>,
+        port: u16,
+        shutdown: Shutdown,
+    ) where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.serve_as(Role::Redirect { port }, io, connection, sites, journal, shutdown).await;
+    }
+
+    async fn serve_as<IO>(
+        self: &Rc<Self>,
+        role: Role,
+        io: IO,
+        connection: ClientConnection,
+        sites: Arc<Sites>,
+        journal: Rc<Journal>,
+        shutdown: Shutdown,
+    ) where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let protocol = connection.protocol;
         let activity = Arc::new(Activity::new());
         let client = Rc::new(Client {
             forwarder: Rc::clone(self),
             forwarding: Forwarding::of(&connection),
             activity: Arc::clone(&activity),
+            role,
             connection: Rc::new(connection),
             sites,
             journal,

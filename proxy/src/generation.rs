@@ -24,6 +24,8 @@ pub(crate) struct Generation {
     pub(crate) sites: Arc<Sites>,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
+    /// Where clients are sent that speak plain HTTP.
+    pub(crate) redirect_port: u16,
     pub(crate) access_log: Option<Arc<AccessLog>>,
     pub(crate) certificates: CertificateFiles,
     /// When the sites' certificates end, the soonest first.
@@ -100,6 +102,7 @@ impl Foundation {
             sites,
             timeouts: config.timeouts.clone(),
             limits: config.limits.clone(),
+            redirect_port: config.proxy.redirect_port,
             access_log,
             certificates,
             expiries,

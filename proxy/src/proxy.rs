@@ -152,7 +152,7 @@ impl Proxy {
         ProxyBuilder { config, config_file: None, keys, handlers: Vec::new() }
     }
 
-    /// The addresses that it listens on, in the configuration's order, with the ports that it got.
+    /// The addresses that it listens on, in the configuration's order, those of `redirect-listen` last, with the ports that it got.
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -300,13 +300,13 @@ impl ProxyBuilder {
         let (orders, to_workers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let mut listening = Vec::new();
         let failed = |address| move |source| StartError::Listen { address, source };
-        for &configured in &config.proxy.listen {
+        for (configured, entrance) in config.proxy.entrances() {
             let listeners = listener::bind(configured, count).map_err(failed(configured))?;
             let actual = listeners.first().and_then(|listener| listener.local_addr().ok());
-            listening.push(Listening { configured, actual: actual.unwrap_or(configured) });
+            listening.push(Listening { configured, actual: actual.unwrap_or(configured), entrance });
             for (orders, listener) in orders.iter().zip(listeners) {
                 // The receiver is at hand: it is received when the worker starts.
-                let _ = orders.send(Order::Listen(listener));
+                let _ = orders.send(Order::Listen(listener, entrance));
             }
         }
         let mut admin = match config.proxy.admin_listen {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 
 use crate::capacity::Capacity;
-use crate::config::Config;
+use crate::config::{Config, Entrance};
 use crate::generation::{Foundation, Generation};
 use crate::listener;
 use crate::proxy::StartError;
@@ -46,6 +46,7 @@ pub(crate) struct Listening {
     pub(crate) configured: SocketAddr,
     /// With the port that it got.
     pub(crate) actual: SocketAddr,
+    pub(crate) entrance: Entrance,
 }
 
 /// What a reload takes from what was there before it, apart from the configuration.
@@ -101,9 +102,10 @@ impl Inner {
         let generation = self.foundation.generation(config, Some(&previous))?;
         let mut closed = state.listening.clone();
         let mut listening = Vec::new();
-        let mut opened: Vec<TcpListener> = Vec::new();
-        for &configured in &config.proxy.listen {
-            if let Some(at) = closed.iter().position(|known| known.configured == configured) {
+        let mut opened: Vec<(TcpListener, Entrance)> = Vec::new();
+        for (configured, entrance) in config.proxy.entrances() {
+            let is_it = |known: &Listening| known.configured == configured && known.entrance == entrance;
+            if let Some(at) = closed.iter().position(is_it) {
                 listening.push(closed.swap_remove(at));
                 continue;
             }
@@ -111,15 +113,15 @@ impl Inner {
             let listeners = listener::bind(configured, self.workers.len()).map_err(failed)?;
             let actual =
                 listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(configured);
-            listening.push(Listening { configured, actual });
-            opened.extend(listeners);
+            listening.push(Listening { configured, actual, entrance });
+            opened.extend(listeners.into_iter().map(|listener| (listener, entrance)));
         }
         // From here on nothing fails.
         self.connections.resize(generation.limits.connections);
         self.fibers.resize(generation.limits.handshakes);
         self.generation.send_replace(Arc::new(generation));
-        for (at, listener) in opened.into_iter().enumerate() {
-            self.order(at % self.workers.len(), Order::Listen(listener));
+        for (at, (listener, entrance)) in opened.into_iter().enumerate() {
+            self.order(at % self.workers.len(), Order::Listen(listener, entrance));
         }
         for address in &closed {
             (0..self.workers.len()).for_each(|worker| self.order(worker, Order::Close(address.actual)));

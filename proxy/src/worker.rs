@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::access_log::Lines;
 use crate::admin::Admin;
 use crate::capacity::Capacity;
+use crate::config::Entrance;
 use crate::connection::ClientConnection;
 use crate::forward::Forwarder;
 use crate::generation::Generation;
@@ -58,7 +59,7 @@ pub(crate) struct Shared {
 /// What a worker is told while it runs.
 pub(crate) enum Order {
     /// Accept connections here, too.
-    Listen(StdListener),
+    Listen(StdListener, Entrance),
     /// Take those that wait at this address, and accept no more there.
     Close(SocketAddr),
 }
@@ -197,11 +198,16 @@ impl Worker {
                 () = shutdown.requested() => break,
             };
             match order {
-                Order::Listen(listener) => {
+                Order::Listen(listener, entrance) => {
                     let address = listener.local_addr()?;
                     let listener = TcpListener::from_std(listener)?;
                     let (handle, stop) = Shutdown::new();
-                    accepting.spawn_local(Rc::clone(&self).accept_all(listener, stop, alive.clone()));
+                    accepting.spawn_local(Rc::clone(&self).accept_all(
+                        listener,
+                        entrance,
+                        stop,
+                        alive.clone(),
+                    ));
                     listening.insert(address, handle);
                 }
                 Order::Close(address) => {
@@ -229,19 +235,20 @@ impl Worker {
     async fn accept_all(
         self: Rc<Self>,
         listener: TcpListener,
+        entrance: Entrance,
         mut stop: Shutdown,
         alive: mpsc::Sender<Infallible>,
     ) {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = stop.requested() => return self.accept_queued(listener, &alive),
+                () = stop.requested() => return self.accept_queued(listener, entrance, &alive),
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, remote)) => {
                     let Some(permit) = unless(stop.requested(), self.room()).await else { return };
-                    self.spawn(stream, remote, permit, &alive);
+                    self.spawn(stream, remote, entrance, permit, &alive);
                 }
                 Err(error) if is_exhaustion(&error) => {
                     if let Some(held_back) = self.shared.complaints.accept.pass() {
@@ -256,7 +263,12 @@ impl Worker {
     }
 
     /// Takes the connections that wait in the kernel: closing the socket would reset clients that have done nothing wrong.
-    fn accept_queued(self: &Rc<Self>, listener: TcpListener, alive: &mpsc::Sender<Infallible>) {
+    fn accept_queued(
+        self: &Rc<Self>,
+        listener: TcpListener,
+        entrance: Entrance,
+        alive: &mpsc::Sender<Infallible>,
+    ) {
         // Without the runtime, which may not have heard of them yet.
         let Ok(listener) = listener.into_std() else { return };
         for _ in 0..listener::BACKLOG {
@@ -267,7 +279,7 @@ impl Worker {
             match accepted {
                 Ok((stream, remote)) => {
                     let Ok(permit) = self.shared.connections.try_acquire() else { return };
-                    self.spawn(stream, remote, permit, alive);
+                    self.spawn(stream, remote, entrance, permit, alive);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_exhaustion(&error) => return,
                 Err(error) => tracing::debug!(%error, "accept"),
@@ -279,13 +291,16 @@ impl Worker {
         self: &Rc<Self>,
         stream: TcpStream,
         remote: SocketAddr,
+        entrance: Entrance,
         permit: OwnedSemaphorePermit,
         alive: &mpsc::Sender<Infallible>,
     ) {
-        let connection = Rc::clone(self).connection(stream, remote, permit);
-        let alive = alive.clone();
+        let (worker, alive) = (Rc::clone(self), alive.clone());
         tokio::task::spawn_local(async move {
-            connection.await;
+            match entrance {
+                Entrance::Tls => worker.connection(stream, remote, permit).await,
+                Entrance::Redirect => worker.plain_connection(stream, remote, permit).await,
+            }
             drop(alive);
         });
     }
@@ -344,6 +359,24 @@ impl Worker {
         let sites = Arc::clone(&generation.sites);
         let journal = Rc::clone(&serving.journal);
         serving.forwarder.serve(established.stream, connection, sites, journal, self.shutdown.clone()).await;
+    }
+
+    /// One client without TLS, to be sent to where there is.
+    async fn plain_connection(
+        self: Rc<Self>,
+        stream: TcpStream,
+        remote: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let _counted = Counted::new(&self.shared.metrics, permit);
+        let Ok(local) = stream.local_addr() else { return };
+        listener::configure(&stream);
+        let serving = self.serving();
+        let Generation { sites, redirect_port, .. } = &*serving.generation;
+        let (sites, journal) = (Arc::clone(sites), Rc::clone(&serving.journal));
+        let connection = ClientConnection::plain(remote, local);
+        let shutdown = self.shutdown.clone();
+        serving.forwarder.redirect(stream, connection, sites, journal, *redirect_port, shutdown).await;
     }
 }
 

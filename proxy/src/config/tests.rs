@@ -82,6 +82,8 @@ fn rules_between_keys_are_checked() {
         ("[proxy]\nlisten = []".to_owned(), "proxy.listen is empty"),
         ("[proxy]\nlisten = [\"[::1]:1\", \"[::1]:1\"]".to_owned(), "listened on twice"),
         ("[proxy]\nlisten = [\"[::1]:1\"]\nadmin-listen = \"[::1]:1\"".to_owned(), "listened on twice"),
+        ("[proxy]\nlisten = [\"[::1]:1\"]\nredirect-listen = [\"[::1]:1\"]".to_owned(), "listened on twice"),
+        ("[proxy]\nredirect-port = 0".to_owned(), "proxy.redirect-port is 0"),
         (
             "[proxy]\nlisten = [\"localhost:443\"]".to_owned(),
             "invalid socket address syntax: write an IP address and",

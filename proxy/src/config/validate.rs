@@ -44,11 +44,17 @@ fn listeners(config: &Config) -> Result<(), Fault> {
     if proxy.listen.is_empty() {
         return Err((None, "proxy.listen is empty: name at least one address, like \"[::]:443\"".to_owned()));
     }
-    let all = proxy.listen.iter().chain(&proxy.admin_listen);
+    let all = proxy.listen.iter().chain(&proxy.redirect_listen).chain(&proxy.admin_listen);
     for (at, address) in all.clone().enumerate() {
         if address.port() != 0 && all.clone().take(at).any(|other| other == address) {
             return Err((None, format!("{address} is listened on twice")));
         }
+    }
+    if proxy.redirect_port == 0 {
+        return Err((
+            None,
+            "proxy.redirect-port is 0: it is the port of HTTPS, as clients see it".to_owned(),
+        ));
     }
     if proxy.workers > 1024 {
         return Err((None, "proxy.workers is more than 1024; 0 means one for each core".to_owned()));

@@ -9,10 +9,11 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tracing::debug;
 
-use super::Client;
 use super::activity::InFlight;
+use super::redirect::redirect;
 use super::target::{Target, origin_form};
 use super::tunnel::Tunnel;
+use super::{Client, Role};
 use crate::body::{Gate, RequestBody, ResponseBody, Source};
 use crate::config::UpstreamUrl;
 use crate::headers::{self, Framing};
@@ -29,7 +30,11 @@ pub(super) async fn exchange(
     let in_flight = InFlight::begin(&client.activity, !request.body().is_end_stream());
     let mut record = client.journal.begin(&client.connection, &request);
     let version = request.version();
-    let response = forward(&client, request, &mut record).await.unwrap_or_else(|failure| {
+    let answered = match client.role {
+        Role::Forward => forward(&client, request, &mut record).await,
+        Role::Redirect { port } => redirect(&client, port, request, &mut record),
+    };
+    let response = answered.unwrap_or_else(|failure| {
         log(&client, &failure);
         failure.response(version).map(Source::own)
     });

@@ -2,6 +2,7 @@
 
 mod lifetime;
 mod pool;
+mod redirects;
 mod rules;
 mod site_rules;
 mod smuggling;

@@ -1,5 +1,6 @@
 //! Another configuration while clients are connected, and while they connect.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -145,4 +146,27 @@ fn nobody_who_connects_during_reloads_is_turned_away() {
         done.store(true, Relaxed);
     });
     proxy.stop();
+}
+
+#[test]
+fn plain_http_is_sent_to_https_on_the_port_that_is_configured_now() {
+    let mut settings = config(&[&[A]]);
+    settings.proxy.redirect_listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    let proxy = Running::start(settings, Signing::AtOnce);
+    let location = || {
+        let mut stream = TcpStream::connect(proxy.plain.unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+            .write_all(format!("GET /x HTTP/1.1\r\nHost: {A}\r\nConnection: close\r\n\r\n").as_bytes())
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 301 "), "{answer}");
+        answer.lines().find_map(|line| line.strip_prefix("location: ").map(str::to_owned)).unwrap()
+    };
+    assert_eq!(location(), "https://a.example/x");
+    let mut other = proxy.config();
+    other.proxy.redirect_port = 8443;
+    proxy.reload(&other).unwrap();
+    assert_eq!(location(), "https://a.example:8443/x");
 }

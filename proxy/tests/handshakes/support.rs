@@ -54,7 +54,7 @@ pub(crate) fn config(sites: &[&[&str]]) -> Config {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
             admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             workers: 2,
-            pid_file: None,
+            ..ProxySettings::default()
         },
         sites: sites.iter().map(site).collect(),
         ..Config::default()
@@ -65,6 +65,8 @@ pub(crate) fn config(sites: &[&[&str]]) -> Config {
 pub(crate) struct Running {
     address: SocketAddr,
     admin: SocketAddr,
+    /// Where it speaks plain HTTP, if it does.
+    pub(crate) plain: Option<SocketAddr>,
     certificates: HashMap<String, CertificateDer<'static>>,
     /// The sites' keys themselves, for other certificates.
     pairs: HashMap<String, rcgen::KeyPair>,
@@ -113,11 +115,13 @@ impl Running {
         let proxy = builder.bind()?;
         let reloader = proxy.reloader();
         let (address, admin) = (proxy.local_addresses()[0], proxy.admin_address().unwrap());
+        let plain = proxy.local_addresses().get(1).copied();
         let (shutdown, requested) = Shutdown::new();
         let thread = Some(std::thread::spawn(move || proxy.run_until(&requested)));
         Ok(Self {
             address,
             admin,
+            plain,
             certificates,
             pairs,
             config,
