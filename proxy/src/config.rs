@@ -1,5 +1,6 @@
 //! The configuration file: TOML, kebab-case keys, two levels. `docs/configuration.md` lists every key.
 
+mod destination;
 mod error;
 mod fields;
 mod files;
@@ -13,6 +14,7 @@ mod site;
 mod timeouts;
 mod tls;
 mod units;
+mod upstream;
 mod upstream_url;
 mod validate;
 
@@ -21,6 +23,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use destination::{Destination, InvalidUpstreamName, UpstreamName};
 pub use error::ConfigError;
 pub use fields::{AddedField, Hsts, InvalidField, RemovedField};
 pub use host::{HostPattern, InvalidHost};
@@ -33,7 +36,8 @@ pub use route::{InvalidRoutePath, RoutePath, RouteSettings};
 pub use site::SiteSettings;
 pub use timeouts::Timeouts;
 pub use tls::{TlsPreset, TlsSettings};
-pub use upstream_url::{InvalidUpstream, UpstreamUrl};
+pub use upstream::{Balance, CookieName, HashBy, UpstreamSettings};
+pub use upstream_url::{InvalidUpstream, UpstreamPlace, UpstreamUrl};
 
 /// A whole configuration, valid by itself: what it names (files, sockets, addresses) has not been looked at.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -57,6 +61,9 @@ pub struct Config {
     /// Other upstreams for parts of sites.
     #[serde(rename = "route")]
     pub routes: Vec<RouteSettings>,
+    /// Servers that share the requests of sites.
+    #[serde(rename = "upstream")]
+    pub upstreams: Vec<UpstreamSettings>,
 }
 
 impl Config {
@@ -92,12 +99,19 @@ impl Config {
         self.sites.iter().flat_map(|site| &site.cert).map(PathBuf::as_path)
     }
 
+    /// Where requests go: those of each site and each route.
+    pub(crate) fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        let sites = self.sites.iter().map(|site| &site.to);
+        sites.chain(self.routes.iter().map(|route| &route.to))
+    }
+
     /// What serde can't see: values out of bounds, and rules between keys.
     fn check(&self, text: &str) -> Result<(), ConfigError> {
         validate::validate(self).map_err(|(site, message)| {
             let span = site.and_then(|site| validate::site_span(text, site));
             ConfigError::at(text, span, message)
-        })
+        })?;
+        upstream::validate(self, text).map_err(|(span, message)| ConfigError::at(text, span, message))
     }
 }
 

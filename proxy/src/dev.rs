@@ -97,7 +97,7 @@ fn configuration(options: &DevOptions, state: &StateDir, engines: &Engines) -> R
             password_file: Some(state.password_file(provision::WEB_USER)),
             ..HsmSettings::default()
         },
-        sites: vec![SiteSettings::new(vec![host], vec![state.certificate()], to)],
+        sites: vec![SiteSettings::new(vec![host], vec![state.certificate()], to.into())],
         timeouts: Timeouts { drain: DRAIN, ..Timeouts::default() },
         limits: Limits { connections: CONNECTIONS, ..Limits::default() },
         ..Config::default()

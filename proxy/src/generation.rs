@@ -15,6 +15,7 @@ use crate::proxy::StartError;
 use crate::routes::{Route, Routes};
 use crate::sites::{Handler, Site, Sites, Upstream};
 use crate::tls::{Certificates, Tls};
+use crate::upstream::ServerGroups;
 
 /// One configuration in service: each new connection takes the one that is current, and keeps it to its end.
 pub(crate) struct Generation {
@@ -22,6 +23,7 @@ pub(crate) struct Generation {
     pub(crate) number: u64,
     pub(crate) tls: Arc<Tls>,
     pub(crate) sites: Arc<Sites>,
+    pub(crate) upstreams: ServerGroups,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     /// Where clients are sent that speak plain HTTP.
@@ -71,16 +73,17 @@ impl Foundation {
             stale: 0,
         };
         let (mut sites, mut expiries) = (Sites::new(), Vec::new());
+        let upstreams = ServerGroups::new(config, previous.map(|previous| &previous.upstreams));
         for settings in &config.sites {
             let (certificates, not_after) = loading.of(settings, &*self.keys)?;
             expiries.extend(not_after.map(|not_after| Expiry { site: settings.name().into(), not_after }));
-            let site = Site::new(settings.host.clone(), certificates, self.upstream(settings));
+            let site = Site::new(settings.host.clone(), certificates, self.upstream(settings, &upstreams));
             let http = HttpPolicy::of(settings)
                 .map_err(|source| StartError::ErrorPage { site: settings.name().to_owned(), source })?;
             sites.add(Site {
                 policy: config.tls.policy(settings),
                 requests: self.metrics.requests.of(settings.name()),
-                routes: routes_of(settings, &config.routes),
+                routes: routes_of(settings, &config.routes, &upstreams),
                 http,
                 ..site
             });
@@ -100,6 +103,7 @@ impl Foundation {
             number: previous.map_or(1, |previous| previous.number + 1),
             tls: Arc::new(tls),
             sites,
+            upstreams,
             timeouts: config.timeouts.clone(),
             limits: config.limits.clone(),
             redirect_port: config.proxy.redirect_port,
@@ -126,21 +130,21 @@ impl Foundation {
         })
     }
 
-    fn upstream(&self, settings: &SiteSettings) -> Upstream {
+    fn upstream(&self, settings: &SiteSettings, upstreams: &ServerGroups) -> Upstream {
         let handler = self
             .handlers
             .iter()
             .find(|(host, _)| settings.host.iter().any(|pattern| pattern.as_str() == host.as_str()));
         match handler {
             Some((_, handler)) => Upstream::Handler(handler.clone()),
-            None => Upstream::Http(settings.to.clone()),
+            None => Upstream::Http(upstreams.at(&settings.to)),
         }
     }
 }
 
-fn routes_of(site: &SiteSettings, all: &[RouteSettings]) -> Routes {
+fn routes_of(site: &SiteSettings, all: &[RouteSettings], upstreams: &ServerGroups) -> Routes {
     let own = all.iter().filter(|route| site.host.contains(&route.site));
-    Routes::new(own.map(Route::of).collect())
+    Routes::new(own.map(|route| Route::of(route, upstreams)).collect())
 }
 
 /// The certificates of a generation that is being made.

@@ -42,9 +42,10 @@ mod worker;
 pub use chain::{Chain, ChainError};
 pub use check::{Report, SiteReport, check};
 pub use config::{
-    AddedField, Config, ConfigError, HostPattern, HsmSettings, Hsts, InvalidField, InvalidHost,
-    InvalidRoutePath, InvalidUpstream, Limits, LogFormat, LogSettings, ProxySettings, RemovedField,
-    RoutePath, RouteSettings, SiteSettings, Timeouts, TlsPreset, TlsSettings, UpstreamUrl,
+    AddedField, Balance, Config, ConfigError, CookieName, Destination, HashBy, HostPattern, HsmSettings,
+    Hsts, InvalidField, InvalidHost, InvalidRoutePath, InvalidUpstream, InvalidUpstreamName, Limits,
+    LogFormat, LogSettings, ProxySettings, RemovedField, RoutePath, RouteSettings, SiteSettings, Timeouts,
+    TlsPreset, TlsSettings, UpstreamName, UpstreamPlace, UpstreamSettings, UpstreamUrl,
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use http_policy::{ErrorPageError, HttpPolicy};
@@ -56,3 +57,4 @@ pub use shutdown::{Shutdown, ShutdownHandle};
 pub use signer::{EngineKeys, EngineSigningKey, SettingsError};
 pub use sites::{Handler, Site, Sites, Upstream};
 pub use tls::{Certificates, MinTls, NeverChosen, TlsPolicy};
+pub use upstream::ServerGroup;

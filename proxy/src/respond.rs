@@ -29,6 +29,10 @@ pub(crate) enum Failure {
     ConnectTimeout(Duration),
     #[error("limits.upstream-connections is reached, and no connection became free within {0:?}")]
     NoRoom(Duration),
+    #[error("the upstream has no server")]
+    NoServer,
+    #[error("as many requests as max-pending allows wait for a connection")]
+    TooManyWait,
     #[error("the upstream did not answer within {0:?}")]
     ResponseTimeout(Duration),
     #[error("the upstream broke HTTP: {0}")]
@@ -49,13 +53,18 @@ impl Failure {
                 StatusCode::BAD_GATEWAY
             }
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoRoom(_) | Self::TooManyWait | Self::NoServer => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// Whether the upstream is to blame, so that its operator should know.
     pub(crate) fn is_upstreams(&self) -> bool {
         self.status().is_server_error()
+    }
+
+    /// Whether it speaks against the server that was asked: one that has more to do than it may is well.
+    pub(crate) fn is_servers_fault(&self) -> bool {
+        self.is_upstreams() && !matches!(self, Self::NoRoom(_) | Self::TooManyWait | Self::NoServer)
     }
 
     /// What the client may know: no addresses, nothing of the upstream's own errors.
@@ -68,7 +77,8 @@ impl Failure {
             Self::BodyTimeout => "the request's body did not come in time",
             Self::Unreachable(_) | Self::NoAddress(_) => "the server behind this site can't be reached",
             Self::UpstreamBroken(_) | Self::UpstreamLost(_) => "the server behind this site failed to answer",
-            Self::NoRoom(_) => "the server behind this site is busy",
+            Self::NoServer => "no server behind this site is up",
+            Self::NoRoom(_) | Self::TooManyWait => "the server behind this site is busy",
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => {
                 "the server behind this site did not answer in time"
             }

@@ -13,6 +13,7 @@ use http::uri::{PathAndQuery, Uri};
 use crate::config::RouteSettings;
 use crate::respond::Failure;
 use crate::sites::Upstream;
+use crate::upstream::ServerGroups;
 
 /// The routes of one site, the longest first.
 #[derive(Default)]
@@ -69,10 +70,10 @@ impl Routes {
 
 impl Route {
     /// The route of these settings.
-    pub(crate) fn of(settings: &RouteSettings) -> Self {
+    pub(crate) fn of(settings: &RouteSettings, upstreams: &ServerGroups) -> Self {
         let stripped = settings.strip_prefix.then_some("/");
         let rewrite = settings.rewrite.as_ref().map(|path| &*path.0).or(stripped).map(Into::into);
-        Self { path: settings.path.0.clone(), upstream: Upstream::Http(settings.to.clone()), rewrite }
+        Self { path: settings.path.0.clone(), upstream: Upstream::Http(upstreams.at(&settings.to)), rewrite }
     }
 
     fn has(&self, path: &str) -> bool {
@@ -98,11 +99,14 @@ fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, Failure> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::ServerGroup;
 
     fn routes() -> Routes {
         let route = |path: &str, rewrite: Option<&str>| Route {
             path: path.into(),
-            upstream: Upstream::Http(format!("http://u{}", path.replace('/', "-")).parse().unwrap()),
+            upstream: Upstream::Http(ServerGroup::to(
+                format!("http://u{}", path.replace('/', "-")).parse().unwrap(),
+            )),
             rewrite: rewrite.map(Into::into),
         };
         Routes::new(vec![
@@ -119,7 +123,7 @@ mod tests {
         let routes = routes();
         let (upstream, path) = routes.find(&uri)?;
         let upstream = match upstream {
-            Some(Upstream::Http(url)) => url.host().to_owned(),
+            Some(Upstream::Http(group)) => group.name().trim_start_matches("http://").to_owned(),
             _ => "site".to_owned(),
         };
         let as_it_came = uri.path_and_query().unwrap().clone();

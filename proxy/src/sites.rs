@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::{HostPattern, UpstreamUrl};
+use crate::config::HostPattern;
 use crate::connection::ClientConnection;
 use crate::http_policy::HttpPolicy;
 use crate::metrics::SiteRequests;
 use crate::routes::Routes;
 use crate::tls::{Certificates, TlsPolicy};
+use crate::upstream::ServerGroup;
 
 /// The sites that this proxy serves, found by host name. Immutable, shared by all workers.
 #[derive(Default)]
@@ -43,8 +44,8 @@ pub struct Site {
 /// Where a site's requests go.
 #[derive(Clone)]
 pub enum Upstream {
-    /// To an HTTP/1.1 server.
-    Http(UpstreamUrl),
+    /// To HTTP servers.
+    Http(Arc<ServerGroup>),
     /// To code of this process: the page of `hsm-proxy dev`, tests.
     Handler(Handler),
 }
@@ -186,7 +187,7 @@ mod tests {
     use rustls::pki_types::CertificateDer;
     use rustls::sign::CertifiedKey;
 
-    use super::{Certificates, Site, Sites, TlsPolicy, Upstream};
+    use super::{Certificates, ServerGroup, Site, Sites, TlsPolicy, Upstream};
     use crate::tls::MinTls;
 
     #[derive(Debug)]
@@ -207,7 +208,7 @@ mod tests {
         for hosts in hosts {
             let certificates = Certificates::one(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))));
             let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-            let upstream = Upstream::Http("http://127.0.0.1:1".parse().unwrap());
+            let upstream = Upstream::Http(ServerGroup::to("http://127.0.0.1:1".parse().unwrap()));
             sites.add(Site::new(hosts, certificates, upstream));
         }
         sites
@@ -245,7 +246,7 @@ mod tests {
         ] {
             let chain = vec![CertificateDer::from(vec![certificate])];
             let certificates = Certificates::one(Arc::new(CertifiedKey::new(chain, Arc::new(NoKey))));
-            let upstream = Upstream::Http("http://127.0.0.1:1".parse().unwrap());
+            let upstream = Upstream::Http(ServerGroup::to("http://127.0.0.1:1".parse().unwrap()));
             let site = Site::new(vec![host.parse().unwrap()], certificates, upstream);
             sites.add(Site { policy: TlsPolicy { min_version }, ..site });
         }

@@ -1,24 +1,42 @@
 //! One worker's connections to the upstreams: plain HTTP/1.1, kept alive, never shared with another thread.
+//!
+//! What all workers share is a [`ServerGroup`]: immutable but for the health of its servers, which is a few atomics.
 
+mod balance;
+mod budget;
 mod connect;
+mod group;
+mod groups;
+mod health;
 mod pool;
+mod resolve;
 mod send;
+mod stream;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::Response;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 
-use crate::config::{Limits, Timeouts, UpstreamUrl};
+use crate::config::{Limits, Timeouts};
+use crate::respond::Failure;
 
+pub use group::ServerGroup;
+pub(crate) use groups::ServerGroups;
 pub(crate) use pool::Lease;
 pub(crate) use send::Outgoing;
 
+use balance::{Chooser, Wish};
+use budget::Budget;
+use group::Server;
 use pool::Pool;
+use send::Unanswered;
 
 /// Largest piece that is read from or written to an upstream at once.
 const BUFFER: usize = 128 * 1024;
@@ -28,8 +46,9 @@ const MAX_HEADERS: usize = 256;
 
 /// All upstreams of one worker.
 pub(crate) struct Upstreams {
-    settings: Rc<Settings>,
-    pools: RefCell<HashMap<UpstreamUrl, Rc<Pool>>>,
+    settings: Settings,
+    pools: RefCell<HashMap<u64, Rc<Pool>>>,
+    groups: RefCell<HashMap<*const ServerGroup, Rc<Group>>>,
 }
 
 struct Settings {
@@ -39,6 +58,15 @@ struct Settings {
     idle: Duration,
     idle_connections: usize,
     connections: usize,
+}
+
+/// What one worker has of a group.
+struct Group {
+    /// Keeps the address from being another group's.
+    shared: Weak<ServerGroup>,
+    pools: Vec<Rc<Pool>>,
+    chooser: Chooser,
+    budget: Budget,
 }
 
 /// The head of an upstream's response, its body still to come, and the connection that it comes over.
@@ -57,40 +85,95 @@ impl Upstreams {
             idle_connections: limits.upstream_idle_connections,
             connections: limits.upstream_connections,
         };
-        Self { settings: Rc::new(settings), pools: RefCell::default() }
+        Self { settings, pools: RefCell::default(), groups: RefCell::default() }
     }
 
-    /// Sends a request to `upstream` and waits for the head of its response.
+    /// Sends a request of `client` to a server of `upstream` and waits for the head of its response. Dropping the future
+    /// closes the connection.
     ///
-    /// Takes the kept connection that was used last, or makes a new one. If a kept one turns out to be dead, the request
-    /// goes over a new one once more, provided that nothing of it was sent or that it has no body and is idempotent (RFC
-    /// 9110, section 9.2.2). Dropping the future closes the connection.
+    /// If a server does not answer, the next one is asked, provided that nothing of the request was sent or that it has no
+    /// body and is idempotent (RFC 9110, section 9.2.2), and within the group's retries and the worker's budget of them.
+    ///
+    /// Also returns the `Set-Cookie` that brings the client back to the server, if the group is sticky and the client has
+    /// another one.
     ///
     /// # Errors
     ///
-    /// Those of [`Failure`](crate::respond::Failure) that blame the upstream, or the client if its body failed.
+    /// Those of [`Failure`] that blame the upstream, or the client if its body failed.
     pub(crate) async fn send(
         &self,
-        upstream: &UpstreamUrl,
-        request: Outgoing,
-    ) -> Result<Answer, crate::respond::Failure> {
-        let pool = self.pool(upstream);
-        let sent = send::send(&pool, &self.settings, request).await;
-        if let Err(failure) = &sent
-            && failure.is_upstreams()
-        {
-            pool.complain(failure);
+        upstream: &Arc<ServerGroup>,
+        client: IpAddr,
+        mut outgoing: Outgoing,
+    ) -> Result<(Answer, Option<String>), Failure> {
+        let group = self.group(upstream);
+        group.budget.earn();
+        let headers = outgoing.request.headers();
+        let wish = Wish { hash: upstream.hash_of(headers, client), stuck_to: upstream.stuck_to(headers) };
+        let mut tried = Vec::new();
+        let mut last = Failure::NoServer;
+        while let Some(at) = group.chooser.choose(upstream, wish, &tried, |at| group.pools[at].in_flight()) {
+            let pool = &group.pools[at];
+            let others = tried.len() < upstream.retries && tried.len() + 1 < group.pools.len();
+            match send::send(pool, &self.settings, outgoing, others).await {
+                Ok(answer) => {
+                    pool.server().health.succeeded();
+                    let stays = wish.stuck_to == Some(at);
+                    let cookie = if stays { None } else { upstream.set_cookie(at) };
+                    return Ok((answer, cookie));
+                }
+                Err(Unanswered { failure, again }) => {
+                    note(upstream, pool, &failure);
+                    match again {
+                        Some(again) if others && group.budget.spend() => outgoing = again,
+                        _ => return Err(failure),
+                    }
+                    tried.push(at);
+                    last = failure;
+                }
+            }
         }
-        sent
+        Err(last)
     }
 
-    fn pool(&self, upstream: &UpstreamUrl) -> Rc<Pool> {
-        let mut pools = self.pools.borrow_mut();
-        if let Some(pool) = pools.get(upstream) {
-            return Rc::clone(pool);
+    fn group(&self, shared: &Arc<ServerGroup>) -> Rc<Group> {
+        let mut groups = self.groups.borrow_mut();
+        if let Some(group) = groups.get(&Arc::as_ptr(shared)) {
+            return Rc::clone(group);
         }
-        let pool = Rc::new(Pool::new(upstream.clone(), &self.settings));
-        pools.insert(upstream.clone(), Rc::clone(&pool));
-        pool
+        // A new one: after a reload others may be gone.
+        groups.retain(|_, group| group.shared.strong_count() > 0);
+        let used: Vec<u64> =
+            groups.values().flat_map(|group| &group.pools).map(|pool| pool.server().id).collect();
+        let mut pools = self.pools.borrow_mut();
+        let servers: Vec<&Arc<Server>> = shared.members.iter().map(|member| &member.server).collect();
+        pools.retain(|id, _| used.contains(id) || servers.iter().any(|server| server.id == *id));
+        let pool = |server: &&Arc<Server>| {
+            let new = || Rc::new(Pool::new(Arc::clone(server), &self.settings));
+            Rc::clone(pools.entry(server.id).or_insert_with(new))
+        };
+        let group = Rc::new(Group {
+            shared: Arc::downgrade(shared),
+            pools: servers.iter().map(pool).collect(),
+            chooser: Chooser::new(shared),
+            budget: Budget::new(),
+        });
+        groups.insert(Arc::as_ptr(shared), Rc::clone(&group));
+        group
+    }
+}
+
+/// What a failure means for the server, and for the operator.
+fn note(upstream: &ServerGroup, pool: &Pool, failure: &Failure) {
+    if failure.is_upstreams() {
+        pool.complain(failure);
+    }
+    if !failure.is_servers_fault() {
+        return;
+    }
+    let ejected = pool.server().health.failed();
+    if let Some(time) = ejected.filter(|_| upstream.members.len() > 1) {
+        let server = &pool.server().url;
+        tracing::warn!(upstream = upstream.name(), %server, ?time, reason = %failure, "ejected");
     }
 }

@@ -3,8 +3,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use super::destination::Destination;
 use super::host::HostPattern;
-use super::upstream_url::UpstreamUrl;
 
 /// `[[route]]`: another upstream for a part of a site.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -16,7 +16,7 @@ pub struct RouteSettings {
     /// The beginning of the paths that it takes, up to the end or to a slash.
     pub path: RoutePath,
     /// Where these requests go.
-    pub to: UpstreamUrl,
+    pub to: Destination,
     /// Whether the upstream sees paths without that beginning.
     #[serde(default)]
     pub strip_prefix: bool,

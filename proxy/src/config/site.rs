@@ -3,10 +3,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::destination::Destination;
 use super::fields::{AddedField, Hsts, RemovedField};
 use super::files;
 use super::host::{self, HostPattern};
-use super::upstream_url::UpstreamUrl;
 use crate::tls::MinTls;
 
 /// `[[site]]`: what is served under some host names.
@@ -21,8 +21,8 @@ pub struct SiteSettings {
     #[serde(deserialize_with = "files::one_or_more")]
     #[schemars(with = "host::OneOrMore")]
     pub cert: Vec<PathBuf>,
-    /// Where requests go.
-    pub to: UpstreamUrl,
+    /// Where requests go: a server, or the name of an `[[upstream]]`.
+    pub to: Destination,
     /// The lowest version of TLS; the preset's if absent.
     pub min_tls: Option<MinTls>,
     /// The value of `Strict-Transport-Security` on every response.
@@ -45,7 +45,7 @@ pub struct SiteSettings {
 
 impl SiteSettings {
     /// A site with the three keys that each has, and the defaults of all others.
-    pub fn new(host: Vec<HostPattern>, cert: Vec<PathBuf>, to: UpstreamUrl) -> Self {
+    pub fn new(host: Vec<HostPattern>, cert: Vec<PathBuf>, to: Destination) -> Self {
         Self {
             host,
             cert,

@@ -52,6 +52,7 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[test]
 fn rules_between_keys_are_checked() {
+    let upstream = |keys: &str| format!("\n[[upstream]]\nname = \"a\"\n{keys}\n");
     let site = |host: &str| format!("[[site]]\nhost = {host}\ncert = \"/c\"\nto = \"http://b\"\n");
     let route = |site: &str, path: &str, more: &str| {
         format!("[[route]]\nsite = \"{site}\"\npath = \"{path}\"\nto = \"http://b\"\n{more}\n")
@@ -104,6 +105,17 @@ fn rules_between_keys_are_checked() {
         ("[limits]\nheader-bytes = \"1B\"".to_owned(), "limits.header-bytes is 1"),
         ("[limits]\nhandshakes = 1000000".to_owned(), "at most 30000"),
         ("[limits]\nconnections = -1".to_owned(), "invalid value"),
+        (site("\"a.b\"").replace("http://b", "shop"), ":1:1: there is no [[upstream]] named shop"),
+        (site("\"a.b\"").replace("http://b", "b:3000"), "write it as http://127.0.0.1:3000 or unix:"),
+        (upstream("servers = []"), ":2:1: upstream a has no servers"),
+        (upstream("servers = [\"http://b\", \"http://b\"]"), "has http://b twice"),
+        (upstream("servers = [\"http://b\"]\nweights = [1, 2]"), "1 servers and 2 weights"),
+        (upstream("servers = [\"http://b\"]\nweights = [0]"), "from 1 to 1000"),
+        (upstream("servers = [\"http://b\"]\nhash-by = \"cookie:c\""), "goes with balance = \"hash\" only"),
+        (upstream("servers = [\"http://b\"]\nhash-by = \"path\""), "header:NAME"),
+        (upstream("servers = [\"http://b\"]\nsticky-cookie = \"a b\""), "not a cookie's name"),
+        (upstream("servers = [\"http://b\"]\nblance = \"hash\""), "did you mean `balance`?"),
+        (upstream("servers = [\"http://b\"]") + &upstream("servers = [\"http://c\"]"), "two upstreams a"),
     ] {
         let found = error(&text);
         assert!(found.contains(expected), "{text}\ngave: {found}\nnot: {expected}");
@@ -147,11 +159,8 @@ fn the_manual_lists_exactly_the_keys_that_exist() {
     }
     let mut existing = BTreeSet::new();
     for section in keys_of("", "") {
-        let table = if matches!(&*section, "site" | "route") {
-            format!("[[{section}]]")
-        } else {
-            format!("[{section}]")
-        };
+        let is_list = matches!(section.as_str(), "site" | "route" | "upstream");
+        let table = if is_list { format!("[[{section}]]") } else { format!("[{section}]") };
         existing.extend(keys_of(&format!("{section}."), &table));
     }
     assert!(existing.len() > 20, "{existing:?}");
@@ -219,7 +228,7 @@ proptest! {
 
     #[test]
     fn no_value_makes_the_parser_panic(key in "[a-z-]{1,20}", value in "[ -~]{0,40}") {
-        for section in ["[proxy]", "[hsm]", "[timeouts]", "[limits]", "[[site]]"] {
+        for section in ["[proxy]", "[hsm]", "[timeouts]", "[limits]", "[[site]]", "[[upstream]]"] {
             let _ = Config::parse(&format!("{section}\n{key} = {value}"));
         }
     }

@@ -1,17 +1,32 @@
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use http::Uri;
-use http::uri::{Authority, Scheme};
+use http::uri::Authority;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-/// Where a site's requests go: `http://host[:port]`. There is no path: requests keep theirs.
+/// A server behind the proxy: `http://host[:port]` or `unix:/path` of a socket. There is no path of requests: they keep
+/// theirs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, JsonSchema)]
 #[schemars(inline, with = "String")]
 pub struct UpstreamUrl {
-    authority: Authority,
-    port: u16,
+    place: UpstreamPlace,
+}
+
+/// Where an upstream listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum UpstreamPlace {
+    /// At a TCP port.
+    Tcp {
+        /// Host and port as written.
+        authority: Authority,
+        /// The port; the scheme's if none is written.
+        port: u16,
+    },
+    /// At a Unix socket.
+    Unix(PathBuf),
 }
 
 /// Text that is no upstream.
@@ -22,20 +37,47 @@ pub struct InvalidUpstream {
     reason: &'static str,
 }
 
+/// What a `sockaddr_un` holds, with the zero byte at its end (`unix(7)`).
+const UNIX_PATH: usize = 108;
+
+const HOW: &str = "write it as http://127.0.0.1:3000 or unix:/run/app.sock";
+
 impl UpstreamUrl {
-    /// Host and port as written, for a `Host` header.
-    pub fn authority(&self) -> &Authority {
-        &self.authority
+    /// Where it listens.
+    pub fn place(&self) -> &UpstreamPlace {
+        &self.place
     }
 
-    /// A DNS name, or an IP address; an IPv6 address without its brackets.
-    pub fn host(&self) -> &str {
-        self.authority.host().trim_start_matches('[').trim_end_matches(']')
+    fn unix(path: &str) -> Result<UpstreamPlace, &'static str> {
+        if !Path::new(path).is_absolute() {
+            return Err("the path of a socket is absolute, as in unix:/run/app.sock");
+        }
+        if path.len() >= UNIX_PATH {
+            return Err("the path of a socket has at most 107 bytes");
+        }
+        Ok(UpstreamPlace::Unix(path.into()))
     }
 
-    /// The port; 80 if none is written.
-    pub fn port(&self) -> u16 {
-        self.port
+    fn tcp(uri: &Uri, default_port: u16) -> Result<UpstreamPlace, &'static str> {
+        let authority = uri.authority().ok_or("it names no host")?;
+        if authority.as_str().contains('@') {
+            return Err("it can't have a user name");
+        }
+        if authority.host().is_empty() {
+            return Err("it names no host");
+        }
+        if uri.path() != "/" || uri.query().is_some() {
+            return Err("it can't have a path; requests keep theirs");
+        }
+        let port = match authority.port() {
+            Some(port) => port.as_u16(),
+            None if authority.as_str() == authority.host() => default_port,
+            None => 0,
+        };
+        if port == 0 {
+            return Err("its port is not a number from 1 to 65535");
+        }
+        Ok(UpstreamPlace::Tcp { authority: authority.clone(), port })
     }
 }
 
@@ -44,39 +86,25 @@ impl FromStr for UpstreamUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidUpstream> {
         let invalid = |reason| InvalidUpstream { text: text.to_owned(), reason };
-        let uri: Uri = text.parse().map_err(|_| invalid("write it as http://127.0.0.1:3000"))?;
-        match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => {}
-            Some(scheme) if *scheme == Scheme::HTTPS => {
-                return Err(invalid("TLS to upstreams is not supported yet; use http://"));
-            }
-            _ => return Err(invalid("write it as http://127.0.0.1:3000")),
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self { place: Self::unix(path).map_err(invalid)? });
         }
-        let authority = uri.authority().ok_or_else(|| invalid("it names no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(invalid("it can't have a user name"));
-        }
-        if authority.host().is_empty() {
-            return Err(invalid("it names no host"));
-        }
-        if uri.path() != "/" || uri.query().is_some() {
-            return Err(invalid("it can't have a path; requests keep theirs"));
-        }
-        let port = match authority.port() {
-            Some(port) => port.as_u16(),
-            None if authority.as_str() == authority.host() => 80,
-            None => return Err(invalid("its port is not a number from 1 to 65535")),
+        let uri: Uri = text.parse().map_err(|_| invalid(HOW))?;
+        let place = match uri.scheme_str() {
+            Some("http") => Self::tcp(&uri, 80),
+            Some("https") => Err("TLS to upstreams is not supported yet; use http://"),
+            _ => Err(HOW),
         };
-        if port == 0 {
-            return Err(invalid("its port is not a number from 1 to 65535"));
-        }
-        Ok(Self { authority: authority.clone(), port })
+        Ok(Self { place: place.map_err(invalid)? })
     }
 }
 
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority)
+        match &self.place {
+            UpstreamPlace::Tcp { authority, .. } => write!(f, "http://{authority}"),
+            UpstreamPlace::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 
@@ -92,19 +120,24 @@ mod tests {
 
     #[test]
     fn host_and_port_are_found() {
-        for (text, host, port) in [
-            ("http://127.0.0.1:3000", "127.0.0.1", 3000),
+        for (text, host, default) in [
+            ("http://127.0.0.1:3000", "127.0.0.1:3000", 3000),
             ("http://backend/", "backend", 80),
-            ("http://[::1]:8080", "::1", 8080),
-            ("http://[::1]", "::1", 80),
+            ("http://[::1]:8080", "[::1]:8080", 8080),
+            ("http://[::1]", "[::1]", 80),
         ] {
             let url: UpstreamUrl = text.parse().unwrap();
-            assert_eq!((url.host(), url.port()), (host, port), "{text}");
+            let UpstreamPlace::Tcp { authority, port } = url.place() else { panic!("{text}") };
+            assert_eq!((authority.as_str(), *port), (host, default), "{text}");
         }
+        let url: UpstreamUrl = "unix:/run/app.sock".parse().unwrap();
+        assert_eq!(url.place(), &UpstreamPlace::Unix("/run/app.sock".into()));
+        assert_eq!(url.to_string(), "unix:/run/app.sock");
     }
 
     #[test]
     fn what_cannot_work_is_refused_with_the_reason() {
+        let long = format!("unix:/{}", "a".repeat(107));
         for (text, reason) in [
             ("https://backend", "not supported yet"),
             ("backend:3000", "write it as"),
@@ -116,6 +149,8 @@ mod tests {
             ("http://backend:65536", "port"),
             ("ftp://backend", "write it as"),
             ("", "write it as"),
+            ("unix:app.sock", "absolute"),
+            (&long, "107 bytes"),
         ] {
             let error = text.parse::<UpstreamUrl>().unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");

@@ -1,8 +1,9 @@
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::UPGRADE;
+use http::header::{HeaderValue, SET_COOKIE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
@@ -15,12 +16,11 @@ use super::target::{Target, origin_form};
 use super::tunnel::Tunnel;
 use super::{Client, Role};
 use crate::body::{Gate, RequestBody, ResponseBody, Source};
-use crate::config::UpstreamUrl;
 use crate::headers::{self, Framing};
 use crate::journal::Record;
 use crate::respond::Failure;
 use crate::sites::{Site, Upstream};
-use crate::upstream::{Answer, Outgoing};
+use crate::upstream::{Answer, Outgoing, ServerGroup};
 
 /// One request and its response.
 pub(super) async fn exchange(
@@ -101,7 +101,7 @@ fn log(client: &Client, failure: &Failure) {
 
 async fn to_upstream(
     client: &Client,
-    upstream: &UpstreamUrl,
+    upstream: &Arc<ServerGroup>,
     mut parts: Parts,
     body: Incoming,
     tell: impl FnOnce(&mut HeaderMap),
@@ -120,8 +120,13 @@ async fn to_upstream(
         let (body, progress) = RequestBody::streaming(body, client.forwarder.timeouts.stall, gate.clone());
         Outgoing { request: Request::from_parts(parts, body), progress: Some(progress), gate }
     };
-    let answer = client.forwarder.upstreams.send(upstream, outgoing).await?;
-    from_upstream(client, answer, websocket)
+    let from = client.connection.remote.ip();
+    let (answer, cookie) = client.forwarder.upstreams.send(upstream, from, outgoing).await?;
+    let mut response = from_upstream(client, answer, websocket)?;
+    if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    Ok(response)
 }
 
 /// Makes an upstream's response the client's. `websocket` is the client's end, if it asked for one.

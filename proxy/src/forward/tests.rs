@@ -1,5 +1,6 @@
 //! The forwarder between clients on pipes and upstreams on loopback sockets; no TLS.
 
+mod groups;
 mod lifetime;
 mod pool;
 mod redirects;
@@ -32,6 +33,7 @@ use crate::connection::{ClientConnection, Handshake, Protocol};
 use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::sites::{Handler, Site, Sites, Upstream};
 use crate::tls::Certificates;
+use crate::upstream::ServerGroup;
 
 /// No test takes longer, whatever goes wrong.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -83,21 +85,27 @@ impl Proxy {
 
     /// With other rules for the site `example.org`.
     fn changed(upstream: SocketAddr, change: impl FnOnce(&mut Site)) -> Self {
+        let upstream = ServerGroup::to(format!("http://{upstream}").parse().unwrap());
         Self::made(upstream, &Timeouts::default(), &Limits::default(), change)
     }
 
     fn limited(upstream: SocketAddr, timeouts: &Timeouts, limits: &Limits) -> Self {
+        let upstream = ServerGroup::to(format!("http://{upstream}").parse().unwrap());
+        Self::to_group(upstream, timeouts, limits)
+    }
+
+    fn to_group(upstream: Arc<ServerGroup>, timeouts: &Timeouts, limits: &Limits) -> Self {
         Self::made(upstream, timeouts, limits, |_| {})
     }
 
     fn made(
-        upstream: SocketAddr,
+        upstream: Arc<ServerGroup>,
         timeouts: &Timeouts,
         limits: &Limits,
         change: impl FnOnce(&mut Site),
     ) -> Self {
         let (mut sites, mut change) = (Sites::new(), Some(change));
-        let upstream = Upstream::Http(format!("http://{upstream}").parse().unwrap());
+        let upstream = Upstream::Http(upstream);
         let page = Handler::new(|connection, request| {
             http::Response::new(format!("{} {}", connection.remote.ip(), request.uri.path()).into())
         });

@@ -1,22 +1,26 @@
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::Settings;
+use super::resolve::Addresses;
+use super::stream::Stream;
 use crate::body::RequestBody;
-use crate::config::UpstreamUrl;
+use crate::config::{UpstreamPlace, UpstreamUrl};
 use crate::respond::Failure;
 
 /// One open connection: the way to send requests over it, and the task that moves its bytes.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
+    /// Where it leads, if over TCP.
+    pub(super) address: Option<SocketAddr>,
     task: AbortHandle,
     _room: OwnedSemaphorePermit,
 }
@@ -26,14 +30,12 @@ impl Connection {
     /// `room` as long as it lives.
     pub(super) async fn open(
         upstream: &UpstreamUrl,
+        addresses: &Addresses,
         settings: &Settings,
         room: OwnedSemaphorePermit,
     ) -> Result<Self, Failure> {
-        let stream = timeout(settings.connect, connect(upstream))
-            .await
-            .map_err(|_| Failure::ConnectTimeout(settings.connect))??;
-        // Without it, small requests wait for the acknowledgement of the one before.
-        let _ = stream.set_nodelay(true);
+        let connected = timeout(settings.connect, connect(upstream, addresses)).await;
+        let (stream, address) = connected.map_err(|_| Failure::ConnectTimeout(settings.connect))??;
         let (sender, http) =
             settings.http.handshake(TokioIo::new(stream)).await.map_err(Failure::UpstreamLost)?;
         let upstream = upstream.clone();
@@ -42,7 +44,7 @@ impl Connection {
                 debug!(%upstream, %error, "upstream connection ended");
             }
         });
-        Ok(Self { sender, task: task.abort_handle(), _room: room })
+        Ok(Self { sender, address, task: task.abort_handle(), _room: room })
     }
 }
 
@@ -53,17 +55,31 @@ impl Drop for Connection {
     }
 }
 
-async fn connect(upstream: &UpstreamUrl) -> Result<TcpStream, Failure> {
-    if let Ok(address) = upstream.host().parse::<IpAddr>() {
-        let address = SocketAddr::new(address, upstream.port());
-        return TcpStream::connect(address).await.map_err(Failure::Unreachable);
+async fn connect(
+    upstream: &UpstreamUrl,
+    addresses: &Addresses,
+) -> Result<(Stream, Option<SocketAddr>), Failure> {
+    match upstream.place() {
+        UpstreamPlace::Unix(path) => {
+            let stream = UnixStream::connect(path).await.map_err(Failure::Unreachable)?;
+            Ok((Stream::Unix(stream), None))
+        }
+        UpstreamPlace::Tcp { authority, port } => {
+            let (stream, address) = connect_tcp(&addresses.find(authority, *port).await?).await?;
+            Ok((Stream::Tcp(stream), Some(address)))
+        }
     }
-    let addresses =
-        tokio::net::lookup_host((upstream.host(), upstream.port())).await.map_err(Failure::NoAddress)?;
+}
+
+async fn connect_tcp(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Failure> {
     let mut last = Failure::NoAddress(io::ErrorKind::NotFound.into());
-    for address in addresses {
+    for &address in addresses {
         match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                // Without it, small requests wait for the acknowledgement of the one before.
+                let _ = stream.set_nodelay(true);
+                return Ok((stream, address));
+            }
             Err(error) => last = Failure::Unreachable(error),
         }
     }

@@ -12,16 +12,21 @@ use tracing::warn;
 
 use super::Settings;
 use super::connect::Connection;
+use super::group::Server;
+use super::resolve::Addresses;
 use crate::body::{Gate, RequestBody};
-use crate::config::UpstreamUrl;
 use crate::respond::Failure;
 
 /// At most one line about an upstream in this time, however many requests fail.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The kept connections to one upstream.
+/// One worker's connections to one server.
 pub(super) struct Pool {
-    upstream: UpstreamUrl,
+    server: Arc<Server>,
+    addresses: Addresses,
+    /// Requests that it has, those that wait for a connection included.
+    in_flight: Cell<u32>,
+    waiting: Cell<usize>,
     /// The one that was used last is at the back, and is taken first: what is too much grows old at the front.
     idle: RefCell<VecDeque<Idle>>,
     /// Room for connections, used or idle.
@@ -41,16 +46,20 @@ struct Idle {
 /// An upstream connection while a request uses it. [`Lease::finish`] keeps it for the next one; dropping it closes it.
 pub(crate) struct Lease {
     connection: Connection,
-    pool: Rc<Pool>,
+    in_flight: InFlight,
     gate: Option<Gate>,
 }
 
 impl Pool {
-    pub(super) fn new(upstream: UpstreamUrl, settings: &Settings) -> Self {
+    pub(super) fn new(server: Arc<Server>, settings: &Settings) -> Self {
+        let connections = server.options.max_connections.unwrap_or(settings.connections);
         Self {
-            upstream,
+            addresses: Addresses::new(server.options.resolve_interval),
+            server,
+            in_flight: Cell::new(0),
+            waiting: Cell::new(0),
             idle: RefCell::default(),
-            room: Arc::new(Semaphore::new(settings.connections)),
+            room: Arc::new(Semaphore::new(connections)),
             max_idle: settings.idle_connections,
             max_age: settings.idle,
             sweeping: Cell::new(false),
@@ -59,8 +68,12 @@ impl Pool {
         }
     }
 
-    pub(super) fn upstream(&self) -> &UpstreamUrl {
-        &self.upstream
+    pub(super) fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.get()
     }
 
     /// Takes the connection that was used last, of those that can take a request now.
@@ -83,18 +96,25 @@ impl Pool {
         let no_room = || Failure::NoRoom(settings.connect);
         let room = match Arc::clone(&self.room).try_acquire_owned() {
             Ok(room) => room,
-            Err(_) => timeout(settings.connect, Arc::clone(&self.room).acquire_owned())
-                .await
-                .map_err(|_| no_room())?
-                .map_err(|_| no_room())?,
+            Err(_) if self.waiting.get() >= self.server.options.max_pending => {
+                return Err(Failure::TooManyWait);
+            }
+            Err(_) => {
+                let _waiting = Waiting::begin(&self.waiting);
+                timeout(settings.connect, Arc::clone(&self.room).acquire_owned())
+                    .await
+                    .map_err(|_| no_room())?
+                    .map_err(|_| no_room())?
+            }
         };
-        Connection::open(&self.upstream, settings, room).await
+        Connection::open(&self.server.url, &self.addresses, settings, room).await
     }
 
     fn keep(self: &Rc<Self>, connection: Connection) {
         // If there is no room left, requests may wait for that of this connection.
         let is_full = self.room.available_permits() == 0;
-        if self.max_idle == 0 || is_full || connection.sender.is_closed() {
+        let moved = connection.address.is_some_and(|address| !self.addresses.still_has(&address));
+        if self.max_idle == 0 || is_full || moved || connection.sender.is_closed() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -116,7 +136,43 @@ impl Pool {
         }
         self.complained.set(Some(now));
         let more = self.silent_failures.replace(0);
-        warn!(upstream = %self.upstream, reason = %failure, more_before = more, "request failed");
+        warn!(upstream = %self.server.url, reason = %failure, more_before = more, "request failed");
+    }
+}
+
+/// A request that waits for a connection, counted while it does.
+struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// A request that a server has, counted until its response has ended.
+pub(super) struct InFlight(Rc<Pool>);
+
+impl InFlight {
+    pub(super) fn begin(pool: &Rc<Pool>) -> Self {
+        pool.in_flight.set(pool.in_flight.get() + 1);
+        Self(Rc::clone(pool))
+    }
+
+    pub(super) fn pool(&self) -> &Rc<Pool> {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
     }
 }
 
@@ -136,8 +192,13 @@ async fn sweep(pool: Weak<Pool>, max_age: Duration) {
 }
 
 impl Lease {
-    pub(super) fn new(connection: Connection, pool: Rc<Pool>, gate: Option<Gate>) -> Self {
-        Self { connection, pool, gate }
+    pub(super) fn new(connection: Connection, in_flight: InFlight, gate: Option<Gate>) -> Self {
+        Self { connection, in_flight, gate }
+    }
+
+    /// Closes the connection; the request goes on over another one.
+    pub(super) fn give_up(self) -> InFlight {
+        self.in_flight
     }
 
     pub(super) fn sender(&mut self) -> &mut SendRequest<RequestBody> {
@@ -145,8 +206,8 @@ impl Lease {
     }
 
     /// The upstream at the other end.
-    pub(crate) fn upstream(&self) -> &UpstreamUrl {
-        self.pool.upstream()
+    pub(crate) fn upstream(&self) -> &crate::config::UpstreamUrl {
+        &self.in_flight.pool().server.url
     }
 
     /// The response has been read to its end: the connection is free for another request.
@@ -154,6 +215,6 @@ impl Lease {
         if let Some(gate) = &self.gate {
             gate.finished();
         }
-        self.pool.keep(self.connection);
+        self.in_flight.pool().keep(self.connection);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use tokio::time::{Instant, sleep};
 
-use super::pool::{Lease, Pool};
+use super::pool::{InFlight, Lease, Pool};
 use super::{Answer, Settings};
 use crate::body::{Gate, Progress, RequestBody};
 use crate::respond::Failure;
@@ -20,21 +20,40 @@ pub(crate) struct Outgoing {
     pub(crate) gate: Option<Gate>,
 }
 
+/// A request that got no response.
+pub(super) struct Unanswered {
+    pub(super) failure: Failure,
+    /// The request, if it may be sent to another server: nothing of it was sent, or it does no harm twice.
+    pub(super) again: Option<Outgoing>,
+}
+
+/// Sends a request to one server: over the kept connection that was used last, or a new one.
+///
+/// If a kept one turns out to be dead, the request goes over a new one once more, provided that nothing of it was sent or
+/// that it has no body and is idempotent (RFC 9110, section 9.2.2). `others` says whether there are other servers, for
+/// which that rule gives the request back.
 pub(super) async fn send(
     pool: &Rc<Pool>,
     settings: &Settings,
     outgoing: Outgoing,
-) -> Result<Answer, Failure> {
+    others: bool,
+) -> Result<Answer, Unanswered> {
     let Outgoing { mut request, progress, gate } = outgoing;
+    let mut in_flight = InFlight::begin(pool);
     let mut kept = pool.take();
     loop {
         let is_kept = kept.is_some();
         let connection = match kept.take() {
             Some(connection) => connection,
-            None => pool.open(settings).await?,
+            None => match pool.open(settings).await {
+                Ok(connection) => connection,
+                Err(failure) => {
+                    return Err(Unanswered { failure, again: Some(Outgoing { request, progress, gate }) });
+                }
+            },
         };
-        let again = if is_kept { Repeat::of(&request) } else { None };
-        let mut lease = Lease::new(connection, Rc::clone(pool), gate.clone());
+        let again = if is_kept || others { Repeat::of(&request) } else { None };
+        let mut lease = Lease::new(connection, in_flight, gate.clone());
         if let Some(gate) = gate.clone() {
             hyper::ext::on_informational(&mut request, move |response| {
                 if response.status() == StatusCode::CONTINUE {
@@ -43,22 +62,31 @@ pub(super) async fn send(
             });
         }
         let sent = lease.sender().try_send_request(request);
-        let answered = within(settings.response, progress.as_deref(), sent).await?;
-        let mut error = match answered {
-            Ok(response) => {
+        let mut error = match within(settings.response, progress.as_deref(), sent).await {
+            Ok(Ok(response)) => {
                 if let Some(gate) = &gate {
                     gate.answered();
                 }
                 return Ok((response, lease));
             }
-            Err(error) => error,
+            Ok(Err(error)) => error,
+            Err(failure) => return Err(Unanswered { failure, again: None }),
         };
-        // Only a kept connection may have been closed by the upstream for no fault of this request.
-        request = match (is_kept, error.take_message(), again) {
-            (true, Some(unsent), _) => unsent,
-            (true, None, Some(again)) if is_lost(error.error()) => again.request(),
-            _ => return Err(blame(error.into_error(), progress.as_deref())),
+        in_flight = lease.give_up();
+        let unsent = match (error.take_message(), again) {
+            (Some(unsent), _) => Some(unsent),
+            (None, Some(again)) if is_lost(error.error()) => Some(again.request()),
+            (None, _) => None,
         };
+        match unsent {
+            // The upstream may have closed a kept connection for no fault of anybody's.
+            Some(unsent) if is_kept => request = unsent,
+            unsent => {
+                let failure = blame(error.into_error(), progress.as_deref());
+                let again = unsent.map(|request| Outgoing { request, progress, gate });
+                return Err(Unanswered { failure, again });
+            }
+        }
     }
 }
 
