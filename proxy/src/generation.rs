@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rustls::server::ProducesTickets;
 use time::OffsetDateTime;
 
 use crate::access_log::AccessLog;
@@ -14,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::proxy::StartError;
 use crate::routes::{Route, Routes};
 use crate::sites::{Handler, Site, Sites, Upstream};
-use crate::tls::{Certificates, Tls};
+use crate::tls::{Certificates, TicketKeySource, TicketKeys, Tls};
 use crate::upstream::ServerGroups;
 
 /// One configuration in service: each new connection takes the one that is current, and keeps it to its end.
@@ -23,6 +22,7 @@ pub(crate) struct Generation {
     pub(crate) number: u64,
     pub(crate) tls: Arc<Tls>,
     pub(crate) sites: Arc<Sites>,
+    pub(crate) ticket_keys: TicketKeySource,
     pub(crate) upstreams: ServerGroups,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
@@ -49,7 +49,7 @@ pub(crate) struct Foundation {
     /// Sites that code of this process answers for, by host.
     pub(crate) handlers: Vec<(String, Handler)>,
     /// A ticket of one generation is good in the next.
-    pub(crate) ticketer: Arc<dyn ProducesTickets>,
+    pub(crate) tickets: Arc<TicketKeys>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -97,12 +97,13 @@ impl Foundation {
         }
         expiries.sort_by_key(|expiry| expiry.not_after);
         let sites = Arc::new(sites);
-        let tls = Tls::new(&sites, &self.ticketer).map_err(StartError::Tls)?;
+        let tls = Tls::new(&sites, &self.tickets).map_err(StartError::Tls)?;
         let access_log = self.access_log(&config.log, previous)?;
         Ok(Generation {
             number: previous.map_or(1, |previous| previous.number + 1),
             tls: Arc::new(tls),
             sites,
+            ticket_keys: config.tls.ticket_keys,
             upstreams,
             timeouts: config.timeouts.clone(),
             limits: config.limits.clone(),

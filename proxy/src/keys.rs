@@ -1,7 +1,10 @@
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::sign::SigningKey;
+use zeroize::Zeroizing;
 
 /// Where the sites' keys are. The product's one is [`EngineKeys`](crate::EngineKeys).
 pub trait KeySource: Send + Sync {
@@ -21,6 +24,17 @@ pub trait KeySource: Send + Sync {
 
     /// Called on each worker's thread when it ends.
     fn stop_worker(&self) {}
+
+    /// The secret of the session tickets of a period, the same for all who have these keys; none if there is none yet and it is not
+    /// to be made. Called on a worker's thread, inside its `LocalSet`, after [`KeySource::start_worker`].
+    fn ticket_secret(&self, _period: u64, _make: bool) -> Asked<'_, Option<TicketSecret>> {
+        Box::pin(std::future::ready(Err(TicketSecretError::NotOffered)))
+    }
+
+    /// Destroys the secret of a period, for all. Called as [`KeySource::ticket_secret`].
+    fn forget_ticket_secret(&self, _period: u64) -> Asked<'_, ()> {
+        Box::pin(std::future::ready(Err(TicketSecretError::NotOffered)))
+    }
 
     /// How those who sign do, as the calling worker sees them; nothing if there is nobody who could be down.
     fn signers(&self) -> Vec<SignerStatus> {
@@ -57,6 +71,27 @@ impl std::ops::AddAssign for SigningCounts {
         self.hedges += hedges;
         self.hedge_wins += hedge_wins;
     }
+}
+
+/// What whoever holds the keys was asked on a worker's thread.
+pub type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, TicketSecretError>> + 'a>>;
+
+/// What session tickets are encrypted with; wiped when dropped.
+pub type TicketSecret = Zeroizing<[u8; 32]>;
+
+/// There is no secret for session tickets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TicketSecretError {
+    /// Whoever holds the keys has no such secrets.
+    #[error("there are no secrets for session tickets")]
+    NotOffered,
+    /// Nobody could be asked; later, perhaps.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The user may have none.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// How one of those who sign does.

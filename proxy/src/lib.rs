@@ -49,12 +49,12 @@ pub use config::{
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use http_policy::{ErrorPageError, HttpPolicy};
-pub use keys::{KeyError, KeySource, SignerStatus, SigningCounts};
+pub use keys::{Asked, KeyError, KeySource, SignerStatus, SigningCounts, TicketSecret, TicketSecretError};
 pub use proxy::{Proxy, ProxyBuilder, RunError, StartError};
 pub use reload::Reloader;
 pub use routes::{Route, Routes};
 pub use shutdown::{Shutdown, ShutdownHandle};
 pub use signer::{EngineKeys, EngineSigningKey, SettingsError};
 pub use sites::{Handler, Site, Sites, Upstream};
-pub use tls::{Certificates, MinTls, NeverChosen, TlsPolicy};
+pub use tls::{Certificates, MinTls, NeverChosen, TicketKeySource, TlsPolicy};
 pub use upstream::ServerGroup;

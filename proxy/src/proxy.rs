@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use rustls::crypto::aws_lc_rs::Ticketer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -25,7 +24,7 @@ use crate::process;
 use crate::reload::{self, Listening, Parts, Reloader};
 use crate::shutdown::Shutdown;
 use crate::sites::Handler;
-use crate::tls::NeverChosen;
+use crate::tls::{NeverChosen, TicketKeys};
 use crate::views::Views;
 use crate::worker::{self, Complaints, Order, Post, Shared};
 
@@ -285,10 +284,11 @@ impl ProxyBuilder {
     pub fn bind(self) -> Result<Proxy, StartError> {
         let Self { config, config_file, keys, handlers } = self;
         let metrics = Arc::new(Metrics::default());
+        let tickets = TicketKeys::new().map_err(StartError::Tls)?;
         let foundation = Foundation {
             keys: Arc::clone(&keys),
             handlers,
-            ticketer: Ticketer::new().map_err(StartError::Tls)?,
+            tickets: Arc::clone(&tickets),
             metrics: Arc::clone(&metrics),
         };
         let generation = foundation.generation(&config, None)?;
@@ -327,6 +327,7 @@ impl ProxyBuilder {
         let shared = Arc::new(Shared {
             generation: current,
             keys,
+            tickets,
             metrics,
             views,
             connections: connections.clone(),

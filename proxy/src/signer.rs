@@ -4,6 +4,7 @@ mod algorithm;
 mod engines;
 mod scheme;
 mod settings;
+mod tickets;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use engines::{Engines, Place};
 
 use crate::chain::spki_sha256;
 use crate::handshake;
-use crate::keys::{KeyError, KeySource, SignerStatus, SigningCounts};
+use crate::keys::{Asked, KeyError, KeySource, SignerStatus, SigningCounts, TicketSecret};
 
 /// The keys of one crypto user, in the engines.
 ///
@@ -67,6 +68,14 @@ impl KeySource for EngineKeys {
 
     fn stop_worker(&self) {
         Engines::stop_worker();
+    }
+
+    fn ticket_secret(&self, period: u64, make: bool) -> Asked<'_, Option<TicketSecret>> {
+        Box::pin(async move { tickets::secret(&Engines::pool()?, period, make).await })
+    }
+
+    fn forget_ticket_secret(&self, period: u64) -> Asked<'_, ()> {
+        Box::pin(async move { tickets::forget(&Engines::pool()?, period).await })
     }
 
     fn signers(&self) -> Vec<SignerStatus> {

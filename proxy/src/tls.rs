@@ -2,6 +2,7 @@
 
 mod certificates;
 mod policy;
+mod tickets;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,6 +16,8 @@ use rustls::{ServerConfig, SupportedCipherSuite};
 
 pub use certificates::{Certificates, NeverChosen};
 pub use policy::{MinTls, TlsPolicy};
+pub use tickets::TicketKeySource;
+pub(crate) use tickets::TicketKeys;
 
 use crate::sites::{Site, Sites};
 
@@ -48,15 +51,12 @@ const SUITES: [SupportedCipherSuite; 9] = [
 ];
 
 impl Tls {
-    /// TLS for these sites. Tickets are `ticketer`'s.
-    pub(crate) fn new(
-        sites: &Arc<Sites>,
-        ticketer: &Arc<dyn ProducesTickets>,
-    ) -> Result<Self, rustls::Error> {
+    /// TLS for these sites, and tickets with these keys.
+    pub(crate) fn new(sites: &Arc<Sites>, tickets: &Arc<TicketKeys>) -> Result<Self, rustls::Error> {
         let mut by_policy = HashMap::new();
         for site in sites.iter() {
             if !by_policy.contains_key(&site.policy) {
-                let configs = Configs::new(&site.policy, Arc::clone(sites), Arc::clone(ticketer))?;
+                let configs = Configs::new(&site.policy, Arc::clone(sites), tickets.ticketer(&site.policy))?;
                 by_policy.insert(site.policy.clone(), configs);
             }
         }

@@ -31,6 +31,7 @@ use crate::listener;
 use crate::metrics::{HandshakeResult, Metrics};
 use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::throttle::Throttle;
+use crate::tls::TicketKeys;
 use crate::views::{Questions, Views, is_ready};
 
 /// Stacks that a worker keeps for the next burst of handshakes: 32 MiB of address space, about a third of it resident.
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     /// What new connections are served by.
     pub(crate) generation: watch::Receiver<Arc<Generation>>,
     pub(crate) keys: Arc<dyn KeySource>,
+    pub(crate) tickets: Arc<TicketKeys>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) views: Views,
     /// Room for connections.
@@ -101,6 +103,8 @@ pub(crate) fn run(shared: Arc<Shared>, post: Post, shutdown: Shutdown) -> io::Re
         tokio::task::spawn_local(questions.answer(Arc::clone(&shared.keys)));
         if number == 0 {
             tokio::task::spawn_local(warn_if_not_ready(Arc::clone(&shared.keys)));
+            let (tickets, generation) = (Arc::clone(&shared.tickets), shared.generation.clone());
+            tokio::task::spawn_local(tickets.follow(generation, Arc::clone(&shared.keys)));
         }
         let worker = Worker::new(Arc::clone(&shared), shutdown);
         let served = worker.serve(orders, admin).await;

@@ -3,7 +3,7 @@ use serde::Deserialize;
 
 use super::host::HostPattern;
 use super::site::SiteSettings;
-use crate::tls::{MinTls, TlsPolicy};
+use crate::tls::{MinTls, TicketKeySource, TlsPolicy};
 
 /// `[tls]`: how TLS is spoken.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -14,6 +14,8 @@ pub struct TlsSettings {
     /// A host of the site that clients get who ask for no name, or one that is no site's; without it they are refused.
     #[schemars(with = "Option<String>")]
     pub default_site: Option<HostPattern>,
+    /// Whose keys session tickets are encrypted with.
+    pub ticket_keys: TicketKeySource,
 }
 
 /// A configuration of Mozilla's Server Side TLS guidelines, version 5.7.

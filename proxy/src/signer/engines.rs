@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::settings;
 use crate::handshake;
-use crate::keys::{SignerStatus, SigningCounts};
+use crate::keys::{SignerStatus, SigningCounts, TicketSecretError};
 use crate::throttle::Throttle;
 
 /// How often a directory is looked at for engines that have come.
@@ -74,6 +74,12 @@ impl Engines {
 
     pub(super) fn stop_worker() {
         drop(WORKER.take());
+    }
+
+    /// The calling worker's connections.
+    pub(super) fn pool() -> Result<Pool, TicketSecretError> {
+        let nobody = || TicketSecretError::Unreachable("there is no engine yet".to_owned());
+        worker().map(|worker| worker.pool).ok_or_else(nobody)
     }
 
     /// How each engine does, as the calling worker sees it.
