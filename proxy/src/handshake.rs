@@ -1,11 +1,13 @@
 //! One TLS handshake, from the client's first byte to a stream.
 
+mod budget;
 mod failure;
 mod failure_log;
 mod gate;
+mod offered_tickets;
 mod watched;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -23,10 +25,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+pub(crate) use budget::SigningBudget;
 pub(crate) use failure::HandshakeError;
 pub(crate) use failure_log::FailureLog;
 pub(crate) use gate::Gate;
 pub(crate) use watched::WatchedKey;
+
+use budget::{Place, QueueIsFull, Sizes};
+use offered_tickets::offered_tickets;
 
 use crate::capacity::Capacity;
 use crate::connection::{Handshake, Protocol};
@@ -47,9 +53,60 @@ pub(crate) struct InProgress {
     /// The key could not sign; shuts the connection's [`Gate`].
     unsigned: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
+    signing: Signing,
+}
+
+/// What a handshake has to do with the signing budget.
+struct Signing {
+    budget: Rc<SigningBudget>,
+    /// Whose budget, by the name in logs: all hosts of a site share it.
+    site: Box<str>,
+    sizes: Sizes,
+    /// What the client offers will most likely do without a signature.
+    resumes: bool,
+    /// The signature has been asked for: there won't be another.
+    done: Cell<bool>,
+    /// Held from before the key exchange until the signature is there.
+    place: RefCell<Option<Place>>,
+    /// There was no place.
+    refused: Cell<bool>,
+}
+
+impl Signing {
+    /// Waits for a place, if this handshake still needs one.
+    async fn enter(&self) -> Result<(), QueueIsFull> {
+        if self.resumes || self.done.get() || self.place.borrow().is_some() {
+            return Ok(());
+        }
+        let place = self.budget.enter(&self.site, self.sizes).await?;
+        self.place.replace(Some(place));
+        Ok(())
+    }
+
+    /// Gives the place back: it is not for waiting for the client.
+    fn leave(&self) {
+        drop(self.place.take());
+    }
 }
 
 impl InProgress {
+    /// Whether the budget allows a signature now. A ticket that looked good and is not must not lead past those who wait:
+    /// then only a place that nobody wants is good enough.
+    fn may_sign(&self) -> bool {
+        let signing = &self.signing;
+        signing.done.set(true);
+        if signing.place.borrow().is_some() {
+            return true;
+        }
+        let Some(place) = signing.budget.try_enter(&signing.site) else {
+            signing.refused.set(true);
+            self.leave_unsigned();
+            return false;
+        };
+        signing.place.replace(Some(place));
+        true
+    }
+
     /// The signature was there, or not, after this time.
     fn waited_for_signature(&self, took: Duration) {
         self.metrics.timings.signature.observe(took);
@@ -71,6 +128,7 @@ pub(crate) struct Handshaker {
     stacks: StackPool,
     /// How many fibers the process may have.
     fibers: Capacity,
+    budget: Rc<SigningBudget>,
     metrics: Arc<Metrics>,
 }
 
@@ -94,8 +152,13 @@ const fn alert(description: u8) -> [u8; 7] {
 }
 
 impl Handshaker {
-    pub(crate) fn new(stacks: StackPool, fibers: Capacity, metrics: Arc<Metrics>) -> Self {
-        Self { stacks, fibers, metrics }
+    pub(crate) fn new(
+        stacks: StackPool,
+        fibers: Capacity,
+        budget: SigningBudget,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { stacks, fibers, budget: Rc::new(budget), metrics }
     }
 
     /// Makes the handshake with a client that just connected, as `served` says. Dropping the future ends it at any point.
@@ -130,6 +193,24 @@ impl Handshaker {
             let error = HandshakeError::Tls(rustls::Error::General("the site has no TLS".to_owned()));
             return Err(refuse(&mut start.io, &INTERNAL_ERROR, error).await);
         };
+        let first_bytes = start.io.take_first_bytes();
+        let is_ours = |ticket: &Vec<u8>| config.ticketer.decrypt(ticket).is_some();
+        let signing = Signing {
+            budget: Rc::clone(&self.budget),
+            site: site.name().into(),
+            sizes: Sizes::from(&served.limits),
+            resumes: offered_tickets(&first_bytes).iter().any(is_ours),
+            done: Cell::new(false),
+            place: RefCell::new(None),
+            refused: Cell::new(false),
+        };
+        drop(first_bytes);
+        // Before anything was computed for this client.
+        if signing.enter().await.is_err() {
+            site.requests.handshake_refused();
+            return Err(refuse(&mut start.io, &INTERNAL_ERROR, HandshakeError::SigningBudget).await);
+        }
+        let counts = Arc::clone(&site.requests);
         // The signature is asked for in `into_stream` already, so that is inside, too.
         let handshake = Box::pin(async move { start.into_stream(config).into_fallible().await });
         let site = sni.clone().unwrap_or_else(|| Arc::from(site.name()));
@@ -138,11 +219,17 @@ impl Handshaker {
             signed_by: RefCell::new(None),
             unsigned,
             metrics: Arc::clone(&self.metrics),
+            signing,
         });
         let stream = match self.in_fibers(handshake, &progress).await? {
             Ok(stream) => stream,
             Err((error, gated)) if progress.unsigned.load(Relaxed) => {
-                let error = HandshakeError::NoSignature(error);
+                let error = if progress.signing.refused.get() {
+                    counts.handshake_refused();
+                    HandshakeError::SigningBudget
+                } else {
+                    HandshakeError::NoSignature(error)
+                };
                 return Err(refuse(&mut gated.into_inner(), &INTERNAL_ERROR, error).await);
             }
             Err((error, _)) => return Err(HandshakeError::of(error)),
@@ -160,8 +247,10 @@ impl Handshaker {
         progress: &Rc<InProgress>,
     ) -> Result<F::Output, HandshakeError> {
         loop {
-            // Never closed.
             let queued = Instant::now();
+            // At once in the first step, and once it has signed; not if the client had to choose another group.
+            progress.signing.enter().await.map_err(|QueueIsFull| HandshakeError::SigningBudget)?;
+            // Never closed.
             let permit = self.fibers.acquire().await;
             self.metrics.timings.queue.observe(queued.elapsed());
             let permit = permit.map_err(|error| HandshakeError::NoStack(io::Error::other(error)))?;
@@ -172,6 +261,7 @@ impl Handshaker {
             let fiber = Fiber::new(&self.stacks, step).map_err(HandshakeError::NoStack)?;
             let (unfinished, polled) = CURRENT.scope(Rc::clone(progress), fiber).await;
             drop(permit);
+            progress.signing.leave();
             if let Poll::Ready(output) = polled {
                 return Ok(output);
             }

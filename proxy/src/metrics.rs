@@ -3,6 +3,7 @@ mod histogram;
 mod reloads;
 mod requests;
 mod signing;
+mod signing_queue;
 mod timings;
 
 use std::fmt::Write;
@@ -16,6 +17,8 @@ use crate::views::View;
 use reloads::Reloads;
 use requests::Requests;
 pub(crate) use requests::SiteRequests;
+use signing_queue::SigningQueue;
+pub(crate) use signing_queue::Waiting;
 use timings::Timings;
 
 /// What the process counted since it started. Written by all workers, read by the admin listener.
@@ -27,6 +30,7 @@ pub(crate) struct Metrics {
     pub(crate) reloads: Reloads,
     pub(crate) requests: Requests,
     pub(crate) timings: Timings,
+    pub(crate) signing_queue: SigningQueue,
     pub(crate) access_log: Arc<Counts>,
 }
 
@@ -45,6 +49,8 @@ pub(crate) enum HandshakeResult {
     UnknownSite,
     /// Client and proxy have nothing in common, or the client speaks no TLS.
     NotTls,
+    /// Too many of the site's handshakes wait for signatures.
+    SigningBudget,
     /// No engine signed.
     NoSignature,
     /// No memory.
@@ -52,13 +58,14 @@ pub(crate) enum HandshakeResult {
 }
 
 impl HandshakeResult {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Full,
         Self::Resumed,
         Self::TimedOut,
         Self::ClientGone,
         Self::UnknownSite,
         Self::NotTls,
+        Self::SigningBudget,
         Self::NoSignature,
         Self::NoStack,
     ];
@@ -71,6 +78,7 @@ impl HandshakeResult {
             Self::ClientGone => "client-gone",
             Self::UnknownSite => "unknown-site",
             Self::NotTls => "tls-error",
+            Self::SigningBudget => "signing-budget",
             Self::NoSignature => "no-signature",
             Self::NoStack => "no-stack",
         }
@@ -83,6 +91,7 @@ impl From<&HandshakeError> for HandshakeResult {
             HandshakeError::TimedOut => Self::TimedOut,
             HandshakeError::Gone(_) => Self::ClientGone,
             HandshakeError::NoName | HandshakeError::UnknownName => Self::UnknownSite,
+            HandshakeError::SigningBudget => Self::SigningBudget,
             HandshakeError::NoSignature(_) => Self::NoSignature,
             HandshakeError::Tls(_) => Self::NotTls,
             HandshakeError::NoStack(_) => Self::NoStack,
@@ -140,6 +149,7 @@ impl Metrics {
         self.reloads.write(out)?;
         certificates::write(expiries, out)?;
         self.timings.write(out)?;
+        self.signing_queue.write(out)?;
         signing::write(&view.signers, &view.counts, out)
     }
 }

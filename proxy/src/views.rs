@@ -45,6 +45,11 @@ impl Views {
         (Self { workers }, questions)
     }
 
+    /// How many workers there are.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
     /// Asks all workers that have not ended.
     pub(crate) async fn all(&self) -> View {
         let asked: Vec<_> = self

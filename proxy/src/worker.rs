@@ -24,7 +24,7 @@ use crate::config::Entrance;
 use crate::connection::ClientConnection;
 use crate::forward::Forwarder;
 use crate::generation::Generation;
-use crate::handshake::{FailureLog, HandshakeError, Handshaker};
+use crate::handshake::{FailureLog, HandshakeError, Handshaker, SigningBudget};
 use crate::journal::Journal;
 use crate::keys::KeySource;
 use crate::listener;
@@ -151,8 +151,10 @@ impl Serving {
 
 impl Worker {
     fn new(shared: Arc<Shared>, shutdown: Shutdown) -> Rc<Self> {
-        let handshaker =
-            Handshaker::new(StackPool::new(IDLE_STACKS), shared.fibers.clone(), Arc::clone(&shared.metrics));
+        let metrics = &shared.metrics;
+        let budget = SigningBudget::new(shared.views.workers(), Arc::clone(metrics));
+        let stacks = StackPool::new(IDLE_STACKS);
+        let handshaker = Handshaker::new(stacks, shared.fibers.clone(), budget, Arc::clone(metrics));
         let mut news = shared.generation.clone();
         let generation = Arc::clone(&news.borrow_and_update());
         let serving = Rc::new(Serving::new(generation, &shared.metrics, None));

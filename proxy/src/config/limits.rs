@@ -11,6 +11,12 @@ pub struct Limits {
     pub connections: usize,
     /// Handshakes of the process that are computed or signed now; those that wait for their clients don't count.
     pub handshakes: usize,
+    /// Full handshakes of the process from their key exchange to their signature; resumed ones don't count.
+    pub signatures: usize,
+    /// The same of one site.
+    pub signatures_per_site: usize,
+    /// Full handshakes of one site that wait for one of those to end.
+    pub signature_queue: usize,
     /// A request's head, in bytes.
     #[serde(with = "units::size")]
     #[schemars(with = "units::Size")]
@@ -30,6 +36,9 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             handshakes: 4_000,
+            signatures: 256,
+            signatures_per_site: 128,
+            signature_queue: 1_000,
             header_bytes: 64 * 1024,
             headers: 100,
             http2_streams: 128,

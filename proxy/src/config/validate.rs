@@ -81,6 +81,8 @@ fn bounds(config: &Config) -> Result<(), Fault> {
     for (key, value, least) in [
         ("connections", limits.connections, 1),
         ("handshakes", limits.handshakes, 1),
+        ("signatures", limits.signatures, 1),
+        ("signatures-per-site", limits.signatures_per_site, 1),
         // hyper's least buffer.
         ("header-bytes", limits.header_bytes, 8 * 1024),
         ("headers", limits.headers, 10),
@@ -94,6 +96,9 @@ fn bounds(config: &Config) -> Result<(), Fault> {
     for (key, value, most) in [
         // Each suspended handshake has a stack, which is two mappings of the 65,530 that Linux allows by default.
         ("handshakes", limits.handshakes, 30_000),
+        ("signatures", limits.signatures, 30_000),
+        ("signatures-per-site", limits.signatures_per_site, 30_000),
+        ("signature-queue", limits.signature_queue, 1_000_000),
         ("connections", limits.connections, 10_000_000),
         ("header-bytes", limits.header_bytes, 1024 * 1024),
         ("headers", limits.headers, 10_000),

@@ -17,6 +17,9 @@ pub(crate) enum HandshakeError {
     /// The client asks for a name that is no site's.
     #[error("there is no such site")]
     UnknownName,
+    /// The site has too many handshakes waiting for signatures.
+    #[error("limits.signature-queue is reached: too many of the site's handshakes wait for signatures")]
+    SigningBudget,
     /// No engine signed.
     #[error("no signature: {0}")]
     NoSignature(io::Error),
@@ -44,6 +47,7 @@ impl HandshakeError {
             Self::Gone(_) => Category::ClientGone,
             Self::NoName => Category::NoSni,
             Self::UnknownName => Category::UnknownSite,
+            Self::SigningBudget => Category::SigningBudget,
             Self::NoSignature(_) => Category::NoSignature,
             Self::NoStack(_) => Category::NoStack,
             Self::Tls(error) => Category::of(error),
@@ -66,13 +70,14 @@ pub(crate) enum Category {
     ClientRefused,
     ClientCertificate,
     BrokenTls,
+    SigningBudget,
     NoSignature,
     NoStack,
     Internal,
 }
 
 impl Category {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::TimedOut,
         Self::ClientGone,
         Self::NoSni,
@@ -84,6 +89,7 @@ impl Category {
         Self::ClientRefused,
         Self::ClientCertificate,
         Self::BrokenTls,
+        Self::SigningBudget,
         Self::NoSignature,
         Self::NoStack,
         Self::Internal,
@@ -103,6 +109,7 @@ impl Category {
             Self::ClientRefused => "client-refused",
             Self::ClientCertificate => "client-certificate",
             Self::BrokenTls => "broken-tls",
+            Self::SigningBudget => "signing-budget",
             Self::NoSignature => "no-signature",
             Self::NoStack => "no-stack",
             Self::Internal => "internal",
@@ -111,7 +118,7 @@ impl Category {
 
     /// Whether it is the proxy's or the engines' fault, and not the client's or the network's.
     pub(super) fn is_ours(self) -> bool {
-        matches!(self, Self::NoSignature | Self::NoStack | Self::Internal)
+        matches!(self, Self::SigningBudget | Self::NoSignature | Self::NoStack | Self::Internal)
     }
 
     fn of(error: &rustls::Error) -> Self {

@@ -11,14 +11,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// When a key can't sign, rustls has its ServerHello ready, and tokio-rustls sends it before it reports the error. After a
 /// ServerHello only encrypted alerts count, and nobody can make one any more. So nothing is sent, and the client gets
 /// its alert in the clear, as the server's first word.
+///
+/// Until it is asked for them, it also keeps the first bytes that were read: rustls does not show all of a ClientHello.
 pub(crate) struct Gate<IO> {
     io: IO,
     shut: Arc<AtomicBool>,
+    first_bytes: Option<Vec<u8>>,
 }
+
+/// The longest beginning that is kept; a ClientHello has about 2 KiB.
+const FIRST_BYTES: usize = 16 * 1024;
 
 impl<IO> Gate<IO> {
     pub(super) fn new(io: IO, shut: Arc<AtomicBool>) -> Self {
-        Self { io, shut }
+        Self { io, shut, first_bytes: Some(Vec::new()) }
+    }
+
+    /// What was read until now, unless it was more than [`FIRST_BYTES`]. From here on nothing is kept.
+    pub(super) fn take_first_bytes(&mut self) -> Vec<u8> {
+        self.first_bytes.take().unwrap_or_default()
     }
 
     /// The connection itself, which takes what is written.
@@ -37,7 +48,15 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Gate<IO> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if let Some(first) = &mut self.first_bytes {
+            first.extend_from_slice(&buffer.filled()[before..]);
+            if first.len() > FIRST_BYTES {
+                self.first_bytes = None;
+            }
+        }
+        read
     }
 }
 

@@ -34,9 +34,13 @@ struct WatchedSigner(Box<dyn Signer>);
 
 impl Signer for WatchedSigner {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        let handshake = super::current();
+        if handshake.as_ref().is_some_and(|handshake| !handshake.may_sign()) {
+            return Err(rustls::Error::General("the site's signing budget is spent".to_owned()));
+        }
         let start = Instant::now();
         let signature = self.0.sign(message);
-        if let Some(handshake) = super::current() {
+        if let Some(handshake) = handshake {
             handshake.waited_for_signature(start.elapsed());
             if signature.is_err() {
                 handshake.leave_unsigned();

@@ -27,6 +27,8 @@ pub(crate) struct SiteRequests {
     by_class: [AtomicU64; CLASSES.len()],
     /// Bytes of responses' bodies.
     bytes: AtomicU64,
+    /// Handshakes that its signing budget had no room for.
+    refused_handshakes: AtomicU64,
 }
 
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "client-gone"];
@@ -65,11 +67,24 @@ impl Requests {
                 writeln!(out, "hsm_proxy_response_bytes_total{{site={}}} {bytes}", quoted(site))?;
             }
         }
+        writeln!(out, "# HELP hsm_proxy_refused_handshakes_total Handshakes beyond limits.signature-queue.")?;
+        writeln!(out, "# TYPE hsm_proxy_refused_handshakes_total counter")?;
+        for (site, counts) in &rows {
+            let refused = counts.refused_handshakes.load(Relaxed);
+            if refused > 0 {
+                writeln!(out, "hsm_proxy_refused_handshakes_total{{site={}}} {refused}", quoted(site))?;
+            }
+        }
         Ok(())
     }
 }
 
 impl SiteRequests {
+    /// Counts a handshake that was refused because too many wait.
+    pub(crate) fn handshake_refused(&self) {
+        self.refused_handshakes.fetch_add(1, Relaxed);
+    }
+
     /// Counts a request that has ended; no status if the client was gone before there was one.
     pub(crate) fn count(&self, status: Option<u16>, bytes: u64) {
         let class = match status {

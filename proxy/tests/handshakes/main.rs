@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod access_log;
+mod budget;
 mod certificates;
 mod failures;
 mod metrics;

@@ -343,6 +343,7 @@ pub(crate) struct Client {
     suites: Vec<SupportedCipherSuite>,
     verifying: &'static str,
     trusts_anybody: bool,
+    guesses_wrong: bool,
     /// Made at the first connection: sessions resume only within one.
     config: OnceLock<Arc<ClientConfig>>,
 }
@@ -361,6 +362,7 @@ impl Client {
             suites: aws_lc_rs::ALL_CIPHER_SUITES.to_vec(),
             verifying: "",
             trusts_anybody: false,
+            guesses_wrong: false,
             config: OnceLock::new(),
         }
     }
@@ -371,6 +373,11 @@ impl Client {
 
     pub(crate) fn alpn(self, protocols: &[&str]) -> Self {
         Self { alpn: protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(), ..self }
+    }
+
+    /// Begins with a key share of a group that the proxy does not have.
+    pub(crate) fn guessing_a_wrong_group(self) -> Self {
+        Self { guesses_wrong: true, ..self }
     }
 
     /// Takes every certificate.
@@ -408,6 +415,9 @@ impl Client {
         let config = self.config.get_or_init(|| {
             let mut provider =
                 CryptoProvider { cipher_suites: self.suites.clone(), ..aws_lc_rs::default_provider() };
+            if self.guesses_wrong {
+                provider.kx_groups.insert(0, aws_lc_rs::kx_group::MLKEM768);
+            }
             let verifies = |scheme: &SignatureScheme| format!("{scheme:?}").contains(self.verifying);
             let all = provider.signature_verification_algorithms;
             let mapping: Vec<_> =
