@@ -1,5 +1,6 @@
 //! Bodies on their way through: streamed frame by frame, never collected, with a limit on how long they may stall.
 
+mod compressed;
 mod gate;
 mod request;
 mod response;
@@ -16,6 +17,8 @@ pub(crate) enum BodyError {
     Stalled,
     #[error("the body was not wanted any more")]
     Unwanted,
+    #[error("the response can't be compressed: {0}")]
+    Compression(std::io::Error),
     #[error(transparent)]
     Http(#[from] hyper::Error),
 }

@@ -26,6 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
+use crate::compression::Room;
 use crate::config::{Limits, Timeouts};
 use crate::connection::{ClientConnection, Protocol};
 use crate::headers::Forwarding;
@@ -66,6 +67,7 @@ pub(crate) struct Forwarder {
     http1: http1::Builder,
     http2: http2::Builder<StreamExecutor>,
     upstreams: Upstreams,
+    compressors: Room,
     timeouts: Timeouts,
     longest_line: usize,
 }
@@ -119,7 +121,14 @@ impl Forwarder {
             .keep_alive_timeout(timeouts.idle / 2);
 
         let upstreams = Upstreams::new(limits, timeouts);
-        Self { http1, http2, upstreams, timeouts: timeouts.clone(), longest_line }
+        Self {
+            http1,
+            http2,
+            upstreams,
+            compressors: Room::default(),
+            timeouts: timeouts.clone(),
+            longest_line,
+        }
     }
 
     /// Serves one TLS connection after its handshake until it ends: HTTP/1.1 or HTTP/2, as it negotiated.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use http::{Response, StatusCode, Version};
 
+use crate::compression::Compression;
 use crate::config::{AddedField, RemovedField, SiteSettings};
 use crate::respond::Failure;
 
@@ -20,6 +21,7 @@ pub struct HttpPolicy {
     request: FieldChanges,
     response: FieldChanges,
     error_pages: HashMap<u16, Bytes>,
+    pub(crate) compression: Compression,
 }
 
 /// Fields that are taken away, and then others that are set.
@@ -52,6 +54,7 @@ impl HttpPolicy {
         Ok(Self {
             request: FieldChanges::new(&site.remove_request_headers, &site.add_request_headers),
             response,
+            compression: Compression { codings: site.compress.clone(), min_size: site.compress_min_size },
             error_pages: site.error_pages.as_deref().map_or_else(|| Ok(HashMap::new()), read_pages)?,
         })
     }

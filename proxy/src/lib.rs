@@ -12,6 +12,7 @@ mod certificate_files;
 mod chain;
 mod check;
 pub mod cli;
+mod compression;
 mod config;
 mod connection;
 mod dev;
@@ -41,6 +42,7 @@ mod worker;
 
 pub use chain::{Chain, ChainError};
 pub use check::{Report, SiteReport, check};
+pub use compression::{Coding, Compression};
 pub use config::{
     AddedField, Balance, Config, ConfigError, CookieName, Destination, HashBy, HostPattern, HsmSettings,
     Hsts, InvalidField, InvalidHost, InvalidRoutePath, InvalidUpstream, InvalidUpstreamName, Limits,

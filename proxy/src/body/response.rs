@@ -6,7 +6,9 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::BodyError;
+use super::compressed::Compressed;
 use super::stall::StallTimer;
+use crate::compression::{Encoder, Place};
 use crate::forward::InFlight;
 use crate::journal::Record;
 use crate::upstream::Lease;
@@ -30,6 +32,8 @@ pub(crate) enum Source {
         /// upstream has broken.
         lease: Option<Lease>,
     },
+    /// One of the others, compressed on its way.
+    Compressed(Box<Compressed>),
 }
 
 impl Source {
@@ -46,38 +50,33 @@ impl Source {
         }
         Self::Upstream { incoming, lease: Some(lease) }
     }
-}
 
-impl ResponseBody {
-    /// A body that fails if nothing of it comes for `stall`.
-    pub(crate) fn new(source: Source, stall: Duration, in_flight: InFlight, record: Record) -> Self {
-        Self { source, stall: StallTimer::new(stall), _in_flight: in_flight, record }
+    /// The same, compressed; but nothing stays nothing.
+    pub(crate) fn compressed(self, encoder: Encoder, place: Place) -> Self {
+        match self {
+            Self::Own(None) => self,
+            inner => Self::Compressed(Box::new(Compressed::new(inner, encoder, place))),
+        }
     }
-}
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
+    /// The body's length, if it is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
+    pub(super) fn poll(
+        &mut self,
         cx: &mut Context<'_>,
+        stall: &mut StallTimer,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { source, stall, record, .. } = self.get_mut();
-        let (incoming, lease) = match source {
-            Source::Own(bytes) => {
-                let bytes = bytes.take();
-                record.sent(bytes.as_ref().map_or(0, Bytes::len));
-                return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
-            }
-            Source::Upstream { incoming, lease } => (incoming, lease),
+        let (incoming, lease) = match self {
+            Self::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Compressed(compressed) => return compressed.poll(cx, stall),
+            Self::Upstream { incoming, lease } => (incoming, lease),
         };
         match Pin::new(&mut *incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 stall.moved();
-                if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-                    record.sent(data.len());
-                }
                 match &frame {
                     Some(Err(_)) => drop(lease.take()),
                     Some(Ok(frame)) if !frame.is_trailers() && !incoming.is_end_stream() => {}
@@ -99,16 +98,50 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Own(bytes) => bytes.is_none(),
-            Source::Upstream { incoming, .. } => incoming.is_end_stream(),
+        match self {
+            Self::Own(bytes) => bytes.is_none(),
+            Self::Upstream { incoming, .. } => incoming.is_end_stream(),
+            Self::Compressed(compressed) => compressed.is_end(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Source::Upstream { incoming, .. } => incoming.size_hint(),
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Upstream { incoming, .. } => incoming.size_hint(),
+            Self::Compressed(_) => SizeHint::default(),
         }
+    }
+}
+
+impl ResponseBody {
+    /// A body that fails if nothing of it comes for `stall`.
+    pub(crate) fn new(source: Source, stall: Duration, in_flight: InFlight, record: Record) -> Self {
+        Self { source, stall: StallTimer::new(stall), _in_flight: in_flight, record }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self { source, stall, record, .. } = self.get_mut();
+        let frame = ready!(source.poll(cx, stall));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            record.sent(data.len());
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.size_hint()
     }
 }

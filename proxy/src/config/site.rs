@@ -7,6 +7,8 @@ use super::destination::Destination;
 use super::fields::{AddedField, Hsts, RemovedField};
 use super::files;
 use super::host::{self, HostPattern};
+use super::units;
+use crate::compression::Coding;
 use crate::tls::MinTls;
 
 /// `[[site]]`: what is served under some host names.
@@ -41,6 +43,13 @@ pub struct SiteSettings {
     pub remove_request_headers: Vec<RemovedField>,
     /// Directory with pages like `502.html` for errors of this proxy.
     pub error_pages: Option<PathBuf>,
+    /// How responses are compressed, what is liked best first; not at all if empty.
+    #[serde(default)]
+    pub compress: Vec<Coding>,
+    /// The least length, in bytes, that is worth it.
+    #[serde(default = "compress_min_size", with = "units::size")]
+    #[schemars(with = "units::Size")]
+    pub compress_min_size: usize,
 }
 
 impl SiteSettings {
@@ -57,6 +66,8 @@ impl SiteSettings {
             add_request_headers: Vec::new(),
             remove_request_headers: Vec::new(),
             error_pages: None,
+            compress: Vec::new(),
+            compress_min_size: compress_min_size(),
         }
     }
 }
@@ -66,4 +77,9 @@ impl SiteSettings {
     pub(crate) fn name(&self) -> &str {
         self.host.first().map_or("", HostPattern::as_str)
     }
+}
+
+/// Below it, compressing costs more than it saves: such a response fits into one packet.
+fn compress_min_size() -> usize {
+    1024
 }

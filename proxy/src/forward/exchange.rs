@@ -3,7 +3,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HeaderValue, SET_COOKIE, UPGRADE};
+use http::header::{CONTENT_LENGTH, HeaderValue, SET_COOKIE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
@@ -16,6 +16,7 @@ use super::target::{Target, origin_form};
 use super::tunnel::Tunnel;
 use super::{Client, Role};
 use crate::body::{Gate, RequestBody, ResponseBody, Source};
+use crate::compression::Wish;
 use crate::headers::{self, Framing};
 use crate::journal::Record;
 use crate::respond::Failure;
@@ -84,13 +85,30 @@ async fn answer(
     body: Incoming,
     tell: impl FnOnce(&mut HeaderMap),
 ) -> Result<Response<Source>, Failure> {
+    let wish = site.http.compression.wish(&parts.headers);
     let (routed, path) = site.routes.find(&parts.uri)?;
     if let Some(path) = path {
         parts.uri = path.into();
     }
-    match routed.unwrap_or(&site.upstream) {
-        Upstream::Handler(handler) => Ok(handler.answer(&client.connection, &parts).map(Source::own)),
-        Upstream::Http(upstream) => to_upstream(client, upstream, parts, body, tell).await,
+    let response = match routed.unwrap_or(&site.upstream) {
+        Upstream::Handler(handler) => handler.answer(&client.connection, &parts).map(Source::own),
+        Upstream::Http(upstream) => to_upstream(client, upstream, parts, body, tell).await?,
+    };
+    Ok(match wish {
+        Some(wish) => compressed(client, site, &wish, response),
+        None => response,
+    })
+}
+
+fn compressed(client: &Client, site: &Site, wish: &Wish, mut response: Response<Source>) -> Response<Source> {
+    let compression = &site.http.compression;
+    let status = response.status();
+    // The length that a response to HEAD tells is that of another body.
+    let told = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let length = told.or_else(|| response.body().length().filter(|&length| length > 0));
+    match compression.apply(wish, status, response.headers_mut(), length, &client.forwarder.compressors) {
+        Some((encoder, place)) => response.map(|source| source.compressed(encoder, place)),
+        None => response,
     }
 }
 
