@@ -36,8 +36,8 @@ pub use route::{InvalidRoutePath, RoutePath, RouteSettings};
 pub use site::SiteSettings;
 pub use timeouts::Timeouts;
 pub use tls::{TlsPreset, TlsSettings};
-pub use upstream::{Balance, CookieName, HashBy, UpstreamSettings};
-pub use upstream_url::{InvalidUpstream, UpstreamPlace, UpstreamUrl};
+pub use upstream::{Balance, CookieName, HashBy, TlsName, UpstreamSettings};
+pub use upstream_url::{InvalidUpstream, UpstreamPlace, UpstreamScheme, UpstreamUrl};
 
 /// A whole configuration, valid by itself: what it names (files, sockets, addresses) has not been looked at.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -96,7 +96,8 @@ impl Config {
 
     /// The files that a reload reads anew, so that a change of one is a reason for it; the same one perhaps several times.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        self.sites.iter().flat_map(|site| &site.cert).map(PathBuf::as_path)
+        let anchors = self.upstreams.iter().filter_map(|upstream| upstream.tls_ca.as_ref());
+        self.sites.iter().flat_map(|site| &site.cert).chain(anchors).map(PathBuf::as_path)
     }
 
     /// Where requests go: those of each site and each route.

@@ -73,7 +73,8 @@ impl Foundation {
             stale: 0,
         };
         let (mut sites, mut expiries) = (Sites::new(), Vec::new());
-        let upstreams = ServerGroups::new(config, previous.map(|previous| &previous.upstreams));
+        let upstreams = ServerGroups::new(config, previous.map(|previous| &previous.upstreams))
+            .map_err(|(upstream, source)| StartError::Upstream { upstream, source })?;
         for settings in &config.sites {
             let (certificates, not_after) = loading.of(settings, &*self.keys)?;
             expiries.extend(not_after.map(|not_after| Expiry { site: settings.name().into(), not_after }));

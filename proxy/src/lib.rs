@@ -47,7 +47,8 @@ pub use config::{
     AddedField, Balance, Config, ConfigError, CookieName, Destination, HashBy, HostPattern, HsmSettings,
     Hsts, InvalidField, InvalidHost, InvalidRoutePath, InvalidUpstream, InvalidUpstreamName, Limits,
     LogFormat, LogSettings, ProxySettings, RemovedField, RoutePath, RouteSettings, SiteSettings, Timeouts,
-    TlsPreset, TlsSettings, UpstreamName, UpstreamPlace, UpstreamSettings, UpstreamUrl,
+    TlsName, TlsPreset, TlsSettings, UpstreamName, UpstreamPlace, UpstreamScheme, UpstreamSettings,
+    UpstreamUrl,
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use http_policy::{ErrorPageError, HttpPolicy};
@@ -59,4 +60,4 @@ pub use shutdown::{Shutdown, ShutdownHandle};
 pub use signer::{EngineKeys, EngineSigningKey, SettingsError};
 pub use sites::{Handler, Site, Sites, Upstream};
 pub use tls::{Certificates, MinTls, NeverChosen, TicketKeySource, TlsPolicy};
-pub use upstream::ServerGroup;
+pub use upstream::{ServerGroup, TrustError};

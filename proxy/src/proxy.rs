@@ -25,6 +25,7 @@ use crate::reload::{self, Listening, Parts, Reloader};
 use crate::shutdown::Shutdown;
 use crate::sites::Handler;
 use crate::tls::{NeverChosen, TicketKeys};
+use crate::upstream::TrustError;
 use crate::views::Views;
 use crate::worker::{self, Complaints, Order, Post, Shared};
 
@@ -89,6 +90,14 @@ pub enum StartError {
         /// Why.
         source: ErrorPageError,
     },
+    /// The certificates of an upstream's servers can't be verified.
+    #[error("upstream {upstream}: {source}")]
+    Upstream {
+        /// Its name, or its only server.
+        upstream: String,
+        /// Why.
+        source: TrustError,
+    },
     /// An address can't be listened on.
     #[error("can't listen on {address}: {source}")]
     Listen {
@@ -123,7 +132,11 @@ impl StartError {
     pub fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::ErrorPage { .. } | Self::Chain { .. } | Self::Key { .. } | Self::Certificates { .. }
+            Self::ErrorPage { .. }
+                | Self::Chain { .. }
+                | Self::Key { .. }
+                | Self::Certificates { .. }
+                | Self::Upstream { .. }
         )
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     Unreachable(std::io::Error),
     #[error("the upstream's name has no address: {0}")]
     NoAddress(std::io::Error),
+    #[error("no TLS with the upstream: {0}")]
+    UpstreamTls(std::io::Error),
     #[error("the upstream took no connection within {0:?}")]
     ConnectTimeout(Duration),
     #[error("limits.upstream-connections is reached, and no connection became free within {0:?}")]
@@ -49,9 +51,11 @@ impl Failure {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Unreachable(_) | Self::NoAddress(_) | Self::UpstreamBroken(_) | Self::UpstreamLost(_) => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::Unreachable(_)
+            | Self::NoAddress(_)
+            | Self::UpstreamTls(_)
+            | Self::UpstreamBroken(_)
+            | Self::UpstreamLost(_) => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::NoRoom(_) | Self::TooManyWait | Self::NoServer => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -75,7 +79,9 @@ impl Failure {
             Self::MethodNotAllowed => "this method is not forwarded",
             Self::Misdirected => "no site has this host name here",
             Self::BodyTimeout => "the request's body did not come in time",
-            Self::Unreachable(_) | Self::NoAddress(_) => "the server behind this site can't be reached",
+            Self::Unreachable(_) | Self::NoAddress(_) | Self::UpstreamTls(_) => {
+                "the server behind this site can't be reached"
+            }
             Self::UpstreamBroken(_) | Self::UpstreamLost(_) => "the server behind this site failed to answer",
             Self::NoServer => "no server behind this site is up",
             Self::NoRoom(_) | Self::TooManyWait => "the server behind this site is busy",

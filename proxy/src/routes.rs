@@ -104,9 +104,9 @@ mod tests {
     fn routes() -> Routes {
         let route = |path: &str, rewrite: Option<&str>| Route {
             path: path.into(),
-            upstream: Upstream::Http(ServerGroup::to(
-                format!("http://u{}", path.replace('/', "-")).parse().unwrap(),
-            )),
+            upstream: Upstream::Http(
+                ServerGroup::to(format!("http://u{}", path.replace('/', "-")).parse().unwrap()).unwrap(),
+            ),
             rewrite: rewrite.map(Into::into),
         };
         Routes::new(vec![

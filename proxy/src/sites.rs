@@ -208,7 +208,7 @@ mod tests {
         for hosts in hosts {
             let certificates = Certificates::one(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))));
             let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-            let upstream = Upstream::Http(ServerGroup::to("http://127.0.0.1:1".parse().unwrap()));
+            let upstream = Upstream::Http(ServerGroup::to("http://127.0.0.1:1".parse().unwrap()).unwrap());
             sites.add(Site::new(hosts, certificates, upstream));
         }
         sites
@@ -246,7 +246,7 @@ mod tests {
         ] {
             let chain = vec![CertificateDer::from(vec![certificate])];
             let certificates = Certificates::one(Arc::new(CertifiedKey::new(chain, Arc::new(NoKey))));
-            let upstream = Upstream::Http(ServerGroup::to("http://127.0.0.1:1".parse().unwrap()));
+            let upstream = Upstream::Http(ServerGroup::to("http://127.0.0.1:1".parse().unwrap()).unwrap());
             let site = Site::new(vec![host.parse().unwrap()], certificates, upstream);
             sites.add(Site { policy: TlsPolicy { min_version }, ..site });
         }

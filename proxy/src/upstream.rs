@@ -1,10 +1,13 @@
-//! One worker's connections to the upstreams: plain HTTP/1.1, kept alive, never shared with another thread.
+//! One worker's connections to the upstreams: HTTP/1.1 and HTTP/2, plain or in TLS, kept alive, never shared with another
+//! thread.
 //!
 //! What all workers share is a [`ServerGroup`]: immutable but for the health of its servers, which is a few atomics.
 
 mod balance;
 mod budget;
 mod connect;
+mod executor;
+mod framing;
 mod group;
 mod groups;
 mod health;
@@ -12,6 +15,7 @@ mod pool;
 mod resolve;
 mod send;
 mod stream;
+mod tls;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,7 +26,8 @@ use std::time::Duration;
 
 use http::Response;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioTimer;
 
 use crate::config::{Limits, Timeouts};
 use crate::respond::Failure;
@@ -31,9 +36,11 @@ pub use group::ServerGroup;
 pub(crate) use groups::ServerGroups;
 pub(crate) use pool::Lease;
 pub(crate) use send::Outgoing;
+pub use tls::TrustError;
 
 use balance::{Chooser, Wish};
 use budget::Budget;
+use executor::Executor;
 use group::Server;
 use pool::Pool;
 use send::Unanswered;
@@ -44,6 +51,18 @@ const BUFFER: usize = 128 * 1024;
 /// Bounds on an upstream's response head. Generous: the upstream is trusted more than clients are.
 const MAX_HEADERS: usize = 256;
 
+/// The same for HTTP/2, in bytes.
+const MAX_HEADER_BYTES: u32 = 256 * 1024;
+
+/// What an HTTP/2 upstream may send of one response before the client has taken it; the HTTP/1.1 limit is [`BUFFER`].
+const STREAM_WINDOW: u32 = 512 * 1024;
+
+/// The same for all responses of one connection together: one slow client must not hold up the others.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// How often an HTTP/2 connection with requests is probed, and how long the answer may take.
+const PING: Duration = Duration::from_secs(20);
+
 /// All upstreams of one worker.
 pub(crate) struct Upstreams {
     settings: Settings,
@@ -52,7 +71,8 @@ pub(crate) struct Upstreams {
 }
 
 struct Settings {
-    http: http1::Builder,
+    http1: http1::Builder,
+    http2: http2::Builder<Executor>,
     connect: Duration,
     response: Duration,
     idle: Duration,
@@ -75,10 +95,20 @@ pub(crate) type Answer = (Response<Incoming>, Lease);
 impl Upstreams {
     /// No connection yet.
     pub(crate) fn new(limits: &Limits, timeouts: &Timeouts) -> Self {
-        let mut http = http1::Builder::new();
-        http.max_headers(MAX_HEADERS).max_buf_size(BUFFER);
+        let mut http1 = http1::Builder::new();
+        http1.max_headers(MAX_HEADERS).max_buf_size(BUFFER);
+        let mut http2 = http2::Builder::new(Executor);
+        http2
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(BUFFER)
+            .max_header_list_size(MAX_HEADER_BYTES)
+            .keep_alive_interval(timeouts.upstream_response.min(PING))
+            .keep_alive_timeout(PING);
         let settings = Settings {
-            http,
+            http1,
+            http2,
             connect: timeouts.upstream_connect,
             response: timeouts.upstream_response,
             idle: timeouts.upstream_idle,

@@ -1,15 +1,17 @@
 use std::collections::HashSet;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
+use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::destination::{Destination, UpstreamName};
-use super::upstream_url::UpstreamUrl;
+use super::upstream_url::{UpstreamScheme, UpstreamUrl};
 use super::{Config, units};
 
 /// Servers of one upstream; hashing looks at each of them for each request.
@@ -62,7 +64,16 @@ pub struct UpstreamSettings {
     #[serde(with = "units::duration", default = "default_resolve_interval")]
     #[schemars(with = "units::Duration")]
     pub resolve_interval: Duration,
+    /// PEM file of the trust anchors of `https://` servers; the system's if absent.
+    pub tls_ca: Option<PathBuf>,
+    /// The name that certificates of `https://` servers must have; the URL's host if absent.
+    pub tls_name: Option<TlsName>,
 }
+
+/// A DNS name or an IP address that a certificate is for.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(inline, with = "String")]
+pub struct TlsName(pub(crate) ServerName<'static>);
 
 /// Who gets the next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -113,12 +124,19 @@ impl UpstreamSettings {
             max_connections: None,
             max_pending: default_max_pending(),
             resolve_interval: default_resolve_interval(),
+            tls_ca: None,
+            tls_name: None,
         }
     }
 
     /// What stands for a server that a site names by itself.
     pub(crate) fn of_one(server: UpstreamUrl) -> Self {
         Self::new(UpstreamName::of_one(), vec![server])
+    }
+
+    /// What stands for an upstream that is not there.
+    pub(crate) fn empty() -> Self {
+        Self::new(UpstreamName::of_one(), Vec::new())
     }
 
     /// Its name, or the URL of a server that a site names by itself.
@@ -155,6 +173,10 @@ impl UpstreamSettings {
         }
         if self.hash_by != HashBy::default() && self.balance != Balance::Hash {
             return Some(format!("upstream {name}: hash-by goes with balance = \"hash\" only"));
+        }
+        let has_tls = self.servers.iter().any(|server| server.scheme() == UpstreamScheme::Https);
+        if !has_tls && (self.tls_ca.is_some() || self.tls_name.is_some()) {
+            return Some(format!("upstream {name}: tls-ca and tls-name go with https:// servers only"));
         }
         if self.max_connections == Some(0) {
             return Some(format!("upstream {name}: max-connections is 0: nothing could ever succeed"));
@@ -234,6 +256,16 @@ impl CookieName {
     fn parse(text: &str) -> Option<Self> {
         // The tokens of cookies are those of field names; lower and upper case differ.
         (text.len() <= 64 && HeaderName::from_bytes(text.as_bytes()).is_ok()).then(|| Self(text.into()))
+    }
+}
+
+impl<'de> Deserialize<'de> for TlsName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let name = ServerName::try_from(text.as_str()).map(|name| Self(name.to_owned()));
+        name.map_err(|_| {
+            serde::de::Error::custom(format_args!("{text:?} is neither a DNS name nor an IP address"))
+        })
     }
 }
 

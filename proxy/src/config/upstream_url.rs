@@ -7,12 +7,24 @@ use http::uri::Authority;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-/// A server behind the proxy: `http://host[:port]` or `unix:/path` of a socket. There is no path of requests: they keep
+/// A server behind the proxy: `http://host[:port]`, `https://…`, `h2c://…` (HTTP/2 without TLS) or `unix:/path` of a socket. There is no path of requests: they keep
 /// theirs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, JsonSchema)]
 #[schemars(inline, with = "String")]
 pub struct UpstreamUrl {
+    scheme: UpstreamScheme,
     place: UpstreamPlace,
+}
+
+/// How an upstream is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UpstreamScheme {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2 or HTTP/1.1, as the server chooses, in TLS.
+    Https,
+    /// HTTP/2 without TLS, with prior knowledge (RFC 9113, section 3.3).
+    H2c,
 }
 
 /// Where an upstream listens.
@@ -43,6 +55,11 @@ const UNIX_PATH: usize = 108;
 const HOW: &str = "write it as http://127.0.0.1:3000 or unix:/run/app.sock";
 
 impl UpstreamUrl {
+    /// How it is spoken to.
+    pub fn scheme(&self) -> UpstreamScheme {
+        self.scheme
+    }
+
     /// Where it listens.
     pub fn place(&self) -> &UpstreamPlace {
         &self.place
@@ -87,24 +104,35 @@ impl FromStr for UpstreamUrl {
     fn from_str(text: &str) -> Result<Self, InvalidUpstream> {
         let invalid = |reason| InvalidUpstream { text: text.to_owned(), reason };
         if let Some(path) = text.strip_prefix("unix:") {
-            return Ok(Self { place: Self::unix(path).map_err(invalid)? });
+            return Ok(Self { scheme: UpstreamScheme::Http, place: Self::unix(path).map_err(invalid)? });
         }
         let uri: Uri = text.parse().map_err(|_| invalid(HOW))?;
-        let place = match uri.scheme_str() {
-            Some("http") => Self::tcp(&uri, 80),
-            Some("https") => Err("TLS to upstreams is not supported yet; use http://"),
-            _ => Err(HOW),
+        let (scheme, port) = match uri.scheme_str() {
+            Some("http") => (UpstreamScheme::Http, 80),
+            Some("https") => (UpstreamScheme::Https, 443),
+            Some("h2c") => (UpstreamScheme::H2c, 80),
+            _ => return Err(invalid(HOW)),
         };
-        Ok(Self { place: place.map_err(invalid)? })
+        Ok(Self { scheme, place: Self::tcp(&uri, port).map_err(invalid)? })
     }
 }
 
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            UpstreamPlace::Tcp { authority, .. } => write!(f, "http://{authority}"),
+            UpstreamPlace::Tcp { authority, .. } => write!(f, "{}://{authority}", self.scheme),
             UpstreamPlace::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+impl fmt::Display for UpstreamScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::H2c => "h2c",
+        })
     }
 }
 
@@ -125,6 +153,8 @@ mod tests {
             ("http://backend/", "backend", 80),
             ("http://[::1]:8080", "[::1]:8080", 8080),
             ("http://[::1]", "[::1]", 80),
+            ("https://backend", "backend", 443),
+            ("h2c://backend:50051", "backend:50051", 50051),
         ] {
             let url: UpstreamUrl = text.parse().unwrap();
             let UpstreamPlace::Tcp { authority, port } = url.place() else { panic!("{text}") };
@@ -139,7 +169,6 @@ mod tests {
     fn what_cannot_work_is_refused_with_the_reason() {
         let long = format!("unix:/{}", "a".repeat(107));
         for (text, reason) in [
-            ("https://backend", "not supported yet"),
             ("backend:3000", "write it as"),
             ("127.0.0.1", "write it as"),
             ("http://a:b@backend", "user name"),

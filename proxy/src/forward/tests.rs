@@ -2,6 +2,7 @@
 
 mod compression;
 mod groups;
+mod http2_upstreams;
 mod lifetime;
 mod pool;
 mod redirects;
@@ -86,12 +87,12 @@ impl Proxy {
 
     /// With other rules for the site `example.org`.
     fn changed(upstream: SocketAddr, change: impl FnOnce(&mut Site)) -> Self {
-        let upstream = ServerGroup::to(format!("http://{upstream}").parse().unwrap());
+        let upstream = ServerGroup::to(format!("http://{upstream}").parse().unwrap()).unwrap();
         Self::made(upstream, &Timeouts::default(), &Limits::default(), change)
     }
 
     fn limited(upstream: SocketAddr, timeouts: &Timeouts, limits: &Limits) -> Self {
-        let upstream = ServerGroup::to(format!("http://{upstream}").parse().unwrap());
+        let upstream = ServerGroup::to(format!("http://{upstream}").parse().unwrap()).unwrap();
         Self::to_group(upstream, timeouts, limits)
     }
 

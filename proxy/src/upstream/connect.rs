@@ -1,54 +1,150 @@
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
-use hyper::client::conn::http1::SendRequest;
+use http::Request;
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::Settings;
+use super::group::Server;
 use super::resolve::Addresses;
+use super::send::Sent;
 use super::stream::Stream;
 use crate::body::RequestBody;
-use crate::config::{UpstreamPlace, UpstreamUrl};
+use crate::config::{UpstreamPlace, UpstreamScheme};
 use crate::respond::Failure;
+
+/// Requests at once on one HTTP/2 connection; servers that allow fewer hold the others back.
+const STREAMS: u32 = 100;
 
 /// One open connection: the way to send requests over it, and the task that moves its bytes.
 pub(super) struct Connection {
-    pub(super) sender: SendRequest<RequestBody>,
+    sender: Sender,
+    open: Rc<Open>,
+}
+
+/// What requests are given to.
+enum Sender {
+    Http1(http1::SendRequest<RequestBody>),
+    /// Takes many at once: each has a clone.
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+/// The connection as such. Closes with the last who has it.
+struct Open {
     /// Where it leads, if over TCP.
-    pub(super) address: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     task: AbortHandle,
+    /// When the last request on it ended.
+    used: Cell<Instant>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    /// Connects to the first of the upstream's addresses that takes it, all within the connect timeout; and occupies
-    /// `room` as long as it lives.
+    /// Connects to the first of the server's addresses that takes it, all within the connect timeout; and occupies
+    /// `room` as long as it lives. `only_http1` is for what HTTP/2 can't do.
     pub(super) async fn open(
-        upstream: &UpstreamUrl,
+        server: &Server,
         addresses: &Addresses,
         settings: &Settings,
         room: OwnedSemaphorePermit,
+        only_http1: bool,
     ) -> Result<Self, Failure> {
-        let connected = timeout(settings.connect, connect(upstream, addresses)).await;
+        let connected = timeout(settings.connect, connect(server, addresses, only_http1)).await;
         let (stream, address) = connected.map_err(|_| Failure::ConnectTimeout(settings.connect))??;
-        let (sender, http) =
-            settings.http.handshake(TokioIo::new(stream)).await.map_err(Failure::UpstreamLost)?;
-        let upstream = upstream.clone();
-        let task = spawn_local(async move {
-            if let Err(error) = http.with_upgrades().await {
-                debug!(%upstream, %error, "upstream connection ended");
+        let is_http2 = server.url.scheme() == UpstreamScheme::H2c || stream.has_chosen_http2();
+        let (io, url) = (TokioIo::new(stream), server.url.clone());
+        let (sender, task) = if is_http2 {
+            if only_http1 {
+                return Err(Failure::UpstreamBroken("it speaks HTTP/2 only, and a WebSocket was asked for"));
             }
-        });
-        Ok(Self { sender, address, task: task.abort_handle(), _room: room })
+            let (sender, http) = settings.http2.handshake(io).await.map_err(Failure::UpstreamLost)?;
+            let task = spawn_local(async move {
+                if let Err(error) = http.await {
+                    debug!(upstream = %url, %error, "upstream connection ended");
+                }
+            });
+            (Sender::Http2(sender), task)
+        } else {
+            let (sender, http) = settings.http1.handshake(io).await.map_err(Failure::UpstreamLost)?;
+            let task = spawn_local(async move {
+                if let Err(error) = http.with_upgrades().await {
+                    debug!(upstream = %url, %error, "upstream connection ended");
+                }
+            });
+            (Sender::Http1(sender), task)
+        };
+        let used = Cell::new(Instant::now());
+        Ok(Self { sender, open: Rc::new(Open { address, task: task.abort_handle(), used, _room: room }) })
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    /// Whether it takes a request now.
+    pub(super) fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(sender) => sender.is_ready() && self.streams() < STREAMS as usize,
+        }
+    }
+
+    /// Whether it is HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.sender, Sender::Http2(_))
+    }
+
+    /// The same connection for another request; `None` if it takes one at a time.
+    pub(super) fn share(&self) -> Option<Self> {
+        match &self.sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(sender) => {
+                Some(Self { sender: Sender::Http2(sender.clone()), open: Rc::clone(&self.open) })
+            }
+        }
+    }
+
+    /// Requests on it, if [shared](Self::share).
+    pub(super) fn streams(&self) -> usize {
+        // One is the pool's.
+        Rc::strong_count(&self.open) - 1
+    }
+
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.open.address
+    }
+
+    pub(super) fn used(&self) -> Instant {
+        self.open.used.get()
+    }
+
+    /// Gives a request to it, which must be [framed](super::framing) for its version.
+    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Sent {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http2(sender) => sender.try_send_request(request).await,
+        }
     }
 }
 
 impl Drop for Connection {
+    fn drop(&mut self) {
+        self.open.used.set(Instant::now());
+    }
+}
+
+impl Drop for Open {
     /// Closes it at once: a request that is half sent, or a response that nobody reads, must not go on.
     fn drop(&mut self) {
         self.task.abort();
@@ -56,17 +152,25 @@ impl Drop for Connection {
 }
 
 async fn connect(
-    upstream: &UpstreamUrl,
+    server: &Server,
     addresses: &Addresses,
+    only_http1: bool,
 ) -> Result<(Stream, Option<SocketAddr>), Failure> {
-    match upstream.place() {
+    match server.url.place() {
         UpstreamPlace::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(Failure::Unreachable)?;
             Ok((Stream::Unix(stream), None))
         }
         UpstreamPlace::Tcp { authority, port } => {
             let (stream, address) = connect_tcp(&addresses.find(authority, *port).await?).await?;
-            Ok((Stream::Tcp(stream), Some(address)))
+            let stream = match &server.tls {
+                None => Stream::Tcp(stream),
+                Some(tls) => {
+                    let tls = tls.connect(authority.host(), stream, only_http1).await;
+                    Stream::Tls(Box::new(tls.map_err(Failure::UpstreamTls)?))
+                }
+            };
+            Ok((stream, Some(address)))
         }
     }
 }

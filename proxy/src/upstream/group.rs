@@ -8,7 +8,8 @@ use http::HeaderMap;
 use http::header::COOKIE;
 
 use super::health::{Health, Rules};
-use crate::config::{Balance, CookieName, HashBy, UpstreamSettings, UpstreamUrl};
+use super::tls::{ClientTls, TrustError};
+use crate::config::{Balance, CookieName, HashBy, UpstreamScheme, UpstreamSettings, UpstreamUrl};
 
 /// Servers that share the requests of some sites, as `[[upstream]]` says; immutable, shared by all workers.
 pub struct ServerGroup {
@@ -36,6 +37,8 @@ pub(super) struct Server {
     pub(super) url: UpstreamUrl,
     pub(super) health: Health,
     pub(super) options: Options,
+    /// For `https://`.
+    pub(super) tls: Option<Arc<ClientTls>>,
     rules: Rules,
 }
 
@@ -50,13 +53,32 @@ pub(super) struct Options {
 
 impl ServerGroup {
     /// One server, with the defaults of an `[[upstream]]`.
-    pub fn to(url: UpstreamUrl) -> Arc<Self> {
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] if it is to be reached by TLS, and the system has no trust anchors.
+    pub fn to(url: UpstreamUrl) -> Result<Arc<Self>, TrustError> {
         Self::of(&UpstreamSettings::of_one(url), None)
     }
 
+    /// A group without a server, which answers every request with 503.
+    pub(super) fn none() -> Arc<Self> {
+        Arc::new(Self::build(&UpstreamSettings::empty(), None, None))
+    }
+
     /// The group that `settings` describes; servers that are in `before` in the same way go on.
-    pub(crate) fn of(settings: &UpstreamSettings, before: Option<&Self>) -> Arc<Self> {
-        Arc::new(Self::build(settings, before))
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] if there are no trust anchors for servers that are reached by TLS.
+    pub(crate) fn of(settings: &UpstreamSettings, before: Option<&Self>) -> Result<Arc<Self>, TrustError> {
+        let tls = if settings.servers.iter().any(|server| server.scheme() == UpstreamScheme::Https) {
+            let name = settings.tls_name.as_ref().map(|name| name.0.clone());
+            Some(Arc::new(ClientTls::new(settings.tls_ca.as_deref(), name)?))
+        } else {
+            None
+        };
+        Ok(Arc::new(Self::build(settings, tls.as_ref(), before)))
     }
 
     /// Its name, or the URL of its only server.
@@ -64,7 +86,7 @@ impl ServerGroup {
         &self.name
     }
 
-    fn build(settings: &UpstreamSettings, before: Option<&Self>) -> Self {
+    fn build(settings: &UpstreamSettings, tls: Option<&Arc<ClientTls>>, before: Option<&Self>) -> Self {
         let rules = Rules {
             max_failures: settings.max_failures,
             eject: settings.eject,
@@ -76,13 +98,17 @@ impl ServerGroup {
             resolve_interval: settings.resolve_interval,
         };
         let member = |(at, url): (usize, &UpstreamUrl)| {
+            let tls = tls.filter(|_| url.scheme() == UpstreamScheme::Https);
             let kept = before.into_iter().flat_map(|before| &before.members).find(|member| {
                 let server = &member.server;
-                server.url == *url && server.rules == rules && server.options == options
+                server.url == *url
+                    && server.tls.as_ref() == tls
+                    && server.rules == rules
+                    && server.options == options
             });
             let server = match kept {
                 Some(member) => Arc::clone(&member.server),
-                None => Arc::new(Server::new(url.clone(), rules.clone(), options.clone())),
+                None => Arc::new(Server::new(url.clone(), rules.clone(), options.clone(), tls.cloned())),
             };
             Member { server, weight: settings.weight(at), hash: hash(url.to_string().as_bytes()) }
         };
@@ -135,10 +161,10 @@ impl Member {
 }
 
 impl Server {
-    fn new(url: UpstreamUrl, rules: Rules, options: Options) -> Self {
+    fn new(url: UpstreamUrl, rules: Rules, options: Options, tls: Option<Arc<ClientTls>>) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let id = IDS.fetch_add(1, Relaxed);
-        Self { id, url, health: Health::new(rules.clone()), options, rules }
+        Self { id, url, health: Health::new(rules.clone()), options, tls, rules }
     }
 }
 

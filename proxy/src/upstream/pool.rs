@@ -4,7 +4,6 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
@@ -14,7 +13,8 @@ use super::Settings;
 use super::connect::Connection;
 use super::group::Server;
 use super::resolve::Addresses;
-use crate::body::{Gate, RequestBody};
+use crate::body::Gate;
+use crate::config::UpstreamScheme;
 use crate::respond::Failure;
 
 /// At most one line about an upstream in this time, however many requests fail.
@@ -24,6 +24,11 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Pool {
     server: Arc<Server>,
     addresses: Addresses,
+    /// Those of HTTP/2, which requests share.
+    shared: RefCell<Vec<Connection>>,
+    /// Held while one is made, so that the requests that come meanwhile share it.
+    making: tokio::sync::Mutex<()>,
+    speaks_http2: Cell<bool>,
     /// Requests that it has, those that wait for a connection included.
     in_flight: Cell<u32>,
     waiting: Cell<usize>,
@@ -55,6 +60,9 @@ impl Pool {
         let connections = server.options.max_connections.unwrap_or(settings.connections);
         Self {
             addresses: Addresses::new(server.options.resolve_interval),
+            shared: RefCell::default(),
+            making: tokio::sync::Mutex::new(()),
+            speaks_http2: Cell::new(server.url.scheme() == UpstreamScheme::H2c),
             server,
             in_flight: Cell::new(0),
             waiting: Cell::new(0),
@@ -76,14 +84,22 @@ impl Pool {
         self.in_flight.get()
     }
 
-    /// Takes the connection that was used last, of those that can take a request now.
-    pub(super) fn take(&self) -> Option<Connection> {
+    /// Takes one that can take a request now: of HTTP/2, or else the one of HTTP/1.1 that was used last.
+    pub(super) fn take(&self, only_http1: bool) -> Option<Connection> {
+        if self.speaks_http2.get() && !only_http1 {
+            let mut shared = self.shared.borrow_mut();
+            shared.retain(|connection| !connection.is_closed());
+            let ready = shared.iter().find(|connection| connection.is_ready());
+            if let Some(connection) = ready.and_then(Connection::share) {
+                return Some(connection);
+            }
+        }
         let mut idle = self.idle.borrow_mut();
         for index in (0..idle.len()).rev() {
-            let sender = &idle[index].connection.sender;
-            if sender.is_closed() {
+            let connection = &idle[index].connection;
+            if connection.is_closed() {
                 idle.remove(index);
-            } else if sender.is_ready() {
+            } else if connection.is_ready() {
                 return idle.remove(index).map(|idle| idle.connection);
             }
             // Neither: the response is complete, but the upstream still takes the rest of the request.
@@ -91,8 +107,24 @@ impl Pool {
         None
     }
 
-    /// Makes a connection, as soon as there is room for it.
-    pub(super) async fn open(&self, settings: &Settings) -> Result<Connection, Failure> {
+    /// Makes a connection, as soon as there is room for it; one of HTTP/2 may be another request's.
+    pub(super) async fn open(
+        self: &Rc<Self>,
+        settings: &Settings,
+        only_http1: bool,
+    ) -> Result<Connection, Failure> {
+        if only_http1 || !self.speaks_http2.get() {
+            return self.open_own(settings, only_http1).await;
+        }
+        let making = timeout(settings.connect, self.making.lock()).await;
+        let _making = making.map_err(|_| Failure::ConnectTimeout(settings.connect))?;
+        match self.take(false) {
+            Some(connection) => Ok(connection),
+            None => self.open_own(settings, false).await,
+        }
+    }
+
+    async fn open_own(self: &Rc<Self>, settings: &Settings, only_http1: bool) -> Result<Connection, Failure> {
         let no_room = || Failure::NoRoom(settings.connect);
         let room = match Arc::clone(&self.room).try_acquire_owned() {
             Ok(room) => room,
@@ -107,14 +139,29 @@ impl Pool {
                     .map_err(|_| no_room())?
             }
         };
-        Connection::open(&self.server.url, &self.addresses, settings, room).await
+        let connection = Connection::open(&self.server, &self.addresses, settings, room, only_http1).await?;
+        if !only_http1 {
+            self.speaks_http2.set(connection.is_http2());
+        }
+        if let Some(shared) = connection.share().filter(|_| self.max_idle > 0) {
+            self.shared.borrow_mut().push(shared);
+            self.start_sweeping();
+        }
+        Ok(connection)
     }
 
     fn keep(self: &Rc<Self>, connection: Connection) {
         // If there is no room left, requests may wait for that of this connection.
         let is_full = self.room.available_permits() == 0;
-        let moved = connection.address.is_some_and(|address| !self.addresses.still_has(&address));
-        if self.max_idle == 0 || is_full || moved || connection.sender.is_closed() {
+        let moved = connection.address().is_some_and(|address| !self.addresses.still_has(&address));
+        if connection.is_http2() {
+            if moved {
+                // No further request; those that are on it go on.
+                self.shared.borrow_mut().retain(|shared| shared.address() != connection.address());
+            }
+            return;
+        }
+        if self.max_idle == 0 || is_full || moved || connection.is_closed() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -122,6 +169,10 @@ impl Pool {
             idle.pop_front();
         }
         idle.push_back(Idle { connection, since: Instant::now() });
+        self.start_sweeping();
+    }
+
+    fn start_sweeping(self: &Rc<Self>) {
         if !self.sweeping.replace(true) {
             spawn_local(sweep(Rc::downgrade(self), self.max_age));
         }
@@ -183,8 +234,11 @@ async fn sweep(pool: Weak<Pool>, max_age: Duration) {
         let Some(pool) = pool.upgrade() else { return };
         let now = Instant::now();
         let mut idle = pool.idle.borrow_mut();
-        idle.retain(|idle| !idle.connection.sender.is_closed() && now < idle.since + max_age);
-        if idle.is_empty() {
+        idle.retain(|idle| !idle.connection.is_closed() && now < idle.since + max_age);
+        let mut shared = pool.shared.borrow_mut();
+        let lives = |connection: &Connection| connection.streams() > 0 || now < connection.used() + max_age;
+        shared.retain(|connection| !connection.is_closed() && lives(connection));
+        if idle.is_empty() && shared.is_empty() {
             pool.sweeping.set(false);
             return;
         }
@@ -201,8 +255,8 @@ impl Lease {
         self.in_flight
     }
 
-    pub(super) fn sender(&mut self) -> &mut SendRequest<RequestBody> {
-        &mut self.connection.sender
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 
     /// The upstream at the other end.

@@ -3,12 +3,18 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::header::UPGRADE;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, sleep};
 
+use super::connect::Connection;
+use super::framing;
 use super::pool::{InFlight, Lease, Pool};
 use super::{Answer, Settings};
 use crate::body::{Gate, Progress, RequestBody};
+use crate::config::UpstreamScheme;
 use crate::respond::Failure;
 
 /// A request as it goes to an upstream.
@@ -27,6 +33,9 @@ pub(super) struct Unanswered {
     pub(super) again: Option<Outgoing>,
 }
 
+/// What comes of a request that was given to a connection; with the request, if nothing of it was sent.
+pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
 /// Sends a request to one server: over the kept connection that was used last, or a new one.
 ///
 /// If a kept one turns out to be dead, the request goes over a new one once more, provided that nothing of it was sent or
@@ -40,18 +49,22 @@ pub(super) async fn send(
 ) -> Result<Answer, Unanswered> {
     let Outgoing { mut request, progress, gate } = outgoing;
     let mut in_flight = InFlight::begin(pool);
-    let mut kept = pool.take();
+    let only_http1 = request.headers().contains_key(UPGRADE);
+    let mut kept = pool.take(only_http1);
     loop {
         let is_kept = kept.is_some();
         let connection = match kept.take() {
             Some(connection) => connection,
-            None => match pool.open(settings).await {
+            None => match pool.open(settings, only_http1).await {
                 Ok(connection) => connection,
                 Err(failure) => {
                     return Err(Unanswered { failure, again: Some(Outgoing { request, progress, gate }) });
                 }
             },
         };
+        if let Err(failure) = framed(&mut request, &connection, pool.server().url.scheme(), gate.as_ref()) {
+            return Err(Unanswered { failure, again: None });
+        }
         let again = if is_kept || others { Repeat::of(&request) } else { None };
         let mut lease = Lease::new(connection, in_flight, gate.clone());
         if let Some(gate) = gate.clone() {
@@ -61,7 +74,7 @@ pub(super) async fn send(
                 }
             });
         }
-        let sent = lease.sender().try_send_request(request);
+        let sent = lease.connection().send(request);
         let mut error = match within(settings.response, progress.as_deref(), sent).await {
             Ok(Ok(response)) => {
                 if let Some(gate) = &gate {
@@ -90,11 +103,30 @@ pub(super) async fn send(
     }
 }
 
+/// Frames a request for the connection that it goes over.
+fn framed(
+    request: &mut Request<RequestBody>,
+    connection: &Connection,
+    scheme: UpstreamScheme,
+    gate: Option<&Gate>,
+) -> Result<(), Failure> {
+    if !connection.is_http2() {
+        framing::for_http1(request);
+        return Ok(());
+    }
+    // Its `100 Continue` would not be heard.
+    if let Some(gate) = gate {
+        gate.open();
+    }
+    framing::for_http2(request, scheme)
+}
+
 /// What it takes to send a request a second time.
 struct Repeat {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    version: Version,
 }
 
 impl Repeat {
@@ -105,6 +137,7 @@ impl Repeat {
             method: request.method().clone(),
             uri: request.uri().clone(),
             headers: request.headers().clone(),
+            version: request.version(),
         })
     }
 
@@ -113,6 +146,7 @@ impl Repeat {
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.headers_mut() = self.headers;
+        *request.version_mut() = self.version;
         request
     }
 }
@@ -152,7 +186,7 @@ fn blame(error: hyper::Error, progress: Option<&Progress>) -> Failure {
         return failure;
     }
     if error.is_parse() {
-        return Failure::UpstreamBroken("its response is not HTTP/1.1");
+        return Failure::UpstreamBroken("its response is not HTTP");
     }
     Failure::UpstreamLost(error)
 }

@@ -4,11 +4,21 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 /// The bytes of a connection to an upstream.
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Boxed: its state is large.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether the server chose HTTP/2 in its handshake (ALPN, RFC 7301).
+    pub(super) fn has_chosen_http2(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
 }
 
 macro_rules! on_each {
@@ -16,6 +26,7 @@ macro_rules! on_each {
         match $stream {
             Stream::Tcp($io) => $call,
             Stream::Unix($io) => $call,
+            Stream::Tls($io) => $call,
         }
     };
 }

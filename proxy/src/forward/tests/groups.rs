@@ -9,7 +9,7 @@ fn proxy(servers: &[String], keys: &str) -> Proxy {
     let text = format!("[[upstream]]\nname = \"a\"\nservers = {servers:?}\nmax-failures = 2\n{keys}");
     let settings = Config::parse(&text).unwrap().upstreams.remove(0);
     let timeouts = Timeouts { upstream_response: Duration::from_millis(200), ..Timeouts::default() };
-    Proxy::to_group(ServerGroup::of(&settings, None), &timeouts, &Limits::default())
+    Proxy::to_group(ServerGroup::of(&settings, None).unwrap(), &timeouts, &Limits::default())
 }
 
 async fn nobody() -> SocketAddr {
@@ -145,7 +145,7 @@ fn requests_beyond_max_pending_are_refused_at_once() {
         let keys = "max-connections = 1\nmax-pending = 1";
         let text = format!("[[upstream]]\nname = \"a\"\nservers = [\"http://{upstream}\"]\n{keys}");
         let settings = Config::parse(&text).unwrap().upstreams.remove(0);
-        let group = ServerGroup::of(&settings, None);
+        let group = ServerGroup::of(&settings, None).unwrap();
         let proxy = Rc::new(Proxy::to_group(group, &Timeouts::default(), &Limits::default()));
         let ask = || {
             let proxy = Rc::clone(&proxy);

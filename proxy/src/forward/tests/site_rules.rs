@@ -62,7 +62,7 @@ fn a_route_has_an_upstream_of_its_own_and_what_can_be_read_twice_none() {
         let (api, at_api) = answering(OK).await;
         let route = Route {
             path: "/api".into(),
-            upstream: Upstream::Http(ServerGroup::to(format!("http://{api}").parse().unwrap())),
+            upstream: Upstream::Http(ServerGroup::to(format!("http://{api}").parse().unwrap()).unwrap()),
             rewrite: Some("/".into()),
         };
         let proxy = Proxy::changed(site, |site| site.routes = Routes::new(vec![route]));

@@ -11,7 +11,7 @@ fn settings(keys: &str, servers: usize) -> UpstreamSettings {
 }
 
 fn group(keys: &str, servers: usize) -> Arc<ServerGroup> {
-    ServerGroup::of(&settings(keys, servers), None)
+    ServerGroup::of(&settings(keys, servers), None).unwrap()
 }
 
 fn counts(group: &ServerGroup, requests: u64, wish: impl Fn(u64) -> Wish, busy: &[u32]) -> Vec<u32> {
@@ -116,9 +116,9 @@ async fn an_ejected_server_gets_nothing_unless_all_are() {
 async fn a_reload_keeps_what_it_does_not_change() {
     let before = group("", 3);
     eject(&before, 1);
-    let after = ServerGroup::of(&settings("weights = [1, 2, 3, 4]", 4), Some(&before));
+    let after = ServerGroup::of(&settings("weights = [1, 2, 3, 4]", 4), Some(&before)).unwrap();
     assert!(!after.members[1].server.health.is_up(), "the same server goes on");
     assert_eq!(after.members[1].weight, 2);
-    let other = ServerGroup::of(&settings("max-pending = 1", 3), Some(&before));
+    let other = ServerGroup::of(&settings("max-pending = 1", 3), Some(&before)).unwrap();
     assert!(other.members[1].server.health.is_up(), "another way to connect is another server");
 }

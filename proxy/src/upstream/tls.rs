@@ -1,0 +1,117 @@
+//! TLS to upstreams: their certificates are verified, always.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
+use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, pem};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Sessions that are kept for resumption with one server.
+const SESSIONS: usize = 32;
+
+/// How TLS is spoken to the servers of one upstream.
+pub(super) struct ClientTls {
+    /// HTTP/2 if the server has it.
+    either: Arc<ClientConfig>,
+    /// For what HTTP/2 can't do.
+    http1: Arc<ClientConfig>,
+    /// The name that certificates must have, and that is asked for; the URL's host if absent.
+    name: Option<ServerName<'static>>,
+    /// What it was made from.
+    source: [u8; 32],
+}
+
+/// The servers' certificates can't be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The file of trust anchors can't be read.
+    #[error("can't read {}: {source}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no PEM file of certificates.
+    #[error("{} has no trust anchors in PEM", .0.display())]
+    NoAnchors(PathBuf),
+    /// The system has no trust anchors.
+    #[error("the system has no trust anchors (package ca-certificates): name some with tls-ca")]
+    NoSystemAnchors,
+    /// TLS can't be set up.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
+impl ClientTls {
+    /// Trusts the anchors in the file `ca`, or the system's.
+    pub(super) fn new(ca: Option<&Path>, name: Option<ServerName<'static>>) -> Result<Self, TrustError> {
+        let mut roots = RootCertStore::empty();
+        let mut source = Vec::new();
+        match ca {
+            Some(path) => {
+                source = std::fs::read(path)
+                    .map_err(|source| TrustError::File { path: path.to_owned(), source })?;
+                let anchors: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&source).collect();
+                let anchors = anchors.map_err(|_| TrustError::NoAnchors(path.to_owned()))?;
+                roots.add_parsable_certificates(anchors);
+                if roots.is_empty() {
+                    return Err(TrustError::NoAnchors(path.to_owned()));
+                }
+            }
+            None => {
+                // What can't be parsed is no anchor; the others are.
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                if roots.is_empty() {
+                    return Err(TrustError::NoSystemAnchors);
+                }
+            }
+        }
+        let provider: Arc<CryptoProvider> = Arc::new(provider::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let http1 = Arc::new(config.clone());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        source.extend_from_slice(format!("\0{name:?}").as_bytes());
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, &source).as_ref());
+        Ok(Self { either: Arc::new(config), http1, name, source: hash })
+    }
+
+    /// Makes the handshake with the server that the URL calls `host`.
+    pub(super) async fn connect(
+        &self,
+        host: &str,
+        stream: TcpStream,
+        only_http1: bool,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => {
+                let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+                ServerName::try_from(host).map_err(io::Error::other)?
+            }
+        };
+        let config = if only_http1 { &self.http1 } else { &self.either };
+        TlsConnector::from(Arc::clone(config)).connect(name, stream).await
+    }
+}
+
+impl PartialEq for ClientTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
