@@ -1,6 +1,7 @@
 //! Starts the real binaries as a user would, and ends them whatever happens to the test.
 //!
 //! * [`Stack`]: `hsm-proxy dev` in a directory of its own, on a port of its own
+//! * [`Front`]: `hsm-proxy run` beside it, with what it tells its service manager
 //! * [`Site`]: engines with ports, as an administrator sets them up
 //! * [`Program`]: any other process that a test starts: an upstream, a peer, a foreign client
 //! * [`memory`]: what a process holds, for the search for keys
@@ -10,6 +11,7 @@
 
 mod certificate;
 pub mod files;
+pub mod front;
 pub mod memory;
 pub mod needle;
 mod program;
@@ -20,6 +22,7 @@ mod upstream;
 pub mod wait;
 
 pub use certificate::SelfMadeKey;
+pub use front::Front;
 pub use program::{Finished, Program, binary, run};
 pub use site::{Site, write_private};
 pub use stack::{Stack, StackOptions};

@@ -14,6 +14,7 @@ use crate::config::{Config, UpstreamUrl};
 use crate::dev::{self, DevOptions};
 use crate::proxy::Proxy;
 use crate::signer::EngineKeys;
+use crate::upgrade::Inherited;
 
 /// Exit code for a configuration or command line that can't be used (`EX_USAGE` of `sysexits.h`).
 const USAGE: u8 = 64;
@@ -119,7 +120,11 @@ fn run(file: &Path) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    match Proxy::builder(config, Arc::new(keys)).config_file(file.to_owned()).bind() {
+    let inherited = match Inherited::from_environment() {
+        Ok(inherited) => inherited,
+        Err(error) => return failed(&error, 1),
+    };
+    match Proxy::builder(config, Arc::new(keys)).config_file(file.to_owned()).inherit(inherited).bind() {
         Ok(proxy) => match proxy.run(|| ()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error, 1),

@@ -36,6 +36,7 @@ mod signer;
 mod sites;
 mod throttle;
 mod tls;
+mod upgrade;
 mod upstream;
 mod views;
 mod worker;

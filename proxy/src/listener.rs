@@ -28,6 +28,26 @@ pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpLis
     Ok(listeners)
 }
 
+/// At least one for each of `workers` of listening sockets on the same address that are there already; none of none.
+///
+/// If they share their port (`SO_REUSEPORT`), as another proxy's do, more are bound beside them; else, as from a service
+/// manager, the workers share one queue.
+///
+/// # Errors
+///
+/// Those of `bind(2)`, `listen(2)` and `dup(2)`.
+pub(crate) fn share(mut listeners: Vec<TcpListener>, workers: usize) -> io::Result<Vec<TcpListener>> {
+    let Some(first) = listeners.first() else { return Ok(listeners) };
+    let address = first.local_addr()?;
+    let shares_port = SockRef::from(first).reuse_port()?;
+    let there = listeners.len();
+    for at in there..workers {
+        let another = if shares_port { bind_one(address)? } else { listeners[at % there].try_clone()? };
+        listeners.push(another);
+    }
+    Ok(listeners)
+}
+
 fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;
@@ -67,6 +87,24 @@ mod tests {
             assert_eq!(ports.len(), 3);
             assert!(ports[0] != 0 && ports.iter().all(|&port| port == ports[0]));
         }
+    }
+
+    #[test]
+    fn listeners_that_are_there_are_made_enough() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let of_a_proxy = share(bind(address, 2).unwrap(), 3).unwrap();
+        let of_a_manager = share(vec![TcpListener::bind(address).unwrap()], 3).unwrap();
+        for listeners in [of_a_proxy, of_a_manager] {
+            let first = listeners[0].local_addr().unwrap();
+            assert_eq!(listeners.len(), 3);
+            assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == first));
+        }
+        assert_eq!(
+            share(bind(address, 3).unwrap(), 2).unwrap().len(),
+            3,
+            "none is closed: clients wait there"
+        );
+        assert!(share(Vec::new(), 2).unwrap().is_empty());
     }
 
     #[test]

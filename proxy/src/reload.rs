@@ -5,6 +5,7 @@ mod follow;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -13,9 +14,12 @@ use crate::config::{Config, Entrance};
 use crate::generation::{Foundation, Generation};
 use crate::listener;
 use crate::proxy::StartError;
-use crate::worker::Order;
+use crate::worker::{Closed, Order};
 
 pub(crate) use follow::follow;
+
+/// How long workers may take to close sockets.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// Replaces what a running proxy serves by. Clones do so for the same proxy.
 #[derive(Clone)]
@@ -84,6 +88,31 @@ impl Reloader {
         outcome
     }
 
+    /// Lets workers accept connections.
+    pub(crate) fn listen(&self, listeners: Vec<(usize, TcpListener, Entrance)>) {
+        for (worker, listener, entrance) in listeners {
+            self.inner.order(worker, Order::Listen(listener, entrance));
+        }
+    }
+
+    /// Copies of all sockets that the workers listen on, the admin's too.
+    pub(crate) async fn sockets(&self) -> Vec<TcpListener> {
+        let (to, mut copies) = mpsc::unbounded_channel();
+        (0..self.inner.workers.len()).for_each(|worker| self.inner.order(worker, Order::Share(to.clone())));
+        drop(to);
+        let mut sockets = Vec::new();
+        // Until all workers have answered.
+        while let Some(socket) = copies.recv().await {
+            sockets.push(socket);
+        }
+        sockets
+    }
+
+    /// Lets nobody of this process listen there any more.
+    pub(crate) fn close(&self, address: SocketAddr) {
+        self.inner.close(address, &std::sync::mpsc::channel().0);
+    }
+
     /// The configuration of the start.
     fn first(&self) -> Config {
         self.inner.state().first.clone()
@@ -123,9 +152,13 @@ impl Inner {
         for (at, (listener, entrance)) in opened.into_iter().enumerate() {
             self.order(at % self.workers.len(), Order::Listen(listener, entrance));
         }
+        let (all_closed, closing) = std::sync::mpsc::channel();
         for address in &closed {
-            (0..self.workers.len()).for_each(|worker| self.order(worker, Order::Close(address.actual)));
+            self.close(address.actual, &all_closed);
         }
+        drop(all_closed);
+        // So that the next reload may listen there again. A worker that hangs does not hold it up.
+        let _ = closing.recv_timeout(CLOSING);
         state.listening = listening;
         Ok(needs_restart(&state.first, config))
     }
@@ -133,6 +166,12 @@ impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic during a reload left at worst a listener that nobody knows of.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self, address: SocketAddr, closed: &Closed) {
+        for worker in 0..self.workers.len() {
+            self.order(worker, Order::Close(address, closed.clone()));
+        }
     }
 
     fn order(&self, worker: usize, order: Order) {

@@ -1,6 +1,6 @@
 //! One worker: a thread with a single-threaded runtime, its own listening sockets, connections and upstreams.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use handshake_fiber::StackPool;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinHandle, JoinSet, LocalSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::access_log::Lines;
@@ -58,12 +58,18 @@ pub(crate) struct Shared {
     pub(crate) complaints: Complaints,
 }
 
+/// Dropped when something is closed, by whoever closes it last.
+pub(crate) type Closed = std::sync::mpsc::Sender<Infallible>;
+
 /// What a worker is told while it runs.
 pub(crate) enum Order {
     /// Accept connections here, too.
     Listen(StdListener, Entrance),
     /// Take those that wait at this address, and accept no more there.
-    Close(SocketAddr),
+    /// The sender is dropped when the sockets are closed.
+    Close(SocketAddr, Closed),
+    /// Send copies of the sockets that are listened on.
+    Share(mpsc::UnboundedSender<StdListener>),
 }
 
 /// A worker's share of what a proxy holds before it serves.
@@ -111,6 +117,27 @@ pub(crate) fn run(shared: Arc<Shared>, post: Post, shutdown: Shutdown) -> io::Re
         shared.keys.stop_worker();
         served
     })
+}
+
+/// A socket that connections are accepted on.
+struct Listening {
+    /// For whoever takes over.
+    copy: StdListener,
+    handle: ShutdownHandle,
+    /// Kept by whoever accepts until the socket is closed.
+    closed: Rc<Cell<Option<Closed>>>,
+}
+
+impl Listening {
+    fn stop(self) {
+        // First: a socket that stays open would go on to attract clients.
+        drop(self.copy);
+        self.handle.request();
+    }
+}
+
+fn is_at(listener: &StdListener, address: SocketAddr) -> bool {
+    listener.local_addr().is_ok_and(|local| local == address)
 }
 
 struct Worker {
@@ -188,12 +215,12 @@ impl Worker {
     ) -> io::Result<()> {
         // Each connection holds a sender; when all are gone, the receiver hears of it.
         let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
-        if let Some(admin) = admin {
-            let admin = Admin::new(TcpListener::from_std(admin)?, Arc::clone(&self.shared));
-            tokio::task::spawn_local(admin.serve(self.shutdown.clone()));
-        }
+        let mut admin = match admin {
+            Some(listener) => Some(self.serve_admin(listener)?),
+            None => None,
+        };
         let following = tokio::task::spawn_local(Rc::clone(&self).follow_reloads());
-        let mut listening = HashMap::new();
+        let mut listening = HashMap::<SocketAddr, Vec<Listening>>::new();
         let mut accepting = JoinSet::new();
         let mut shutdown = self.shutdown.clone();
         loop {
@@ -205,26 +232,39 @@ impl Worker {
             };
             match order {
                 Order::Listen(listener, entrance) => {
-                    let address = listener.local_addr()?;
+                    let (address, copy) = (listener.local_addr()?, listener.try_clone()?);
                     let listener = TcpListener::from_std(listener)?;
                     let (handle, stop) = Shutdown::new();
+                    let closed = Rc::new(Cell::new(None));
                     accepting.spawn_local(Rc::clone(&self).accept_all(
+                        Rc::clone(&closed),
                         listener,
                         entrance,
                         stop,
                         alive.clone(),
                     ));
-                    listening.insert(address, handle);
+                    listening.entry(address).or_default().push(Listening { copy, handle, closed });
                 }
-                Order::Close(address) => {
-                    if let Some(handle) = listening.remove(&address) {
-                        handle.request();
+                Order::Close(address, closed) => {
+                    for listening in listening.remove(&address).into_iter().flatten() {
+                        listening.closed.set(Some(closed.clone()));
+                        listening.stop();
+                    }
+                    if let Some((_, task)) = admin.take_if(|(copy, _)| is_at(copy, address)) {
+                        task.abort();
+                    }
+                }
+                Order::Share(to) => {
+                    let copies = listening.values().flatten().map(|listening| &listening.copy);
+                    for copy in copies.chain(admin.as_ref().map(|(copy, _)| copy)) {
+                        // Whoever asked may have lost patience.
+                        let _ = to.send(copy.try_clone()?);
                     }
                 }
             }
         }
         drop(alive);
-        listening.values().for_each(ShutdownHandle::request);
+        listening.into_values().flatten().for_each(Listening::stop);
         while let Some(ended) = accepting.join_next().await {
             ended.map_err(io::Error::other)?;
         }
@@ -237,9 +277,18 @@ impl Worker {
         Ok(())
     }
 
+    /// Serves the admin's requests; with a copy of the socket.
+    fn serve_admin(&self, listener: StdListener) -> io::Result<(StdListener, JoinHandle<()>)> {
+        let copy = listener.try_clone()?;
+        let admin = Admin::new(TcpListener::from_std(listener)?, Arc::clone(&self.shared));
+        Ok((copy, tokio::task::spawn_local(admin.serve(self.shutdown.clone()))))
+    }
+
     /// Accepts until it is to stop, and then those whom the kernel holds already.
     async fn accept_all(
         self: Rc<Self>,
+        // Dropped after the listener, which stands behind it.
+        _closed: Rc<Cell<Option<Closed>>>,
         listener: TcpListener,
         entrance: Entrance,
         mut stop: Shutdown,

@@ -6,10 +6,21 @@ use super::StartError;
 pub(super) struct PidFile(PathBuf);
 
 impl PidFile {
-    pub(super) fn write(path: PathBuf) -> Result<Self, StartError> {
-        match std::fs::write(&path, Self::content()) {
-            Ok(()) => Ok(Self(path)),
-            Err(source) => Err(StartError::PidFile { path, source }),
+    /// Not written yet.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub(super) fn write(&self) -> Result<(), StartError> {
+        std::fs::write(&self.0, Self::content())
+            .map_err(|source| StartError::PidFile { path: self.0.clone(), source })
+    }
+
+    /// Removes it if it is ours.
+    pub(super) fn remove(&self) {
+        // Somebody else removed it, or its directory: fine.
+        if std::fs::read_to_string(&self.0).is_ok_and(|content| content == Self::content()) {
+            let _ = std::fs::remove_file(&self.0);
         }
     }
 
@@ -20,9 +31,6 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Somebody else removed it, or its directory: fine.
-        if std::fs::read_to_string(&self.0).is_ok_and(|content| content == Self::content()) {
-            let _ = std::fs::remove_file(&self.0);
-        }
+        self.remove();
     }
 }

@@ -1,24 +1,28 @@
 //! The workers of a proxy that serves.
 
 use std::io;
+use std::net::TcpListener;
 use std::thread;
 
 use tokio::sync::mpsc;
 
 use super::RunError;
 use super::pid_file::PidFile;
+use crate::config::Entrance;
 use crate::shutdown::ShutdownHandle;
 
 pub(super) struct Running {
     pub(super) workers: Workers,
+    /// To be accepted on later, with their workers.
+    pub(super) listeners: Vec<(usize, TcpListener, Entrance)>,
     /// A message for each worker that ended.
     pub(super) ended: mpsc::UnboundedReceiver<()>,
 }
 
 pub(super) struct Workers {
     pub(super) threads: Vec<thread::JoinHandle<io::Result<()>>>,
-    /// Removed when the last worker has ended.
-    pub(super) _pid_file: Option<PidFile>,
+    /// Dropped, and removed, when the last worker has ended.
+    pub(super) pid_file: Option<PidFile>,
 }
 
 impl Workers {

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -13,7 +14,7 @@ use crate::notify::notify;
 /// Reloads `config` when `hangup` (SIGHUP) comes, and when the file or one that it names has changed. Never ends.
 ///
 /// Files are read on another thread: this one has signals to hear.
-pub(crate) async fn follow(reloader: Reloader, config: PathBuf, mut hangup: Signal) {
+pub(crate) async fn follow(reloader: Reloader, config: PathBuf, mut hangup: Signal) -> Infallible {
     let first = reloader.first();
     let mut watched = Watched { named: named(&first), configuration: Files::new(vec![config.clone()]) };
     loop {
