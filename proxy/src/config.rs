@@ -112,7 +112,9 @@ impl Config {
             let span = site.and_then(|site| validate::site_span(text, site));
             ConfigError::at(text, span, message)
         })?;
-        upstream::validate(self, text).map_err(|(span, message)| ConfigError::at(text, span, message))
+        route::validate(self, text)
+            .and_then(|()| upstream::validate(self, text))
+            .map_err(|(span, message)| ConfigError::at(text, span, message))
     }
 }
 

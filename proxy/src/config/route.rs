@@ -1,7 +1,13 @@
+use std::collections::HashSet;
+use std::ops::Range;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use super::Config;
 
 use super::destination::Destination;
 use super::host::HostPattern;
@@ -66,6 +72,35 @@ impl<'de> Deserialize<'de> for RoutePath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// What is wrong with the routes, and where in the text.
+pub(super) fn validate(config: &Config, text: &str) -> Result<(), (Option<Range<usize>>, String)> {
+    let mut taken = HashSet::new();
+    for (at, route) in config.routes.iter().enumerate() {
+        let RouteSettings { site, path, .. } = route;
+        let reason = match config.sites.iter().position(|settings| settings.host.contains(site)) {
+            None => "no [[site]] has this host",
+            Some(_) if route.strip_prefix && route.rewrite.is_some() => {
+                "strip-prefix and rewrite exclude each other: rewrite = \"/\" strips"
+            }
+            Some(owner) if !taken.insert((owner, path)) => "this path of the site has a route already",
+            Some(_) => continue,
+        };
+        return Err((span(text, at), format!("route {} of {site}: {reason}", path.0)));
+    }
+    Ok(())
+}
+
+/// Where the route at this position is in the text.
+fn span(text: &str, route: usize) -> Option<Range<usize>> {
+    #[derive(Deserialize)]
+    struct Routes {
+        route: Vec<Spanned<IgnoredAny>>,
+    }
+
+    let routes: Routes = toml::from_str(text).ok()?;
+    routes.route.get(route).map(Spanned::span)
 }
 
 #[cfg(test)]

@@ -68,7 +68,10 @@ fn rules_between_keys_are_checked() {
         (site("\"ä.example\""), "xn--"),
         (site("\"a.example\"") + "hsts = \"1y\"", "write it as"),
         (site("\"a.example\"") + "add-headers = [\"Connection: x\"]", "the proxy's own"),
-        (route("a.example", "/x", ""), "route /x of a.example: no [[site]] has this host"),
+        (
+            site("\"b.example\"") + &route("a.example", "/x", ""),
+            ":5:1: route /x of a.example: no [[site]] has this host",
+        ),
         (site("\"a.example\"") + &route("a.example", "x", ""), "begins with a slash"),
         (
             site("\"a.example\"") + &route("a.example", "/x", "strip-prefix = true\nrewrite = \"/\""),
@@ -78,7 +81,7 @@ fn rules_between_keys_are_checked() {
             site("[\"a.example\", \"b.example\"]")
                 + &route("a.example", "/x", "")
                 + &route("b.example", "/x", ""),
-            "has a route already",
+            ":10:1: route /x of b.example: this path of the site has a route already",
         ),
         ("[proxy]\nlisten = []".to_owned(), "proxy.listen is empty"),
         ("[proxy]\nlisten = [\"[::1]:1\", \"[::1]:1\"]".to_owned(), "listened on twice"),

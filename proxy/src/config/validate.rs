@@ -1,6 +1,6 @@
 //! What no single key can know: values out of bounds, and rules between keys.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 
-use super::{Config, RouteSettings};
+use super::Config;
 
 /// What is wrong, and with which site (by position) if with one.
 type Fault = (Option<usize>, String);
@@ -17,26 +17,7 @@ pub(super) fn validate(config: &Config) -> Result<(), Fault> {
     listeners(config)?;
     bounds(config)?;
     hosts(config)?;
-    default_site(config)?;
-    routes(config)
-}
-
-fn routes(config: &Config) -> Result<(), Fault> {
-    let mut taken = HashSet::new();
-    for route in &config.routes {
-        let RouteSettings { site, path, .. } = route;
-        let fault = |reason: &str| Err((None, format!("route {} of {site}: {reason}", path.0)));
-        let Some(owner) = config.sites.iter().position(|settings| settings.host.contains(site)) else {
-            return fault("no [[site]] has this host");
-        };
-        if route.strip_prefix && route.rewrite.is_some() {
-            return fault("strip-prefix and rewrite exclude each other: rewrite = \"/\" strips");
-        }
-        if !taken.insert((owner, path)) {
-            return fault("this path of the site has a route already");
-        }
-    }
-    Ok(())
+    default_site(config)
 }
 
 fn listeners(config: &Config) -> Result<(), Fault> {

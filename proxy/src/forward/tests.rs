@@ -4,6 +4,7 @@ mod compression;
 mod groups;
 mod http2_upstreams;
 mod lifetime;
+mod passage;
 mod pool;
 mod redirects;
 mod rules;
