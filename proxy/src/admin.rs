@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::metrics::quoted;
+use crate::metrics::{self, quoted};
 use crate::shutdown::Shutdown;
 use crate::views::View;
 use crate::worker::Shared;
@@ -94,7 +94,9 @@ async fn answer(request: &Request<Incoming>, shared: &Shared, shutdown: &Shutdow
         "/metrics" => {
             let view = shared.views.all().await;
             let generation = Arc::clone(&shared.generation.borrow());
-            let text = shared.metrics.render(&view, &generation.expiries);
+            let mut text = shared.metrics.render(&view, &generation.expiries);
+            // Writing to a `String` does not fail.
+            let _ = metrics::write_upstreams(&generation.upstreams, &mut text);
             respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
         _ => respond(StatusCode::NOT_FOUND, TEXT, "/healthz, /readyz or /metrics\n".to_owned()),

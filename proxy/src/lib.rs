@@ -45,11 +45,11 @@ pub use chain::{Chain, ChainError};
 pub use check::{Report, SiteReport, check};
 pub use compression::{Coding, Compression};
 pub use config::{
-    AddedField, Balance, Config, ConfigError, CookieName, Destination, HashBy, HostPattern, HsmSettings,
-    Hsts, InvalidField, InvalidHost, InvalidRoutePath, InvalidUpstream, InvalidUpstreamName, Limits,
-    LogFormat, LogSettings, ProxySettings, RemovedField, RoutePath, RouteSettings, SiteSettings, Timeouts,
-    TlsName, TlsPreset, TlsSettings, UpstreamName, UpstreamPlace, UpstreamScheme, UpstreamSettings,
-    UpstreamUrl,
+    AddedField, Balance, Config, ConfigError, CookieName, Destination, HashBy, HealthCheck, HealthStatus,
+    HostPattern, HsmSettings, Hsts, InvalidField, InvalidHost, InvalidRoutePath, InvalidUpstream,
+    InvalidUpstreamName, Limits, LogFormat, LogSettings, ProxySettings, RemovedField, RoutePath,
+    RouteSettings, SiteSettings, Timeouts, TlsName, TlsPreset, TlsSettings, UpstreamName, UpstreamPlace,
+    UpstreamScheme, UpstreamSettings, UpstreamUrl,
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use http_policy::{ErrorPageError, HttpPolicy};

@@ -5,6 +5,7 @@ mod requests;
 mod signing;
 mod signing_queue;
 mod timings;
+mod upstreams;
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub(crate) use requests::SiteRequests;
 use signing_queue::SigningQueue;
 pub(crate) use signing_queue::Waiting;
 use timings::Timings;
+pub(crate) use upstreams::write as write_upstreams;
 
 /// What the process counted since it started. Written by all workers, read by the admin listener.
 #[derive(Default)]

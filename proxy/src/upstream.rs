@@ -5,6 +5,7 @@
 
 mod balance;
 mod budget;
+mod checks;
 mod connect;
 mod executor;
 mod framing;
@@ -32,6 +33,7 @@ use hyper_util::rt::TokioTimer;
 use crate::config::{Limits, Timeouts};
 use crate::respond::Failure;
 
+pub(crate) use checks::run as check_health;
 pub use group::ServerGroup;
 pub(crate) use groups::ServerGroups;
 pub(crate) use pool::Lease;
@@ -80,6 +82,31 @@ struct Settings {
     connections: usize,
 }
 
+impl Settings {
+    fn new(limits: &Limits, timeouts: &Timeouts) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1.max_headers(MAX_HEADERS).max_buf_size(BUFFER);
+        let mut http2 = http2::Builder::new(Executor);
+        http2
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(BUFFER)
+            .max_header_list_size(MAX_HEADER_BYTES)
+            .keep_alive_interval(timeouts.upstream_response.min(PING))
+            .keep_alive_timeout(PING);
+        Self {
+            http1,
+            http2,
+            connect: timeouts.upstream_connect,
+            response: timeouts.upstream_response,
+            idle: timeouts.upstream_idle,
+            idle_connections: limits.upstream_idle_connections,
+            connections: limits.upstream_connections,
+        }
+    }
+}
+
 /// What one worker has of a group.
 struct Group {
     /// Keeps the address from being another group's.
@@ -95,26 +122,7 @@ pub(crate) type Answer = (Response<Incoming>, Lease);
 impl Upstreams {
     /// No connection yet.
     pub(crate) fn new(limits: &Limits, timeouts: &Timeouts) -> Self {
-        let mut http1 = http1::Builder::new();
-        http1.max_headers(MAX_HEADERS).max_buf_size(BUFFER);
-        let mut http2 = http2::Builder::new(Executor);
-        http2
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(BUFFER)
-            .max_header_list_size(MAX_HEADER_BYTES)
-            .keep_alive_interval(timeouts.upstream_response.min(PING))
-            .keep_alive_timeout(PING);
-        let settings = Settings {
-            http1,
-            http2,
-            connect: timeouts.upstream_connect,
-            response: timeouts.upstream_response,
-            idle: timeouts.upstream_idle,
-            idle_connections: limits.upstream_idle_connections,
-            connections: limits.upstream_connections,
-        };
+        let settings = Settings::new(limits, timeouts);
         Self { settings, pools: RefCell::default(), groups: RefCell::default() }
     }
 

@@ -32,6 +32,7 @@ use crate::metrics::{HandshakeResult, Metrics};
 use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::throttle::Throttle;
 use crate::tls::TicketKeys;
+use crate::upstream::check_health;
 use crate::views::{Questions, Views, is_ready};
 
 /// Stacks that a worker keeps for the next burst of handshakes: 32 MiB of address space, about a third of it resident.
@@ -111,6 +112,7 @@ pub(crate) fn run(shared: Arc<Shared>, post: Post, shutdown: Shutdown) -> io::Re
             tokio::task::spawn_local(warn_if_not_ready(Arc::clone(&shared.keys)));
             let (tickets, generation) = (Arc::clone(&shared.tickets), shared.generation.clone());
             tokio::task::spawn_local(tickets.follow(generation, Arc::clone(&shared.keys)));
+            tokio::task::spawn_local(check_health(shared.generation.clone()));
         }
         let worker = Worker::new(Arc::clone(&shared), shutdown);
         let served = worker.serve(orders, admin).await;

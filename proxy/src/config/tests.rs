@@ -117,6 +117,11 @@ fn rules_between_keys_are_checked() {
         (upstream("servers = [\"http://b\"]\nhash-by = \"cookie:c\""), "goes with balance = \"hash\" only"),
         (upstream("servers = [\"http://b\"]\nhash-by = \"path\""), "header:NAME"),
         (upstream("servers = [\"http://b\"]\nsticky-cookie = \"a b\""), "not a cookie's name"),
+        (upstream("servers = [\"http://b\"]\nhealth-check = \"/x\""), "write \"tcp\" or \"http:/path\""),
+        (upstream("servers = [\"http://b\"]\nhealth-status = 600"), "from 100 to 599"),
+        (upstream("servers = [\"http://b\"]\nhealth-status = 200"), "goes with health-check"),
+        (upstream("servers = [\"http://b\"]\nhealth-fall = 0"), "at least 1"),
+        (upstream("servers = [\"http://b\"]\ntls-ca = \"/c\""), "https:// servers only"),
         (upstream("servers = [\"http://b\"]\nblance = \"hash\""), "did you mean `balance`?"),
         (upstream("servers = [\"http://b\"]") + &upstream("servers = [\"http://c\"]"), "two upstreams a"),
     ] {

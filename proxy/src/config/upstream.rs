@@ -3,7 +3,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::uri::PathAndQuery;
+use http::{HeaderName, StatusCode};
 use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::de::IgnoredAny;
@@ -64,11 +65,44 @@ pub struct UpstreamSettings {
     #[serde(with = "units::duration", default = "default_resolve_interval")]
     #[schemars(with = "units::Duration")]
     pub resolve_interval: Duration,
+    /// How each server is asked whether it is well: `tcp`, or `http:` and a path; not at all if absent.
+    #[schemars(with = "Option<String>")]
+    pub health_check: Option<HealthCheck>,
+    /// The status that an HTTP check wants; any 2xx or 3xx if absent.
+    pub health_status: Option<HealthStatus>,
+    /// From one check to the next.
+    #[serde(with = "units::duration", default = "default_health_interval")]
+    #[schemars(with = "units::Duration")]
+    pub health_interval: Duration,
+    /// How long a check may take.
+    #[serde(with = "units::duration", default = "default_health_timeout")]
+    #[schemars(with = "units::Duration")]
+    pub health_timeout: Duration,
+    /// So many good checks in a row bring a server back.
+    #[serde(default = "default_health_rise")]
+    pub health_rise: u32,
+    /// So many bad checks in a row take a server out.
+    #[serde(default = "default_health_fall")]
+    pub health_fall: u32,
     /// PEM file of the trust anchors of `https://` servers; the system's if absent.
     pub tls_ca: Option<PathBuf>,
     /// The name that certificates of `https://` servers must have; the URL's host if absent.
     pub tls_name: Option<TlsName>,
 }
+
+/// How a server is asked whether it is well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// It takes a connection, and makes the TLS handshake if it is `https://`.
+    Tcp,
+    /// It answers a GET of this path.
+    Http(PathAndQuery),
+}
+
+/// A status of HTTP, from 100 to 599.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(inline, with = "u16")]
+pub struct HealthStatus(pub(crate) StatusCode);
 
 /// A DNS name or an IP address that a certificate is for.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
@@ -124,6 +158,12 @@ impl UpstreamSettings {
             max_connections: None,
             max_pending: default_max_pending(),
             resolve_interval: default_resolve_interval(),
+            health_check: None,
+            health_status: None,
+            health_interval: default_health_interval(),
+            health_timeout: default_health_timeout(),
+            health_rise: default_health_rise(),
+            health_fall: default_health_fall(),
             tls_ca: None,
             tls_name: None,
         }
@@ -178,6 +218,18 @@ impl UpstreamSettings {
         if !has_tls && (self.tls_ca.is_some() || self.tls_name.is_some()) {
             return Some(format!("upstream {name}: tls-ca and tls-name go with https:// servers only"));
         }
+        if self.health_status.is_some() && !matches!(self.health_check, Some(HealthCheck::Http(_))) {
+            return Some(format!(
+                "upstream {name}: health-status goes with health-check = \"http:/path\" only"
+            ));
+        }
+        let least = Duration::from_millis(1);
+        if self.health_interval < least || self.health_timeout < least {
+            return Some(format!("upstream {name}: health-interval and health-timeout are longer than zero"));
+        }
+        if self.health_rise == 0 || self.health_fall == 0 {
+            return Some(format!("upstream {name}: health-rise and health-fall are at least 1"));
+        }
         if self.max_connections == Some(0) {
             return Some(format!("upstream {name}: max-connections is 0: nothing could ever succeed"));
         }
@@ -186,6 +238,22 @@ impl UpstreamSettings {
         }
         None
     }
+}
+
+fn default_health_interval() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn default_health_timeout() -> Duration {
+    Duration::from_secs(2)
+}
+
+fn default_health_rise() -> u32 {
+    2
+}
+
+fn default_health_fall() -> u32 {
+    3
 }
 
 fn default_retries() -> usize {
@@ -256,6 +324,32 @@ impl CookieName {
     fn parse(text: &str) -> Option<Self> {
         // The tokens of cookies are those of field names; lower and upper case differ.
         (text.len() <= 64 && HeaderName::from_bytes(text.as_bytes()).is_ok()).then(|| Self(text.into()))
+    }
+}
+
+impl<'de> Deserialize<'de> for HealthCheck {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let check = match text.strip_prefix("http:") {
+            None if text == "tcp" => Some(Self::Tcp),
+            Some(path) if path.starts_with('/') && !path.starts_with("//") => {
+                PathAndQuery::try_from(path).ok().map(Self::Http)
+            }
+            _ => None,
+        };
+        check.ok_or_else(|| {
+            serde::de::Error::custom(format_args!("{text:?} is no check: write \"tcp\" or \"http:/path\""))
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for HealthStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let code = u16::deserialize(deserializer)?;
+        let status = StatusCode::from_u16(code).ok().filter(|_| code < 600).map(Self);
+        status.ok_or_else(|| {
+            serde::de::Error::custom(format_args!("{code} is no status: write a number from 100 to 599"))
+        })
     }
 }
 

@@ -45,7 +45,7 @@ impl Chooser {
     }
 
     /// A server that was not `tried` yet: of those that are up, or, if none is, of the ejected ones; `None` if all were
-    /// tried. `in_flight` tells what each has to do for this worker.
+    /// tried or are down, as their health checks say. `in_flight` tells what each has to do for this worker.
     pub(super) fn choose(
         &self,
         group: &ServerGroup,
@@ -54,11 +54,13 @@ impl Chooser {
         in_flight: impl Fn(usize) -> u32,
     ) -> Option<usize> {
         if group.members.len() == 1 {
-            return tried.is_empty().then_some(0);
+            let is_down = group.members[0].server.health.is_down();
+            return (tried.is_empty() && !is_down).then_some(0);
         }
         let candidates = |wanted: bool| -> Vec<Candidate> {
             let members = group.members.iter().enumerate();
-            let untried = members.filter(|(at, _)| !tried.contains(at));
+            let untried =
+                members.filter(|(at, member)| !tried.contains(at) && !member.server.health.is_down());
             untried
                 .filter(|(_, member)| member.server.health.is_up() == wanted)
                 .map(|(at, member)| Candidate {

@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderMap;
 use http::header::COOKIE;
 
+use super::checks::Check;
 use super::health::{Health, Rules};
 use super::tls::{ClientTls, TrustError};
 use crate::config::{Balance, CookieName, HashBy, UpstreamScheme, UpstreamSettings, UpstreamUrl};
@@ -49,6 +50,7 @@ pub(super) struct Options {
     pub(super) max_connections: Option<usize>,
     pub(super) max_pending: usize,
     pub(super) resolve_interval: Duration,
+    pub(super) check: Option<Check>,
 }
 
 impl ServerGroup {
@@ -96,6 +98,14 @@ impl ServerGroup {
             max_connections: settings.max_connections,
             max_pending: settings.max_pending,
             resolve_interval: settings.resolve_interval,
+            check: settings.health_check.clone().map(|what| Check {
+                what,
+                status: settings.health_status.map(|status| status.0),
+                interval: settings.health_interval,
+                timeout: settings.health_timeout,
+                rise: settings.health_rise,
+                fall: settings.health_fall,
+            }),
         };
         let member = |(at, url): (usize, &UpstreamUrl)| {
             let tls = tls.filter(|_| url.scheme() == UpstreamScheme::Https);

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use super::group::ServerGroup;
+use super::group::{Server, ServerGroup};
 use super::tls::TrustError;
 use crate::config::{Config, Destination, UpstreamSettings};
 
@@ -31,6 +31,17 @@ impl ServerGroups {
             }
         }
         Ok(Self(groups))
+    }
+
+    /// Each server, with the name of its upstream.
+    pub(super) fn servers(&self) -> impl Iterator<Item = (&str, &Arc<Server>)> {
+        let groups = self.0.values();
+        groups.flat_map(|group| group.members.iter().map(|member| (group.name(), &member.server)))
+    }
+
+    /// Each server's upstream and URL, and whether it gets requests; in no order.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (&str, String, bool)> {
+        self.servers().map(|(name, server)| (name, server.url.to_string(), server.health.is_up()))
     }
 
     /// The servers that a destination of the same configuration means; none if it is of another one.

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,6 +19,8 @@ pub(super) struct Health {
     ejections: AtomicU32,
     /// Milliseconds since `start`: no requests until then; 0 if it was never ejected.
     ejected_until: AtomicU64,
+    /// Its health check says so.
+    down: AtomicBool,
 }
 
 /// When a server is ejected, and how it comes back.
@@ -39,6 +41,7 @@ impl Health {
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
+            down: AtomicBool::new(false),
         }
     }
 
@@ -65,8 +68,29 @@ impl Health {
         Some(time)
     }
 
+    /// Its health check has failed too often.
+    pub(super) fn went_down(&self) {
+        self.down.store(true, Relaxed);
+    }
+
+    /// Its health check has succeeded often enough: what requests have found before is forgiven.
+    pub(super) fn came_back(&self) {
+        self.failures.store(0, Relaxed);
+        self.ejections.store(0, Relaxed);
+        self.ejected_until.store(self.now().max(1), Relaxed);
+        self.down.store(false, Relaxed);
+    }
+
+    /// Whether its health check says that it is down: it gets no requests then, whatever else there is.
+    pub(super) fn is_down(&self) -> bool {
+        self.down.load(Relaxed)
+    }
+
     /// Whether it is to get requests.
     pub(super) fn is_up(&self) -> bool {
+        if self.is_down() {
+            return false;
+        }
         let until = self.ejected_until.load(Relaxed);
         until == 0 || self.now() >= until
     }
@@ -124,6 +148,22 @@ mod tests {
         health.failed();
         health.failed();
         assert_eq!(health.failed(), Some(Duration::from_secs(10)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_is_down_as_long_as_its_check_says() {
+        let health = health();
+        for _ in 0..3 {
+            health.failed();
+        }
+        health.went_down();
+        advance(Duration::from_secs(3600)).await;
+        assert!(health.is_down() && !health.is_up());
+        health.came_back();
+        assert!(!health.is_down() && health.is_up());
+        assert!((health.share() - 0.1).abs() < 1e-9, "slowly");
+        health.failed();
+        assert!(health.is_up(), "failures from before don't count");
     }
 
     #[tokio::test(start_paused = true)]

@@ -104,7 +104,7 @@ pub(super) async fn send(
 }
 
 /// Frames a request for the connection that it goes over.
-fn framed(
+pub(super) fn framed(
     request: &mut Request<RequestBody>,
     connection: &Connection,
     scheme: UpstreamScheme,

@@ -113,6 +113,23 @@ async fn an_ejected_server_gets_nothing_unless_all_are() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_down_gets_nothing_even_if_all_are() {
+    for servers in 1..=3 {
+        let group = group("", servers);
+        let chooser = Chooser::new(&group);
+        for at in 0..servers {
+            assert!(chooser.choose(&group, Wish::default(), &[], |_| 0).is_some());
+            group.members[at].server.health.went_down();
+            for _ in 0..20 {
+                let chosen = chooser.choose(&group, Wish { hash: None, stuck_to: Some(0) }, &[], |_| 0);
+                assert!(chosen.is_none_or(|chosen| chosen > at), "{chosen:?}");
+            }
+        }
+        assert_eq!(chooser.choose(&group, Wish::default(), &[], |_| 0), None);
+    }
+}
+
+#[tokio::test]
 async fn a_reload_keeps_what_it_does_not_change() {
     let before = group("", 3);
     eject(&before, 1);
