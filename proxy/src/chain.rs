@@ -189,7 +189,7 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<Box<str>> {
         .collect()
 }
 
-fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
+pub(crate) fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(bytes)
         .map(IpAddr::from)
         .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))

@@ -42,13 +42,24 @@ pub struct SiteReport {
 /// Looks at every site: certificate chain, names, expiry, and a signature by an engine that the certificate verifies.
 pub fn check(config: &Config, keys: &EngineKeys, now: OffsetDateTime) -> Report {
     let certificates = config.sites.iter().flat_map(|site| site.cert.iter().map(move |path| (site, path)));
-    Report { sites: certificates.map(|(site, path)| check_certificate(site, path, keys, now)).collect() }
+    Report {
+        sites: certificates.map(|(site, path)| check_certificate(config, site, path, keys, now)).collect(),
+    }
 }
 
-fn check_certificate(site: &SiteSettings, path: &Path, keys: &EngineKeys, now: OffsetDateTime) -> SiteReport {
+fn check_certificate(
+    config: &Config,
+    site: &SiteSettings,
+    path: &Path,
+    keys: &EngineKeys,
+    now: OffsetDateTime,
+) -> SiteReport {
     let hosts: Vec<_> = site.host.iter().map(HostPattern::as_str).collect();
     let file = (site.cert.len() > 1).then(|| path.to_owned());
     let mut report = SiteReport { hosts: hosts.join(", "), file, ..SiteReport::default() };
+    if let Err(error) = config.tls.policy(site) {
+        report.errors.push(error.to_string());
+    }
     let chain = match Chain::load(path) {
         Ok(chain) => chain,
         Err(error) => {

@@ -96,8 +96,12 @@ impl Config {
 
     /// The files that a reload reads anew, so that a change of one is a reason for it; the same one perhaps several times.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let files = self
+            .sites
+            .iter()
+            .flat_map(|site| site.cert.iter().chain(&site.client_ca).chain(&site.client_crl));
         let anchors = self.upstreams.iter().filter_map(|upstream| upstream.tls_ca.as_ref());
-        self.sites.iter().flat_map(|site| &site.cert).chain(anchors).map(PathBuf::as_path)
+        files.chain(anchors).map(PathBuf::as_path)
     }
 
     /// Where requests go: those of each site and each route.

@@ -1,6 +1,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::client_identity::ClientIdentity;
+
 /// What is known of a client's connection once its handshake is done.
 #[derive(Debug, Clone)]
 pub struct ClientConnection {
@@ -14,6 +16,8 @@ pub struct ClientConnection {
     pub sni: Option<Arc<str>>,
     /// How the handshake went.
     pub handshake: Handshake,
+    /// Who the client is, on a site that asks for clients' certificates.
+    pub identity: Option<ClientIdentity>,
 }
 
 impl ClientConnection {
@@ -21,7 +25,7 @@ impl ClientConnection {
     pub(crate) fn plain(remote: SocketAddr, local: SocketAddr) -> Self {
         let handshake =
             Handshake { version: "", cipher_suite: "", group: "", resumed: false, signed_by: None };
-        Self { remote, local, protocol: Protocol::Http1, sni: None, handshake }
+        Self { remote, local, protocol: Protocol::Http1, sni: None, handshake, identity: None }
     }
 }
 

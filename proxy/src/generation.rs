@@ -82,7 +82,10 @@ impl Foundation {
             let http = HttpPolicy::of(settings)
                 .map_err(|source| StartError::ErrorPage { site: settings.name().to_owned(), source })?;
             sites.add(Site {
-                policy: config.tls.policy(settings),
+                policy: config
+                    .tls
+                    .policy(settings)
+                    .map_err(|source| StartError::ClientAuth { site: settings.name().to_owned(), source })?,
                 requests: self.metrics.requests.of(settings.name()),
                 routes: routes_of(settings, &config.routes, &upstreams),
                 http,

@@ -35,6 +35,7 @@ use budget::{Place, QueueIsFull, Sizes};
 use offered_tickets::offered_tickets;
 
 use crate::capacity::Capacity;
+use crate::client_identity::ClientIdentity;
 use crate::connection::{Handshake, Protocol};
 use crate::generation::Generation;
 use crate::metrics::Metrics;
@@ -138,6 +139,7 @@ pub(crate) struct Established<IO> {
     pub(crate) sni: Option<Arc<str>>,
     pub(crate) protocol: Protocol,
     pub(crate) handshake: Handshake,
+    pub(crate) identity: Option<ClientIdentity>,
 }
 
 /// Fatal alerts of RFC 8446, section 6, that rustls does not send for us, as plaintext records. Nothing is encrypted
@@ -213,6 +215,7 @@ impl Handshaker {
         let counts = Arc::clone(&site.requests);
         // The signature is asked for in `into_stream` already, so that is inside, too.
         let handshake = Box::pin(async move { start.into_stream(config).into_fallible().await });
+        let asks_for_certificates = site.policy.client_certificates.is_some();
         let site = sni.clone().unwrap_or_else(|| Arc::from(site.name()));
         let progress = Rc::new(InProgress {
             site,
@@ -235,8 +238,9 @@ impl Handshaker {
             Err((error, _)) => return Err(HandshakeError::of(error)),
         };
         let connection = stream.get_ref().1;
+        let identity = asks_for_certificates.then(|| ClientIdentity::of(connection.peer_certificates()));
         let (protocol, handshake) = (protocol(connection), facts(connection, progress.signed_by.take()));
-        Ok(Established { stream, sni, protocol, handshake })
+        Ok(Established { stream, sni, protocol, handshake, identity })
     }
 
     /// Runs the handshake, each of its steps in a fiber: it has a stack while it computes or awaits a signature, and none

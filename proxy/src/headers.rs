@@ -17,6 +17,7 @@ use http::header::{
     TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
+use crate::client_identity::is_claim_of_identity;
 use crate::connection::ClientConnection;
 use crate::respond::Failure;
 
@@ -244,6 +245,9 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 /// (CGI), and `Proxy` becomes `HTTP_PROXY` there (CVE-2016-5385).
 fn is_claim_of_origin(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
+    if is_claim_of_identity(name) {
+        return true;
+    }
     let is = |claim: &str| {
         name.len() == claim.len()
             && name

@@ -12,6 +12,7 @@ mod certificate_files;
 mod chain;
 mod check;
 pub mod cli;
+mod client_identity;
 mod compression;
 mod config;
 mod connection;
@@ -43,6 +44,7 @@ mod worker;
 
 pub use chain::{Chain, ChainError};
 pub use check::{Report, SiteReport, check};
+pub use client_identity::ClientIdentity;
 pub use compression::{Coding, Compression};
 pub use config::{
     AddedField, Balance, Config, ConfigError, CookieName, Destination, HashBy, HealthCheck, HealthStatus,
@@ -60,5 +62,8 @@ pub use routes::{Route, Routes};
 pub use shutdown::{Shutdown, ShutdownHandle};
 pub use signer::{EngineKeys, EngineSigningKey, SettingsError};
 pub use sites::{Handler, Site, Sites, Upstream};
-pub use tls::{Certificates, MinTls, NeverChosen, TicketKeySource, TlsPolicy};
+pub use tls::{
+    Certificates, ClientAuth, ClientAuthError, ClientCertificates, MinTls, NeverChosen, TicketKeySource,
+    TlsPolicy,
+};
 pub use upstream::{ServerGroup, TrustError};

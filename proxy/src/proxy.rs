@@ -21,7 +21,7 @@ use crate::listener;
 use crate::metrics::Metrics;
 use crate::reload::{Listening, Parts, Reloader};
 use crate::sites::Handler;
-use crate::tls::{NeverChosen, TicketKeys};
+use crate::tls::{ClientAuthError, NeverChosen, TicketKeys};
 use crate::upgrade::{Inherited, Predecessor};
 use crate::upstream::TrustError;
 use crate::views::Views;
@@ -71,6 +71,14 @@ pub enum StartError {
         site: String,
         /// Why.
         source: KeyError,
+    },
+    /// What a site says of its clients' certificates can't be used.
+    #[error("site {site}: {source}")]
+    ClientAuth {
+        /// Its first host.
+        site: String,
+        /// Why.
+        source: ClientAuthError,
     },
     /// A site has two certificates of which one is enough.
     #[error("site {site}: {}: {source}", .path.display())]
@@ -134,6 +142,7 @@ impl StartError {
             self,
             Self::ErrorPage { .. }
                 | Self::Chain { .. }
+                | Self::ClientAuth { .. }
                 | Self::Key { .. }
                 | Self::Certificates { .. }
                 | Self::Upstream { .. }

@@ -248,7 +248,7 @@ mod tests {
             let certificates = Certificates::one(Arc::new(CertifiedKey::new(chain, Arc::new(NoKey))));
             let upstream = Upstream::Http(ServerGroup::to("http://127.0.0.1:1".parse().unwrap()).unwrap());
             let site = Site::new(vec![host.parse().unwrap()], certificates, upstream);
-            sites.add(Site { policy: TlsPolicy { min_version }, ..site });
+            sites.add(Site { policy: TlsPolicy { min_version, ..TlsPolicy::default() }, ..site });
         }
         let request =
             |sites: &Sites, sni, host| sites.for_request(sni, host).map(|site| site.name().to_owned());

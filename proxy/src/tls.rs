@@ -1,6 +1,7 @@
 //! What the proxy speaks in TLS, and with which certificate.
 
 mod certificates;
+mod client_auth;
 mod policy;
 mod tickets;
 
@@ -10,11 +11,14 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite};
-use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedCipherSuite};
 
 pub use certificates::{Certificates, NeverChosen};
+pub use client_auth::{ClientAuth, ClientAuthError, ClientCertificates};
 pub use policy::{MinTls, TlsPolicy};
 pub use tickets::TicketKeySource;
 pub(crate) use tickets::TicketKeys;
@@ -77,9 +81,13 @@ impl Configs {
     ) -> Result<Self, rustls::Error> {
         // The key exchange groups begin with X25519MLKEM768 (feature `prefer-post-quantum`).
         let provider = CryptoProvider { cipher_suites: SUITES.to_vec(), ..aws_lc_rs::default_provider() };
+        let verifier = policy
+            .client_certificates
+            .as_ref()
+            .map_or_else(WebPkiClientVerifier::no_client_auth, |clients| clients.verifier());
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(policy.min_version.versions())?
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(BySni { sites }));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Tickets instead of a cache: they work on every worker, and cost no memory and no lock.

@@ -412,6 +412,7 @@ impl Worker {
             protocol: established.protocol,
             sni: established.sni,
             handshake: established.handshake,
+            identity: established.identity,
         };
         let sites = Arc::clone(&generation.sites);
         let journal = Rc::clone(&serving.journal);

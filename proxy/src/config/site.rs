@@ -9,7 +9,7 @@ use super::files;
 use super::host::{self, HostPattern};
 use super::units;
 use crate::compression::Coding;
-use crate::tls::MinTls;
+use crate::tls::{ClientAuth, MinTls};
 
 /// `[[site]]`: what is served under some host names.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -27,6 +27,14 @@ pub struct SiteSettings {
     pub to: Destination,
     /// The lowest version of TLS; the preset's if absent.
     pub min_tls: Option<MinTls>,
+    /// Whether clients need a certificate.
+    pub client_auth: Option<ClientAuth>,
+    /// PEM file of the authorities whose certificates are accepted.
+    pub client_ca: Option<PathBuf>,
+    /// PEM files of the authorities' revocation lists.
+    #[serde(default, deserialize_with = "files::one_or_more")]
+    #[schemars(with = "host::OneOrMore")]
+    pub client_crl: Vec<PathBuf>,
     /// The value of `Strict-Transport-Security` on every response.
     pub hsts: Option<Hsts>,
     /// Fields of every response, as "Name: value", in place of those of that name from the upstream.
@@ -60,6 +68,9 @@ impl SiteSettings {
             cert,
             to,
             min_tls: None,
+            client_auth: None,
+            client_ca: None,
+            client_crl: Vec::new(),
             hsts: None,
             add_headers: Vec::new(),
             remove_headers: Vec::new(),

@@ -94,6 +94,9 @@ fn rules_between_keys_are_checked() {
         ),
         ("[[site]]\ncert = []".to_owned(), "at least one file"),
         ("[[site]]\ncert = [\"/c\", \"/c\"]".to_owned(), "/c is named twice"),
+        (site("\"a.example\"") + "client-auth = \"require\"", ":1:1: client-auth needs client-ca"),
+        (site("\"a.example\"") + "client-ca = \"/ca\"", "client-ca needs client-auth"),
+        (site("\"a.example\"") + "client-crl = \"/crl\"", "client-crl needs client-auth"),
         ("[tls]\npreset = \"old\"".to_owned(), "expected `intermediate` or `modern`"),
         (site("\"a.example\"") + "min-tls = \"1.1\"", "expected `1.2` or `1.3`"),
         (

@@ -3,7 +3,7 @@ use serde::Deserialize;
 
 use super::host::HostPattern;
 use super::site::SiteSettings;
-use crate::tls::{MinTls, TicketKeySource, TlsPolicy};
+use crate::tls::{ClientAuthError, ClientCertificates, MinTls, TicketKeySource, TlsPolicy};
 
 /// `[tls]`: how TLS is spoken.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -30,12 +30,20 @@ pub enum TlsPreset {
 }
 
 impl TlsSettings {
-    /// What a site demands: its own settings, else the preset's.
-    pub(crate) fn policy(&self, site: &SiteSettings) -> TlsPolicy {
+    /// What a site demands: its own settings, else the preset's. Reads the files about clients' certificates.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientAuthError`] if such a file can't be used.
+    pub(crate) fn policy(&self, site: &SiteSettings) -> Result<TlsPolicy, ClientAuthError> {
         let preset = match self.preset {
             TlsPreset::Intermediate => MinTls::Tls12,
             TlsPreset::Modern => MinTls::Tls13,
         };
-        TlsPolicy { min_version: site.min_tls.unwrap_or(preset) }
+        let client_certificates = match (site.client_auth, &site.client_ca) {
+            (Some(auth), Some(anchors)) => Some(ClientCertificates::load(auth, anchors, &site.client_crl)?),
+            _ => None,
+        };
+        Ok(TlsPolicy { min_version: site.min_tls.unwrap_or(preset), client_certificates })
     }
 }

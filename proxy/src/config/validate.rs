@@ -17,7 +17,21 @@ pub(super) fn validate(config: &Config) -> Result<(), Fault> {
     listeners(config)?;
     bounds(config)?;
     hosts(config)?;
-    default_site(config)
+    default_site(config)?;
+    client_certificates(config)
+}
+
+fn client_certificates(config: &Config) -> Result<(), Fault> {
+    for (at, site) in config.sites.iter().enumerate() {
+        let reason = match (site.client_auth, &site.client_ca) {
+            (Some(_), None) => "client-auth needs client-ca: which authorities' certificates are accepted?",
+            (None, Some(_)) => "client-ca needs client-auth: \"require\" or \"request\"",
+            (None, None) if !site.client_crl.is_empty() => "client-crl needs client-auth and client-ca",
+            _ => continue,
+        };
+        return Err((Some(at), reason.to_owned()));
+    }
+    Ok(())
 }
 
 fn listeners(config: &Config) -> Result<(), Fault> {

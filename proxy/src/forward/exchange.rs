@@ -64,6 +64,9 @@ async fn forward(
     let host_is_sent = target.host_is_sent;
     let tell = |headers: &mut HeaderMap| {
         told.write(headers, host_is_sent);
+        if let Some(identity) = &client.connection.identity {
+            identity.write(headers);
+        }
         site.http.change_request(headers);
     };
     let mut response = match answer(client, site, parts, body, tell).await {

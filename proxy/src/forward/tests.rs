@@ -66,6 +66,7 @@ pub(crate) fn connection_from(remote: &str, protocol: Protocol) -> ClientConnect
             resumed: false,
             signed_by: None,
         },
+        identity: None,
     }
 }
 

@@ -48,6 +48,14 @@ fn request_fields_of_one_connection_do_not_go_upstream() {
             &[("x-real-ip", "1.1.1.1"), ("x-real-ipx", "1"), ("x-forwardedfor", "1")],
             &[("x-forwardedfor", "1"), ("x-real-ipx", "1")],
         ),
+        (
+            &[
+                ("client-cert", ":AA==:"),
+                ("x_client-cert_verified", "SUCCESS"),
+                ("x-ssl-client-verify", "SUCCESS"),
+            ],
+            &[],
+        ),
         (&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")], &[("cookie", "a=1; b=2; c=3")]),
         (
             &[("expect", "100-continue"), ("via", "1.1 a"), ("x_custom", "1")],

@@ -3,17 +3,21 @@ use rustls::version::{TLS12, TLS13};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::ClientCertificates;
+
 /// What a site demands of TLS. Sites with the same demands share a `ServerConfig`, and may share connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct TlsPolicy {
     /// The lowest version.
     pub min_version: MinTls,
+    /// Which certificates of clients it accepts; none are asked for if absent.
+    pub client_certificates: Option<ClientCertificates>,
 }
 
 impl TlsPolicy {
     /// What tickets are bound to: a session is resumed only where the same clients would be let in.
     pub(super) fn ticket_context(&self) -> [u8; 32] {
-        [0; 32]
+        self.client_certificates.as_ref().map_or([0; 32], ClientCertificates::digest)
     }
 }
 

@@ -5,6 +5,7 @@
 mod access_log;
 mod budget;
 mod certificates;
+mod client_certificates;
 mod failures;
 mod metrics;
 mod policies;
@@ -107,6 +108,18 @@ fn a_second_connection_resumes_on_any_worker_without_a_signature() {
         }
         assert_eq!(proxy.signatures() - before, 1);
     }
+}
+
+#[test]
+fn no_early_data_is_offered() {
+    let proxy = Running::start(config(&[&["a.example"]]), Signing::AtOnce);
+    let client = Client::new(&proxy).versions(&[&rustls::version::TLS13]).with_early_data();
+    for resumed in [false, true] {
+        let mut connection = client.connect("a.example").unwrap();
+        get(&mut connection, "a.example"); // brings the ticket
+        assert_eq!(connection.tls().handshake_kind() == Some(HandshakeKind::Resumed), resumed);
+    }
+    assert!(!client.may_send_early_data("a.example"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -108,7 +109,9 @@ impl Running {
             let handler = Handler::new(|connection, _request| {
                 let handshake = &connection.handshake;
                 let kind = if handshake.resumed { "resumed" } else { "full" };
-                http::Response::new(Bytes::from(format!("{kind} {}", handshake.version)))
+                let identity = connection.identity.iter().flat_map(hsm_proxy::ClientIdentity::fields);
+                let identity: String = identity.map(|(name, value)| format!("{name}: {value}\n")).collect();
+                http::Response::new(Bytes::from(format!("{identity}{kind} {}", handshake.version)))
             });
             builder = builder.handler(site.host[0].as_str(), handler);
         }
@@ -344,6 +347,8 @@ pub(crate) struct Client {
     verifying: &'static str,
     trusts_anybody: bool,
     guesses_wrong: bool,
+    shows: Option<ClientCertificate>,
+    early_data: bool,
     /// Made at the first connection: sessions resume only within one.
     config: OnceLock<Arc<ClientConfig>>,
 }
@@ -363,6 +368,8 @@ impl Client {
             verifying: "",
             trusts_anybody: false,
             guesses_wrong: false,
+            shows: None,
+            early_data: false,
             config: OnceLock::new(),
         }
     }
@@ -373,6 +380,21 @@ impl Client {
 
     pub(crate) fn alpn(self, protocols: &[&str]) -> Self {
         Self { alpn: protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(), ..self }
+    }
+
+    /// Shows a certificate if it is asked for one.
+    pub(crate) fn showing(self, certificate: &ClientCertificate) -> Self {
+        Self { shows: Some(certificate.clone()), ..self }
+    }
+
+    /// Sends its request before the handshake is over if the server allows it.
+    pub(crate) fn with_early_data(self) -> Self {
+        Self { early_data: true, ..self }
+    }
+
+    /// Whether the server has allowed that with its last ticket.
+    pub(crate) fn may_send_early_data(&self, name: &str) -> bool {
+        self.tls(name).early_data().is_some()
     }
 
     /// Begins with a key share of a group that the proxy does not have.
@@ -425,12 +447,19 @@ impl Client {
             provider.signature_verification_algorithms =
                 WebPkiSupportedAlgorithms { all: all.all, mapping: Vec::leak(mapping) };
             let provider = Arc::new(provider);
-            let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
                 .with_protocol_versions(&self.versions)
                 .unwrap()
-                .with_root_certificates(Arc::clone(&self.roots))
-                .with_no_client_auth();
+                .with_root_certificates(Arc::clone(&self.roots));
+            let mut config = match &self.shows {
+                Some((certificate, key)) => {
+                    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+                    config.with_client_auth_cert(vec![certificate.clone()], key).unwrap()
+                }
+                None => config.with_no_client_auth(),
+            };
             config.alpn_protocols.clone_from(&self.alpn);
+            config.enable_early_data = self.early_data;
             if self.trusts_anybody {
                 config.dangerous().set_certificate_verifier(Arc::new(Anybody(provider)));
             }
@@ -486,6 +515,64 @@ impl Client {
     }
 }
 
+/// A client's certificate and its key.
+pub(crate) type ClientCertificate = (CertificateDer<'static>, Arc<rcgen::KeyPair>);
+
+/// An authority for certificates of clients.
+pub(crate) struct ClientCa {
+    directory: tempfile::TempDir,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl ClientCa {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        std::fs::write(directory.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        Self { directory, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// Its certificate.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    pub(crate) fn issue(&self, name: &str, serial: u64) -> ClientCertificate {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.serial_number = Some(serial.into());
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.der().clone(), Arc::new(key))
+    }
+
+    /// A list of these serial numbers.
+    pub(crate) fn revoke(&self, serials: &[u64]) -> PathBuf {
+        let now = time::OffsetDateTime::now_utc();
+        let revoked = serials.iter().map(|&serial| rcgen::RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: now - time::Duration::days(1),
+            next_update: now + time::Duration::days(1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let path = self.directory.path().join("crl.pem");
+        std::fs::write(&path, list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+        path
+    }
+}
+
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
@@ -532,6 +619,12 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn tls(&self) -> &ClientConnection {
         &self.stream.conn
+    }
+
+    /// Reads until there is something, which a refusal by the proxy would be.
+    pub(crate) fn read_something(&mut self) -> io::Result<()> {
+        self.stream.write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")?;
+        self.stream.read(&mut [0; 1]).map(drop)
     }
 
     /// The server's certificate.
