@@ -26,6 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
+use crate::clients::Clients;
 use crate::compression::Room;
 use crate::config::{Limits, Timeouts};
 use crate::connection::{ClientConnection, Protocol};
@@ -70,6 +71,8 @@ pub(crate) struct Forwarder {
     compressors: Room,
     timeouts: Timeouts,
     longest_line: usize,
+    clients: Arc<Clients>,
+    limits: Limits,
 }
 
 /// One client's connection, shared by its exchanges.
@@ -96,7 +99,7 @@ enum Role {
 
 impl Forwarder {
     /// A forwarder without any connection yet.
-    pub(crate) fn new(limits: &Limits, timeouts: &Timeouts) -> Self {
+    pub(crate) fn new(limits: &Limits, timeouts: &Timeouts, clients: &Arc<Clients>) -> Self {
         let longest_line = limits.header_bytes.max(HTTP1_BUFFER);
         let mut http1 = http1::Builder::new();
         http1
@@ -128,6 +131,8 @@ impl Forwarder {
             compressors: Room::default(),
             timeouts: timeouts.clone(),
             longest_line,
+            clients: Arc::clone(clients),
+            limits: limits.clone(),
         }
     }
 

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use crate::access_log::AccessLog;
 use crate::certificate_files::{CertificateError, CertificateFiles};
+use crate::clients::{Clients, SharedBucket};
 use crate::config::{Config, Limits, LogSettings, RouteSettings, SiteSettings, Timeouts};
 use crate::http_policy::HttpPolicy;
 use crate::keys::KeySource;
@@ -26,6 +27,8 @@ pub(crate) struct Generation {
     pub(crate) upstreams: ServerGroups,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
+    /// Stay over all generations.
+    pub(crate) clients: Arc<Clients>,
     /// Where clients are sent that speak plain HTTP.
     pub(crate) redirect_port: u16,
     pub(crate) access_log: Option<Arc<AccessLog>>,
@@ -88,6 +91,7 @@ impl Foundation {
                     .map_err(|source| StartError::ClientAuth { site: settings.name().to_owned(), source })?,
                 requests: self.metrics.requests.of(settings.name()),
                 routes: routes_of(settings, &config.routes, &upstreams),
+                max_requests: settings.max_requests.map(SharedBucket::new),
                 http,
                 ..site
             });
@@ -111,6 +115,7 @@ impl Foundation {
             upstreams,
             timeouts: config.timeouts.clone(),
             limits: config.limits.clone(),
+            clients: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.clients)),
             redirect_port: config.proxy.redirect_port,
             access_log,
             certificates,

@@ -13,6 +13,7 @@ mod chain;
 mod check;
 pub mod cli;
 mod client_identity;
+mod clients;
 mod compression;
 mod config;
 mod connection;
@@ -48,10 +49,10 @@ pub use client_identity::ClientIdentity;
 pub use compression::{Coding, Compression};
 pub use config::{
     AddedField, Balance, Config, ConfigError, CookieName, Destination, HashBy, HealthCheck, HealthStatus,
-    HostPattern, HsmSettings, Hsts, InvalidField, InvalidHost, InvalidRoutePath, InvalidUpstream,
-    InvalidUpstreamName, Limits, LogFormat, LogSettings, ProxySettings, RemovedField, RoutePath,
-    RouteSettings, SiteSettings, Timeouts, TlsName, TlsPreset, TlsSettings, UpstreamName, UpstreamPlace,
-    UpstreamScheme, UpstreamSettings, UpstreamUrl,
+    HostPattern, HsmSettings, Hsts, InvalidField, InvalidHost, InvalidNetwork, InvalidRate, InvalidRoutePath,
+    InvalidUpstream, InvalidUpstreamName, Limits, LogFormat, LogSettings, Network, ProxySettings, Rate,
+    RemovedField, RoutePath, RouteSettings, SiteSettings, Timeouts, TlsName, TlsPreset, TlsSettings,
+    UpstreamName, UpstreamPlace, UpstreamScheme, UpstreamSettings, UpstreamUrl,
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use http_policy::{ErrorPageError, HttpPolicy};

@@ -1,5 +1,6 @@
 mod certificates;
 mod histogram;
+mod refusals;
 mod reloads;
 mod requests;
 mod signing;
@@ -15,6 +16,7 @@ use crate::access_log::Counts;
 use crate::generation::Expiry;
 use crate::handshake::HandshakeError;
 use crate::views::View;
+use refusals::Refusals;
 use reloads::Reloads;
 use requests::Requests;
 pub(crate) use requests::SiteRequests;
@@ -32,6 +34,7 @@ pub(crate) struct Metrics {
     pub(crate) reloads: Reloads,
     pub(crate) requests: Requests,
     pub(crate) timings: Timings,
+    pub(crate) refusals: Refusals,
     pub(crate) signing_queue: SigningQueue,
     pub(crate) access_log: Arc<Counts>,
 }
@@ -152,6 +155,7 @@ impl Metrics {
         certificates::write(expiries, out)?;
         self.timings.write(out)?;
         self.signing_queue.write(out)?;
+        self.refusals.write(out)?;
         signing::write(&view.signers, &view.counts, out)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode, Version};
 
 /// Why a request got no response from an upstream, split by who is to blame.
@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     MethodNotAllowed,
     #[error("no site has this host name, or not on this connection")]
     Misdirected,
+    #[error("limits.requests-per-ip or the site's max-requests is reached, for another {0:?}")]
+    TooManyRequests(Duration),
     #[error("the request's body did not come in time")]
     BodyTimeout,
     #[error("the client broke its request off")]
@@ -50,6 +52,7 @@ impl Failure {
             Self::BadRequest(_) | Self::ClientGone => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Unreachable(_)
             | Self::NoAddress(_)
@@ -78,6 +81,7 @@ impl Failure {
             Self::ClientGone => "the request broke off",
             Self::MethodNotAllowed => "this method is not forwarded",
             Self::Misdirected => "no site has this host name here",
+            Self::TooManyRequests(_) => "too many requests: try again later",
             Self::BodyTimeout => "the request's body did not come in time",
             Self::Unreachable(_) | Self::NoAddress(_) | Self::UpstreamTls(_) => {
                 "the server behind this site can't be reached"
@@ -107,6 +111,9 @@ impl Failure {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.closes() && version != Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Self::TooManyRequests(wait) = self {
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
         }
         if let Self::MethodNotAllowed = self {
             let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::clients::SharedBucket;
 use crate::config::HostPattern;
 use crate::connection::ClientConnection;
 use crate::http_policy::HttpPolicy;
@@ -39,6 +40,8 @@ pub struct Site {
     pub routes: Routes,
     /// What it changes about requests and responses.
     pub http: HttpPolicy,
+    /// How many requests it takes.
+    pub(crate) max_requests: Option<SharedBucket>,
 }
 
 /// Where a site's requests go.
@@ -90,6 +93,7 @@ impl Site {
             upstream,
             routes: Routes::default(),
             http: HttpPolicy::default(),
+            max_requests: None,
             requests: Arc::default(),
         }
     }

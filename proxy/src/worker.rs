@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::access_log::Lines;
 use crate::admin::Admin;
 use crate::capacity::Capacity;
+use crate::clients::{Connected, Refused};
 use crate::config::Entrance;
 use crate::connection::ClientConnection;
 use crate::forward::Forwarder;
@@ -86,12 +87,18 @@ pub(crate) struct Post {
 pub(crate) struct Complaints {
     full: Throttle,
     accept: Throttle,
+    refused: Throttle,
     pub(crate) handshakes: FailureLog,
 }
 
 impl Complaints {
     pub(crate) fn new() -> Self {
-        Self { full: Throttle::new(), accept: Throttle::new(), handshakes: FailureLog::new() }
+        Self {
+            full: Throttle::new(),
+            accept: Throttle::new(),
+            refused: Throttle::new(),
+            handshakes: FailureLog::new(),
+        }
     }
 }
 
@@ -170,7 +177,7 @@ impl Serving {
         });
         let forwarder = match same {
             Some(before) => Rc::clone(&before.forwarder),
-            None => Rc::new(Forwarder::new(&generation.limits, &generation.timeouts)),
+            None => Rc::new(Forwarder::new(&generation.limits, &generation.timeouts, &generation.clients)),
         };
         let lines = generation.access_log.as_ref().map(|log| Lines::new(Arc::clone(log)));
         let journal = Rc::new(Journal::new(Arc::clone(metrics), lines));
@@ -352,14 +359,29 @@ impl Worker {
         permit: OwnedSemaphorePermit,
         alive: &mpsc::Sender<Infallible>,
     ) {
+        let Ok(counted) = self.admit(remote) else { return };
         let (worker, alive) = (Rc::clone(self), alive.clone());
         tokio::task::spawn_local(async move {
+            let _counted = counted;
             match entrance {
                 Entrance::Tls => worker.connection(stream, remote, permit).await,
                 Entrance::Redirect => worker.plain_connection(stream, remote, permit).await,
             }
             drop(alive);
         });
+    }
+
+    /// Whether this client may have another connection. One who may not is told nothing, which would cost more than it does him.
+    fn admit(&self, remote: SocketAddr) -> Result<Option<Connected>, Refused> {
+        let serving = self.serving();
+        let generation = &serving.generation;
+        generation.clients.connect(remote.ip(), &generation.limits).inspect_err(|&reason| {
+            self.shared.metrics.refusals.count(reason);
+            if let Some(held_back) = self.shared.complaints.refused.pass() {
+                let client = remote.ip().to_canonical();
+                tracing::warn!(%client, limit = %reason, held_back, "connection refused");
+            }
+        })
     }
 
     /// Waits until the process may have another connection.

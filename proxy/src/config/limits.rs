@@ -1,6 +1,10 @@
+use std::net::IpAddr;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::network::Network;
+use super::rate::Rate;
 use super::units;
 
 /// `[limits]`: how many and how large things may be.
@@ -9,6 +13,14 @@ use super::units;
 pub struct Limits {
     /// Client connections of the process.
     pub connections: usize,
+    /// Connections of one client: an IPv4 address or an IPv6 /64; 0 means no limit.
+    pub connections_per_ip: usize,
+    /// New connections of one client, like "50/s"; no limit if absent.
+    pub new_connections_per_ip: Option<Rate>,
+    /// Requests of one client, like "100/s"; no limit if absent.
+    pub requests_per_ip: Option<Rate>,
+    /// Addresses and networks that the limits for each client are not for: load balancers, monitoring.
+    pub exempt: Vec<Network>,
     /// Handshakes of the process that are computed or signed now; those that wait for their clients don't count.
     pub handshakes: usize,
     /// Full handshakes of the process from their key exchange to their signature; resumed ones don't count.
@@ -31,10 +43,21 @@ pub struct Limits {
     pub upstream_connections: usize,
 }
 
+impl Limits {
+    /// Whether the limits for each client are not for this one.
+    pub(crate) fn is_exempt(&self, client: IpAddr) -> bool {
+        self.exempt.iter().any(|network| network.contains(client))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 20_000,
+            connections_per_ip: 0,
+            new_connections_per_ip: None,
+            requests_per_ip: None,
+            exempt: Vec::new(),
             handshakes: 4_000,
             signatures: 256,
             signatures_per_site: 128,

@@ -7,6 +7,7 @@ use super::destination::Destination;
 use super::fields::{AddedField, Hsts, RemovedField};
 use super::files;
 use super::host::{self, HostPattern};
+use super::rate::Rate;
 use super::units;
 use crate::compression::Coding;
 use crate::tls::{ClientAuth, MinTls};
@@ -35,6 +36,8 @@ pub struct SiteSettings {
     #[serde(default, deserialize_with = "files::one_or_more")]
     #[schemars(with = "host::OneOrMore")]
     pub client_crl: Vec<PathBuf>,
+    /// Requests of all clients together, like "500/s"; no limit if absent.
+    pub max_requests: Option<Rate>,
     /// The value of `Strict-Transport-Security` on every response.
     pub hsts: Option<Hsts>,
     /// Fields of every response, as "Name: value", in place of those of that name from the upstream.
@@ -71,6 +74,7 @@ impl SiteSettings {
             client_auth: None,
             client_ca: None,
             client_crl: Vec::new(),
+            max_requests: None,
             hsts: None,
             add_headers: Vec::new(),
             remove_headers: Vec::new(),

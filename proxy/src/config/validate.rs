@@ -94,6 +94,7 @@ fn bounds(config: &Config) -> Result<(), Fault> {
         ("signatures", limits.signatures, 30_000),
         ("signatures-per-site", limits.signatures_per_site, 30_000),
         ("signature-queue", limits.signature_queue, 1_000_000),
+        ("exempt", limits.exempt.len(), 1_000),
         ("connections", limits.connections, 10_000_000),
         ("header-bytes", limits.header_bytes, 1024 * 1024),
         ("headers", limits.headers, 10_000),

@@ -14,8 +14,9 @@ use super::activity::InFlight;
 use super::redirect::redirect;
 use super::target::{Target, origin_form};
 use super::tunnel::Tunnel;
-use super::{Client, Role};
+use super::{Client, Forwarder, Role};
 use crate::body::{Gate, RequestBody, ResponseBody, Source};
+use crate::clients::SharedBucket;
 use crate::compression::Wish;
 use crate::headers::{self, Framing};
 use crate::journal::Record;
@@ -89,6 +90,7 @@ async fn answer(
     tell: impl FnOnce(&mut HeaderMap),
 ) -> Result<Response<Source>, Failure> {
     let wish = site.http.compression.wish(&parts.headers);
+    allow(client, site)?;
     let (routed, path) = site.routes.find(&parts.uri)?;
     if let Some(path) = path {
         parts.uri = path.into();
@@ -113,6 +115,13 @@ fn compressed(client: &Client, site: &Site, wish: &Wish, mut response: Response<
         Some((encoder, place)) => response.map(|source| source.compressed(encoder, place)),
         None => response,
     }
+}
+
+/// Keeps to the rates of the client, and of all clients of the site.
+fn allow(client: &Client, site: &Site) -> Result<(), Failure> {
+    let Forwarder { clients, limits, .. } = &*client.forwarder;
+    clients.request(client.connection.remote.ip(), limits).map_err(Failure::TooManyRequests)?;
+    site.max_requests.as_ref().map_or(Ok(()), SharedBucket::take).map_err(Failure::TooManyRequests)
 }
 
 fn log(client: &Client, failure: &Failure) {

@@ -122,7 +122,7 @@ impl Proxy {
             sites.add(site);
         }
         let (handle, shutdown) = Shutdown::new();
-        let forwarder = Rc::new(Forwarder::new(limits, timeouts));
+        let forwarder = Rc::new(Forwarder::new(limits, timeouts, &Arc::default()));
         Self { forwarder, sites: Arc::new(sites), shutdown, handle }
     }
 

@@ -6,6 +6,7 @@ mod access_log;
 mod budget;
 mod certificates;
 mod client_certificates;
+mod client_limits;
 mod failures;
 mod metrics;
 mod policies;

@@ -1,0 +1,225 @@
+//! What each client may do, by its address: connections at once, new ones and requests in a time.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+
+use crate::config::{Limits, Rate};
+
+/// Parts of the table, each with a lock of its own, so that workers seldom meet.
+const SHARDS: usize = 16;
+
+/// Clients that one part remembers; those that were seen longest ago are forgotten first. All together some 10 MB.
+const CLIENTS_OF_SHARD: usize = 4096;
+
+/// All clients of the process. Nothing is looked up or locked while no limit is configured.
+pub(crate) struct Clients {
+    start: Instant,
+    shards: [Mutex<LruCache<Client, State>>; SHARDS],
+}
+
+/// A client: an IPv4 address, or an IPv6 /64, which is what one household or server has (RFC 6177).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Client {
+    V4(u32),
+    V6(u64),
+}
+
+#[derive(Default)]
+struct State {
+    connections: usize,
+    new_connections: Bucket,
+    requests: Bucket,
+}
+
+/// What is left of a rate, as the generic cell rate algorithm keeps it: when all that came will have been paid for.
+#[derive(Debug, Default)]
+struct Bucket {
+    paid: Duration,
+}
+
+/// A rate for all clients together.
+pub(crate) struct SharedBucket {
+    rate: Rate,
+    start: Instant,
+    bucket: Mutex<Bucket>,
+}
+
+/// A connection that counts for its client while this lives.
+pub(crate) struct Connected {
+    clients: Arc<Clients>,
+    client: Client,
+}
+
+/// Why a client gets no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("limits.connections-per-ip")]
+    TooMany,
+    #[error("limits.new-connections-per-ip")]
+    TooFast,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        let shard = || Mutex::new(LruCache::unbounded());
+        Self { start: Instant::now(), shards: std::array::from_fn(|_| shard()) }
+    }
+}
+
+impl Clients {
+    /// Lets a client connect; nothing to hold if connections are not counted.
+    pub(crate) fn connect(
+        self: &Arc<Self>,
+        address: IpAddr,
+        limits: &Limits,
+    ) -> Result<Option<Connected>, Refused> {
+        let (most, rate) = (limits.connections_per_ip, limits.new_connections_per_ip);
+        if (most == 0 && rate.is_none()) || limits.is_exempt(address) {
+            return Ok(None);
+        }
+        let client = Client::of(address);
+        let mut shard = self.shard(client);
+        let state = state_of(&mut shard, client);
+        if most > 0 && state.connections >= most {
+            return Err(Refused::TooMany);
+        }
+        if let Some(rate) = rate {
+            state.new_connections.take(rate, self.start.elapsed()).map_err(|_| Refused::TooFast)?;
+        }
+        state.connections += 1;
+        Ok(Some(Connected { clients: Arc::clone(self), client }))
+    }
+
+    /// Lets a client make a request, or says after which time it may.
+    pub(crate) fn request(&self, address: IpAddr, limits: &Limits) -> Result<(), Duration> {
+        let Some(rate) = limits.requests_per_ip.filter(|_| !limits.is_exempt(address)) else { return Ok(()) };
+        let client = Client::of(address);
+        state_of(&mut self.shard(client), client).requests.take(rate, self.start.elapsed())
+    }
+
+    fn shard(&self, client: Client) -> MutexGuard<'_, LruCache<Client, State>> {
+        let bits = match client {
+            Client::V4(bits) => u64::from(bits),
+            Client::V6(bits) => bits,
+        };
+        // Fibonacci hashing: neighbours are spread.
+        let shard = (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize;
+        // Numbers only: a panic leaves nothing half done.
+        self.shards[shard % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn state_of(shard: &mut LruCache<Client, State>, client: Client) -> &mut State {
+    if shard.len() >= CLIENTS_OF_SHARD && !shard.contains(&client) {
+        shard.pop_lru();
+    }
+    shard.get_or_insert_mut(client, State::default)
+}
+
+impl Client {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+impl Bucket {
+    /// Takes one at `now`, a time since whenever; or says how long it takes until there is one.
+    fn take(&mut self, rate: Rate, now: Duration) -> Result<(), Duration> {
+        let paid = self.paid.max(now) + rate.period();
+        match paid.checked_sub(now + rate.burst()) {
+            Some(early) if !early.is_zero() => Err(early),
+            _ => {
+                self.paid = paid;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl SharedBucket {
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self { rate, start: Instant::now(), bucket: Mutex::default() }
+    }
+
+    /// Takes one, or says how long it takes until there is one.
+    pub(crate) fn take(&self) -> Result<(), Duration> {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        bucket.take(self.rate, self.start.elapsed())
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        // It may have been forgotten meanwhile, and have come again.
+        if let Some(state) = self.clients.shard(self.client).peek_mut(&self.client) {
+            state.connections = state.connections.saturating_sub(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn connections_are_counted_by_address_and_by_ipv6_network() {
+        let clients = Arc::new(Clients::default());
+        let limits = Limits {
+            connections_per_ip: 2,
+            exempt: vec!["198.51.100.0/24".parse().unwrap()],
+            ..Limits::default()
+        };
+        let connect = |address: &str| clients.connect(ip(address), &limits);
+        let mut held = vec![connect("192.0.2.1").unwrap(), connect("::ffff:192.0.2.1").unwrap()];
+        assert_eq!(connect("192.0.2.1").err(), Some(Refused::TooMany));
+        assert!(connect("192.0.2.2").is_ok(), "another");
+        held.pop();
+        held.push(connect("192.0.2.1").unwrap());
+        assert!(connect("192.0.2.1").is_err());
+
+        let _six = [connect("2001:db8::1").unwrap(), connect("2001:db8::ffff:2").unwrap()];
+        assert!(connect("2001:db8::3").is_err(), "one /64");
+        assert!(connect("2001:db8:0:1::3").is_ok(), "the next one");
+        let exempt: Vec<_> = (0..10).map(|_| connect("198.51.100.7").unwrap()).collect();
+        assert!(exempt.iter().all(Option::is_none));
+        assert!(clients.connect(ip("192.0.2.1"), &Limits::default()).unwrap().is_none(), "no limit");
+    }
+
+    #[test]
+    fn a_rate_lets_a_burst_pass_and_then_one_in_each_period() {
+        let rate: Rate = "10/s".parse().unwrap();
+        let mut bucket = Bucket::default();
+        let mut at = |millis| bucket.take(rate, Duration::from_millis(millis));
+        assert_eq!((0..20).filter(|_| at(5000).is_ok()).count(), 10);
+        assert_eq!(at(5000), Err(Duration::from_millis(100)));
+        assert_eq!(at(5099), Err(Duration::from_millis(1)));
+        assert_eq!((at(5100), at(5100)), (Ok(()), Err(Duration::from_millis(100))));
+        assert_eq!((0..20).filter(|_| at(90_000).is_ok()).count(), 10, "a silence pays for no more");
+    }
+
+    #[test]
+    fn requests_of_one_client_are_not_anothers_and_the_table_is_bounded() {
+        let clients = Clients::default();
+        let limits = Limits { requests_per_ip: Some("2/h".parse().unwrap()), ..Limits::default() };
+        let request = |bits: u32| clients.request(IpAddr::V4(bits.into()), &limits);
+        assert_eq!((request(1), request(1), request(2)), (Ok(()), Ok(()), Ok(())));
+        assert!(request(1).unwrap_err() > Duration::from_secs(1700));
+        for other in 0..200_000 {
+            assert!(request(1_000_000 + other).is_ok());
+        }
+        for shard in &clients.shards {
+            let length = shard.lock().unwrap().len();
+            assert!(length > CLIENTS_OF_SHARD / 2 && length <= CLIENTS_OF_SHARD, "{length}");
+        }
+    }
+}

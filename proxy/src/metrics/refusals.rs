@@ -1,0 +1,29 @@
+use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::clients::Refused;
+
+/// Connections that were closed because their clients have too many.
+#[derive(Default)]
+pub(crate) struct Refusals {
+    too_many: AtomicU64,
+    too_fast: AtomicU64,
+}
+
+impl Refusals {
+    pub(crate) fn count(&self, reason: Refused) {
+        match reason {
+            Refused::TooMany => &self.too_many,
+            Refused::TooFast => &self.too_fast,
+        }
+        .fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn write(&self, out: &mut String) -> fmt::Result {
+        let name = "hsm_proxy_refused_connections_total";
+        writeln!(out, "# HELP {name} Connections that were closed because of limits for each client.")?;
+        writeln!(out, "# TYPE {name} counter")?;
+        writeln!(out, "{name}{{reason=\"connections-per-ip\"}} {}", self.too_many.load(Relaxed))?;
+        writeln!(out, "{name}{{reason=\"new-connections-per-ip\"}} {}", self.too_fast.load(Relaxed))
+    }
+}
