@@ -190,3 +190,29 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &CookieName) -> Option<&'a [u8]> {
         .map(<[u8]>::trim_ascii)
         .find_map(|pair| pair.strip_prefix(name.as_str().as_bytes())?.strip_prefix(b"="))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_request_is_hashed_by_what_the_configuration_names() {
+        let (one, other) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let mut headers = HeaderMap::new();
+        let of = |by: &str, headers: &HeaderMap, client| {
+            let keys = format!("balance = \"hash\"\nhash-by = \"{by}\"");
+            let text = format!("[[upstream]]\nname = \"a\"\nservers = [\"http://b\"]\n{keys}");
+            let settings = Config::parse(&text).unwrap().upstreams.remove(0);
+            ServerGroup::of(&settings, None).unwrap().hash_of(headers, client).unwrap()
+        };
+        assert_ne!(of("client-address", &headers, one), of("client-address", &headers, other));
+        for (by, name, value) in [("header:x-user", "x-user", "7"), ("cookie:user", "cookie", "a=b; user=7")]
+        {
+            assert_eq!(of(by, &headers, one), of("client-address", &headers, one), "{by}: there is none");
+            headers.insert(name, value.parse().unwrap());
+            assert_eq!(of(by, &headers, one), of(by, &headers, other), "{by}");
+            assert_eq!(of(by, &headers, one), hash(b"7"), "{by}");
+        }
+    }
+}
