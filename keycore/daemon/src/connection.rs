@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use keycore_engine::{Answer, Cost, Engine, Finished, Job, Now, Step};
+use keycore_engine::{Answer, Cost, Engine, Finished, Job, Leisure, Now, Step};
 use keycore_wire::frame::{FrameError, MAX_HELLO_FRAME};
 use keycore_wire::{Refusal, RefusalCode, Reply};
 use mio::event::Source;
@@ -41,6 +41,8 @@ pub(crate) struct Services<'a> {
     pub(crate) max_frame: usize,
     /// Whether the process is about to end: nothing new is read.
     pub(crate) draining: bool,
+    /// No other connection has anything to do.
+    pub(crate) alone: bool,
 }
 
 /// What a turn has come to.
@@ -282,7 +284,10 @@ impl Connection {
             return Ok(false);
         };
         let request = frame.id;
-        let step = services.engine.begin(&mut self.session, now, frame.body);
+        let is_last = self.inbox.unread().len() == took;
+        let is_idle = services.alone && is_last && self.in_flight == 0 && services.pool.is_idle();
+        let leisure = if is_idle { Leisure::Idle } else { Leisure::Busy };
+        let step = services.engine.begin(&mut self.session, now, frame.body, leisure);
         self.inbox.consume(took);
         match step {
             Step::Answer(answer) => {

@@ -282,6 +282,7 @@ impl EventLoop {
             max_in_flight: self.limits.max_in_flight,
             max_frame: self.limits.max_frame,
             draining: self.drain_until.is_some(),
+            alone: self.ready.len() == 1,
         };
         let mut over = Vec::new();
         let mut deadlines = false;

@@ -3,7 +3,7 @@
 //! The queue is bounded and serves parties in turn (`fair_queue`); heavy jobs never take the last thread (`schedule`).
 //!
 //! Waking the event loop costs as much as a tenth of an RSA signature. So while brief jobs wait, results are announced
-//! together: as many as an eighth of what waits, so that no reply is later by more than an eighth of the queue.
+//! together: as many as a quarter of what waits, so that no reply is later by more than a quarter of the queue.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -56,6 +56,7 @@ pub(crate) struct Panicked;
 #[derive(Debug)]
 pub(crate) struct WorkerPool<J, R> {
     shared: Arc<Shared<J, R>>,
+    threads: usize,
 }
 
 #[derive(Debug)]
@@ -94,6 +95,7 @@ impl<J: Send + 'static, R: Send + 'static> WorkerPool<J, R> {
         Notify: Fn() + Send + Sync + 'static,
     {
         let pool = Self {
+            threads: threads.get(),
             shared: Arc::new(Shared {
                 queue: Mutex::new(Queue {
                     waiting: Schedule::new(threads, capacity),
@@ -128,6 +130,12 @@ impl<J: Send + 'static, R: Send + 'static> WorkerPool<J, R> {
             self.shared.work.notify_one();
         }
         Ok(())
+    }
+
+    /// Whether nothing waits and nothing runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        let queue = lock(&self.shared.queue);
+        queue.idle == self.threads && queue.waiting.len() == 0
     }
 
     /// Drops what `connection` has queued; what is running goes on, and its result still comes.
@@ -167,7 +175,7 @@ impl<J, R> Shared<J, R> {
             let done = results.completed.len();
             drop(results);
             let (upcoming, waiting) = self.after(heavy);
-            let soon_more = upcoming.as_ref().is_some_and(|task| task.brief) && done < waiting / 8;
+            let soon_more = upcoming.as_ref().is_some_and(|task| task.brief) && done < waiting / 4;
             if !soon_more {
                 self.announce(notify);
             }

@@ -14,7 +14,7 @@ use crate::denial::Denial;
 use crate::error::OpenError;
 use crate::follow::{Watch, check_not_put_back};
 use crate::identity::{self, ClusterIdentity};
-use crate::job::{Answer, Finished, Job, Step};
+use crate::job::{Answer, Finished, Job, Leisure, Step};
 use crate::journal::{self, Journal, Throttle};
 use crate::key_cache::{KeyCache, LoadedKey};
 use crate::ledger::{Transaction, transact};
@@ -181,8 +181,9 @@ impl Engine {
         }
     }
 
-    /// Takes the body of one request frame. Cheap work is answered at once; the rest becomes a job.
-    pub fn begin(&self, connection: &mut Connection, now: Now, body: &[u8]) -> Step {
+    /// Takes the body of one request frame. Cheap work is answered at once, and with [`Leisure::Idle`] an RSA-2048 signature
+    /// too; the rest becomes a job.
+    pub fn begin(&self, connection: &mut Connection, now: Now, body: &[u8], leisure: Leisure) -> Step {
         let request = match Request::decode(body) {
             Ok(request) => request,
             Err(refusal) => return Step::Answer(self.refuse(connection, now, refusal)),
@@ -197,7 +198,7 @@ impl Engine {
             seat.used(now);
         }
         let caller = connection.caller();
-        match pipeline::serve(self, &request, &caller, now, Place::Loop(&mut connection.throttle)) {
+        match pipeline::serve(self, &request, &caller, now, Place::Loop(&mut connection.throttle, leisure)) {
             Served::Deferred(_)
                 if caller.session.is_none()
                     && body.len() > self.most_of_a_stranger(&request)

@@ -29,6 +29,16 @@ impl Answer {
     }
 }
 
+/// Whether the event loop has anything else to do than a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leisure {
+    /// Other requests wait, or may be running on workers.
+    Busy,
+    /// Nothing else waits or runs: a signature of a third of a millisecond may be made on the spot. Handing it to a worker
+    /// and taking it back costs two switches of threads, half as much as what else there is to a request.
+    Idle,
+}
+
 /// What makes a job slow; for fairness between connections and between kinds of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cost {

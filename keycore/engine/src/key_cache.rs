@@ -34,6 +34,11 @@ impl LoadedKey {
         matches!(&self.material, Material::Private(private) if private.is_slow())
     }
 
+    /// Whether a signature takes a third of a millisecond at most, though it is slow.
+    pub(crate) fn takes_a_moment(&self) -> bool {
+        matches!(&self.material, Material::Private(private) if private.takes_a_moment())
+    }
+
     /// Whether it is a key pair.
     pub(crate) fn is_pair(&self) -> bool {
         matches!(&self.material, Material::Private(_))

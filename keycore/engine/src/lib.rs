@@ -107,7 +107,7 @@ pub use connection::Connection;
 pub use engine::Engine;
 pub use error::{FollowError, OpenError};
 pub use identity::{ClusterIdentity, IdentityFailed};
-pub use job::{Answer, Cost, Finished, Job, Step};
+pub use job::{Answer, Cost, Finished, Job, Leisure, Step};
 pub use keycore_audit::{CertificateSha256, Peer, network_of};
 pub use keycore_backup::Recipient as BackupRecipient;
 pub use notary::{LifeEvent, NotaryError, RolledBack};

@@ -14,7 +14,7 @@ use keycore_wire::{
 
 use crate::denial::Denial;
 use crate::engine::Engine;
-use crate::job::{Cost, Finished};
+use crate::job::{Cost, Finished, Leisure};
 use crate::journal::Throttle;
 use crate::options::Now;
 use crate::pipeline::record::Facts;
@@ -31,7 +31,7 @@ use crate::{
 /// Where a request is carried out.
 pub(crate) enum Place<'a> {
     /// On the event loop: what would take long is deferred. With the connection's count of cheap refusals.
-    Loop(&'a mut Throttle),
+    Loop(&'a mut Throttle, Leisure),
     /// On a worker thread.
     Worker,
 }
@@ -100,7 +100,7 @@ fn decide(
     engine.self_tests.check(action)?;
     // Authorize.
     let authorized = policy::authorize(action, asker)?;
-    if matches!(place, Place::Loop(_)) && authorized.service().is_some() {
+    if matches!(place, Place::Loop(..)) && authorized.service().is_some() {
         return Ok(Executed::Deferred(always_deferred(action).unwrap_or(Cost::Change)));
     }
     // Quorum.
@@ -150,7 +150,7 @@ fn execute(
     if matches!(action, Action::Login | Action::PeerLogin | Action::LoginChallenge | Action::SignedLogin) {
         engine.guesses.admit(caller.peer, now)?;
     }
-    if let (Place::Loop(_), Some(cost)) = (place, always_deferred(action)) {
+    if let (Place::Loop(..), Some(cost)) = (place, always_deferred(action)) {
         return Ok(Executed::Deferred(cost));
     }
     let reply = match request {
@@ -473,14 +473,14 @@ fn resume_session(context: &Context<'_>, resume: &Resume, facts: &mut Facts) -> 
     }
     let keys = match (engine.sealing(), place) {
         (Ok(keys), _) => keys,
-        (Err(_), Place::Loop(_)) => return Ok(Executed::Deferred(Cost::Lookup)),
+        (Err(_), Place::Loop(..)) => return Ok(Executed::Deferred(Cost::Lookup)),
         (Err(uninitialized), Place::Worker) => return Err(uninitialized),
     };
     let lifetime = engine.options.session_lifetime;
     let session = match (Session::resume(&resume.token, keys, now, lifetime), place) {
         (Ok(session), _) => session,
         // It may be of a generation of the cluster key that this replica has not heard of.
-        (Err(_), Place::Loop(_)) => return Ok(Executed::Deferred(Cost::Lookup)),
+        (Err(_), Place::Loop(..)) => return Ok(Executed::Deferred(Cost::Lookup)),
         (Err(_), Place::Worker) => {
             let _followed = engine.follow(now);
             Session::resume(&resume.token, keys, now, lifetime)?
@@ -488,7 +488,7 @@ fn resume_session(context: &Context<'_>, resume: &Resume, facts: &mut Facts) -> 
     };
     let good = session.check(&engine.snapshot(), now).is_ok();
     match place {
-        Place::Loop(_) if !good => Ok(Executed::Deferred(Cost::Lookup)),
+        Place::Loop(..) if !good => Ok(Executed::Deferred(Cost::Lookup)),
         Place::Worker if !good => {
             // If the store can't be read, this replica answers by what it knows.
             let _followed = engine.follow(now);

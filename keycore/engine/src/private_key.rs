@@ -155,6 +155,16 @@ impl PrivateKey {
             || matches!(self.algorithm, KeyAlgorithm::P521 | KeyAlgorithm::Secp256k1)
     }
 
+    /// Whether a signature takes a third of a millisecond at most: all but RSA of more than 2048 bits, and ML-DSA, whose
+    /// signatures take as many tries as chance has it.
+    pub(crate) fn takes_a_moment(&self) -> bool {
+        match &self.pair {
+            Pair::Rsa(pair) => pair.public_modulus_len() <= 2048 / 8,
+            Pair::MlDsa(_) => false,
+            Pair::Ecdsa(_) | Pair::Ed25519(_) => true,
+        }
+    }
+
     /// DER PKCS#8, written anew: nothing else that an imported file held is kept.
     pub(crate) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
         Ok(Zeroizing::new(match &self.pair {

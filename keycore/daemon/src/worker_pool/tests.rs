@@ -56,6 +56,27 @@ impl Fixture {
 }
 
 #[test]
+fn a_pool_is_idle_when_nothing_waits_and_nothing_runs() {
+    let mut fixture = Fixture::new(1, 10);
+    for request in 0..2 {
+        fixture.pool.submit(task(1, request, Some(request))).unwrap();
+    }
+    fixture.started.recv_timeout(LONG).unwrap();
+    assert!(!fixture.pool.is_idle(), "one runs, one waits");
+    fixture.permits.send(()).unwrap();
+    fixture.started.recv_timeout(LONG).unwrap();
+    assert!(!fixture.pool.is_idle(), "one runs");
+    fixture.permits.send(()).unwrap();
+    fixture.results(2);
+    // The thread may be on its way from its last result to its wait for work.
+    let deadline = std::time::Instant::now() + LONG;
+    while !fixture.pool.is_idle() {
+        assert!(std::time::Instant::now() < deadline, "never idle");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn results_carry_the_connection_and_request_that_asked() {
     let mut fixture = Fixture::new(2, 10);
     fixture.pool.submit(task(1, 11, Some(100))).unwrap();

@@ -164,7 +164,7 @@ impl Context<'_> {
 
     /// Whether what uses no key's secret has to be left to a worker.
     fn is_long(&self, is_slow: bool, data: &[u8]) -> bool {
-        matches!(self.place, Place::Loop(_)) && (is_slow || data.len() > MAX_INLINE_MESSAGE)
+        matches!(self.place, Place::Loop(..)) && (is_slow || data.len() > MAX_INLINE_MESSAGE)
     }
 }
 

@@ -101,7 +101,7 @@ pub(super) fn announce(
         | Request::Logout(_) => false,
         other => is_management(other) && caller.session.is_some(),
     };
-    if !possible || matches!(place, Place::Loop(_)) {
+    if !possible || matches!(place, Place::Loop(..)) {
         return Ok(());
     }
     let what = detail_of(request).unwrap_or_default();
@@ -139,7 +139,7 @@ pub(super) fn audit(
         (None, _) if !is_recorded(request) => return Ok(()),
         (Some(refusal), place) if Throttle::applies_to(refusal.code) => {
             let due = match place {
-                Place::Loop(throttle) => throttle.count(now),
+                Place::Loop(throttle, _) => throttle.count(now),
                 Place::Worker => Some(0),
             };
             let due = due.and_then(|unrecorded| engine.journal.admit_refusal(now, unrecorded));

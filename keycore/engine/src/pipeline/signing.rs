@@ -9,7 +9,7 @@ use keycore_wire::{
 use super::record::Facts;
 use super::{Context, Executed, Place};
 use crate::denial::Denial;
-use crate::job::Cost;
+use crate::job::{Cost, Leisure};
 use crate::key_cache::LoadedKey;
 use crate::keys;
 use crate::material::Material;
@@ -71,7 +71,7 @@ impl Context<'_> {
     ) -> Result<Option<Arc<LoadedKey>>, Denial> {
         match (cached, self.place) {
             (Some(key), _) => Ok(Some(key)),
-            (None, Place::Loop(_)) => Ok(None),
+            (None, Place::Loop(..)) => Ok(None),
             (None, Place::Worker) => keys::load(self.engine, permission, selector).map(Some),
         }
     }
@@ -82,7 +82,8 @@ impl Context<'_> {
         key: &LoadedKey,
         signable: &Signable<'_>,
     ) -> Result<Executed, Denial> {
-        if self.is_to_defer(key, key.is_slow(), signable.content()) {
+        let is_slow = key.is_slow() && !(self.has_leisure() && key.takes_a_moment());
+        if self.is_to_defer(key, is_slow, signable.content()) {
             return Ok(Executed::Deferred(Cost::Signature));
         }
         let bytes = self.with_material(permission, key, |material| match material {
@@ -92,9 +93,13 @@ impl Context<'_> {
         Ok(Executed::Replied(Reply::Signature(Signature { bytes }), SessionChange::Keep))
     }
 
+    fn has_leisure(&self) -> bool {
+        matches!(self.place, Place::Loop(_, Leisure::Idle))
+    }
+
     /// Whether an operation that uses a key's secret has to be left to a worker.
     pub(super) fn is_to_defer(&self, key: &LoadedKey, is_slow: bool, data: &[u8]) -> bool {
-        matches!(self.place, Place::Loop(_))
+        matches!(self.place, Place::Loop(..))
             && (is_slow
                 || data.len() > MAX_INLINE_MESSAGE
                 || quorum::is_guarded(self.asked.request, &key.info))

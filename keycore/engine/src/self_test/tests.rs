@@ -86,7 +86,7 @@ impl Bench {
         let mut request = Vec::new();
         encode_request(operation, &mut request).unwrap();
         let now = at(self.seconds);
-        let answer = match self.engine.begin(&mut self.connection, now, &request) {
+        let answer = match self.engine.begin(&mut self.connection, now, &request, crate::Leisure::Busy) {
             Step::Answer(answer) => answer,
             Step::Job(job) => {
                 let finished = self.engine.run(job, now);

@@ -33,7 +33,8 @@ fn act(world: &World, engine: &Engine, times: usize) {
     for _ in 0..times {
         world.pass(Duration::from_secs(2));
         let mut connection = engine.connect(crate::harness::PEER);
-        let _refused = engine.begin(&mut connection, world.now(), b"GET / HTTP/1.1");
+        let _refused =
+            engine.begin(&mut connection, world.now(), b"GET / HTTP/1.1", keycore_engine::Leisure::Busy);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use keycore_audit::{Chain, Entry, Log, Sink};
 use keycore_engine::{
-    Answer, Connection, Engine, Now, OpenError, Options, PasswordCost, Peer, Step, UnsealSecret,
+    Answer, Connection, Engine, Leisure, Now, OpenError, Options, PasswordCost, Peer, Step, UnsealSecret,
 };
 use keycore_secmem::SecretBytes;
 use keycore_store::{Archive, SqliteStore, Store};
@@ -166,7 +166,7 @@ impl Replica {
 
     /// A connection that said nothing yet.
     pub(crate) fn stranger(&self) -> Client {
-        Client { replica: self.clone(), connection: self.engine.connect(PEER) }
+        Client { replica: self.clone(), connection: self.engine.connect(PEER), leisure: Leisure::Busy }
     }
 
     /// A connection of a user with the password that all have here.
@@ -189,6 +189,8 @@ impl Replica {
 pub(crate) struct Client {
     pub(crate) replica: Replica,
     pub(crate) connection: Connection,
+    /// What its engine's event loop has to do besides.
+    pub(crate) leisure: Leisure,
 }
 
 /// How a request was answered.
@@ -201,7 +203,7 @@ pub(crate) struct Answered {
 impl Client {
     pub(crate) fn send(&mut self, body: &[u8]) -> Answered {
         let (Answer { result, close }, inline) =
-            match self.replica.engine.begin(&mut self.connection, self.replica.now(), body) {
+            match self.replica.engine.begin(&mut self.connection, self.replica.now(), body, self.leisure) {
                 Step::Answer(answer) => (answer, true),
                 Step::Job(job) => {
                     let finished = self.replica.engine.run(job, self.replica.now());

@@ -194,7 +194,7 @@ fn a_list_has_each_session_once_and_ends_with_its_connections() {
         list(root, SessionsOf::All).unwrap().into_iter().find(|session| session.handle == handle)
     };
     assert_eq!(web_is_listed(&mut root).unwrap().connections, 1);
-    let Client { replica, connection } = web;
+    let Client { replica, connection, .. } = web;
     replica.engine.disconnect(connection, replica.now());
     assert_eq!(web_is_listed(&mut root), None);
     // It is good all the same.

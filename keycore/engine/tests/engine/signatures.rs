@@ -4,6 +4,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256K1_SHA256_ASN1, ECDSA_P521_SHA512_ASN1, ED25519, ML_DSA_44, ML_DSA_65, ML_DSA_87,
     UnparsedPublicKey,
 };
+use keycore_engine::Leisure;
 use keycore_wire::SignatureScheme as Scheme;
 use keycore_wire::{Attributes, KeyAlgorithm, KeySelector, PublicKey, RefusalCode, Sign, TlsSign};
 use p256::ecdsa::signature::Verifier;
@@ -96,18 +97,23 @@ fn cheap_signatures_need_no_worker_once_the_key_is_cached() {
     let (_world, replica) = World::active();
     let mut web = replica.client_of("web");
     let message = handshake();
-    for (algorithm, cheap) in [
-        (KeyAlgorithm::P256, true),
-        (KeyAlgorithm::Ed25519, true),
-        (KeyAlgorithm::P521, false),
-        (KeyAlgorithm::Rsa2048, false),
+    for (algorithm, cheap, cheap_when_idle) in [
+        (KeyAlgorithm::P256, true, true),
+        (KeyAlgorithm::Ed25519, true, true),
+        (KeyAlgorithm::P521, false, true),
+        (KeyAlgorithm::Rsa2048, false, true),
+        (KeyAlgorithm::Rsa3072, false, false),
     ] {
+        web.leisure = Leisure::Busy;
         let key = web.generate(algorithm, Attributes::TLS_SERVER, algorithm.name()).spki_sha256.unwrap();
         let request = TlsSign { key, scheme: algorithm.schemes()[0], site: "www", message: &message };
         let (first, inline) = web.call_where(&request);
         assert_eq!((first.is_ok(), inline), (true, false));
         let (second, inline) = web.call_where(&request);
         assert_eq!((second.is_ok(), inline), (true, cheap));
+        web.leisure = Leisure::Idle;
+        let (third, inline) = web.call_where(&request);
+        assert_eq!((third.is_ok(), inline), (true, cheap_when_idle), "{algorithm}");
     }
 }
 

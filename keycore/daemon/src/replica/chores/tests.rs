@@ -107,7 +107,7 @@ fn records_reach_the_disk_by_themselves_while_the_store_is_stuck() {
     let chores = Chores::start(&engine, clock).unwrap();
     following.recv_timeout(LONG).unwrap();
     let mut connection = engine.connect(Peer::Local { uid: 0, gid: 0, pid: 1 });
-    let _refused = engine.begin(&mut connection, clock.now(), b"no hello");
+    let _refused = engine.begin(&mut connection, clock.now(), b"no hello", keycore_engine::Leisure::Busy);
     assert_eq!(told.recv_timeout(LONG / 2), Ok(Done::Written));
     assert_eq!(told.recv_timeout(LONG / 2), Ok(Done::Synced));
     drop(free);
