@@ -14,7 +14,7 @@ use keycore_wire::{
 };
 use serde_json::{Value, json};
 
-use crate::cluster::Method;
+use crate::cluster::{Method, is_uncertain};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::file;
@@ -122,7 +122,13 @@ fn restore(
         return Ok(Answer::new(text, content_view(&content)));
     };
     send(&mut client, file)?;
-    let made = client.call(&BackupEndBy { method }).map_err(|error| named(file, error))?;
+    let made = client.call(&BackupEndBy { method }).map_err(|error| {
+        if unseal.is_by_custodians() && is_uncertain(&error) {
+            Failure::Unanswered { error, advice: UNCERTAIN }
+        } else {
+            named(file, error)
+        }
+    })?;
     let head = format!("restored {}\nSessions from before are over: hsm login.", file.display());
     Ok(unseal.tell(head, &made, files, LOST))
 }
@@ -130,6 +136,10 @@ fn restore(
 /// What it means that shares of a restored cluster were made and nobody has them.
 const LOST: &str = "the restored cluster unseals by shares of which some reached nobody: stop its engines, take the store away, and \
                     restore again";
+
+/// What to do when nobody knows whether the cluster is restored.
+const UNCERTAIN: &str = "the cluster may be restored, and unseal by shares that nobody has: see hsm cluster info; if it is sealed, stop its \
+                         engines, take the store away, and restore again";
 
 fn verify(connection: &Connection, file: &Path, identity: &Identity) -> Result<Answer, Failure> {
     let mut client = connection.connect()?;

@@ -20,7 +20,7 @@ mod saved;
 mod self_test;
 mod unseal;
 
-pub(crate) use unseal::Method;
+pub(crate) use unseal::{Method, is_uncertain};
 
 use unseal::{Change, Part};
 

@@ -1,6 +1,6 @@
 //! Files that commands write and read.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -34,6 +34,12 @@ impl OutputFile {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether it is `path`, as far as names tell.
+    pub(crate) fn is(&self, path: &Path) -> bool {
+        let whole = |path: &Path| std::path::absolute(path).ok();
+        self.out.as_deref().is_some_and(|out| whole(out) == whole(path))
     }
 
     /// Writes `content`, or answers with it. `what` names it, `data` gains its text and its path.
@@ -122,17 +128,28 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
 
 /// The same for a secret: no copy of it is left in freed memory.
 pub(crate) fn read_secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    read_checked(path, limit, |_any| Ok(()))
+}
+
+/// The same, if `check` likes the file that was opened; it is not asked about standard input.
+pub(crate) fn read_checked(
+    path: &Path,
+    limit: usize,
+    check: impl FnOnce(&Metadata) -> Result<(), Failure>,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |source| Failure::Read { path: path.to_owned(), source };
     let file = if path == Path::new("-") {
         // A duplicate, because std's own standard input keeps a buffer.
-        io::stdin().as_fd().try_clone_to_owned().map(File::from)
+        io::stdin().as_fd().try_clone_to_owned().map(File::from).map_err(failed)?
     } else {
-        File::open(path)
+        let file = File::open(path).map_err(failed)?;
+        check(&file.metadata().map_err(failed)?)?;
+        file
     };
     // One allocation that is long enough from the start.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 2));
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.map_err(failed)?.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > limit {
         return Err(Failure::Content {
             path: path.to_owned(),

@@ -57,16 +57,15 @@ pub(crate) fn new_unseal_secret(file: Option<&Path>) -> Result<Secret, Failure> 
         other => other,
     };
     if let Some(path) = file {
-        if let Ok(found) = std::fs::metadata(path)
-            && found.mode() & 0o077 != 0
-        {
-            return Err(Failure::Exposed {
+        let private = |found: &std::fs::Metadata| match found.mode() & 0o077 {
+            0 => Ok(()),
+            _ => Err(Failure::Exposed {
                 problem: format!("holds an unseal secret and has mode {:04o}", found.mode() & 0o7777),
                 advice: format!("only its owner may read it: chmod 600 {}", path.display()),
                 path: path.to_owned(),
-            });
-        }
-        return unseal_file(path);
+            }),
+        };
+        return read_unseal(path, private);
     }
     let first = ask("New unseal secret: ").map_err(nobody)?;
     let second = ask("Once more: ").map_err(nobody)?;
@@ -79,8 +78,15 @@ pub(crate) fn new_unseal_secret(file: Option<&Path>) -> Result<Secret, Failure> 
 
 /// What unseals, from a file, or from standard input (`-`): as the engines read theirs.
 pub(crate) fn unseal_file(path: &Path) -> Result<Secret, Failure> {
+    read_unseal(path, |_any| Ok(()))
+}
+
+fn read_unseal(
+    path: &Path,
+    check: impl FnOnce(&std::fs::Metadata) -> Result<(), Failure>,
+) -> Result<Secret, Failure> {
     // Room for the line end.
-    let text = file::read_secret(path, MAX_UNSEAL_PART + 2)?;
+    let text = file::read_checked(path, MAX_UNSEAL_PART + 2, check)?;
     Ok(Secret::new(without_line_ends(&text).to_vec()))
 }
 

@@ -65,7 +65,8 @@ impl Engine {
             }
             _ => self.reload(&mut **store, now),
         };
-        if !matches!(outcome, Err(FollowError::Store(_))) {
+        // What could not be read may be readable the next time.
+        if !matches!(outcome, Err(FollowError::Store(_) | FollowError::Audit(_))) {
             watch.seen = revision;
             let mut snapshot = self.snapshot_mut();
             snapshot.revision = snapshot.revision.max(revision);

@@ -222,6 +222,8 @@ impl Throttle {
                 | RefusalCode::ShuttingDown
                 | RefusalCode::SelfTestFailed
                 | RefusalCode::Sealed
+                // Anybody may send pieces of a backup that he has not begun.
+                | RefusalCode::BadBackup
         )
     }
 

@@ -55,6 +55,11 @@ pub(crate) struct IssueClient {
 impl ClientRequest {
     pub(super) fn run(&self) -> Result<Answer, Failure> {
         self.out.check()?;
+        if self.out.is(&self.key_out) {
+            return Err(Failure::Usage(
+                "--key-out and --out are one file: the request would replace the key".to_owned(),
+            ));
+        }
         let key = ClientKey::generate()?;
         let subject = Subject { common_name: Some(self.cn.clone()), organization: self.organization.clone() };
         let request = key.request(&subject)?;

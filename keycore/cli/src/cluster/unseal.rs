@@ -47,7 +47,7 @@ pub(crate) enum Configured {
 
 impl Method {
     /// Whether the options name custodians.
-    fn is_by_custodians(&self) -> bool {
+    pub(crate) fn is_by_custodians(&self) -> bool {
         self.custodians.is_some()
     }
 
@@ -59,7 +59,13 @@ impl Method {
             return Ok(Answer::new(text, view(&status)));
         };
         let files = self.reserve_files()?;
-        let made = connection.connect()?.call(&InitializeBy { method })?;
+        let made = connection.connect()?.call(&InitializeBy { method }).map_err(|error| {
+            if self.is_by_custodians() && is_uncertain(&error) {
+                Failure::Unanswered { error, advice: UNCERTAIN_BEGINNING }
+            } else {
+                Failure::Engine(error)
+            }
+        })?;
         let head = format!("{} is initialized; {next}", named(&made.status));
         Ok(self.tell(head, &made, files, LOST))
     }
@@ -204,6 +210,10 @@ const KEEP: &str = "Keep the engine's unseal secret safe: without it every key i
 const LOST: &str = "the cluster now unseals by shares of which some reached nobody: change it again at once, while its engines run: \
                     hsm cluster change-unseal (after hsm cluster activate, if it is new)";
 
+/// What to do when nobody knows whether there is a cluster.
+const UNCERTAIN_BEGINNING: &str = "the cluster may be initialized, and unseal by shares that nobody has: see hsm cluster info; if it is, stop \
+                                   its engines, take the store away, and begin again";
+
 /// The same if it may be so.
 const UNCERTAIN: &str = "the cluster may now unseal by shares that nobody has: see hsm cluster info, and change it again at \
                          once, while its engines run: hsm cluster change-unseal";
@@ -217,7 +227,7 @@ fn write(file: Reserved, share: &str) -> Result<(), Failure> {
 }
 
 /// Whether the request may have been carried out although no answer came.
-fn is_uncertain(error: &Error) -> bool {
+pub(crate) fn is_uncertain(error: &Error) -> bool {
     matches!(error, Error::OutcomeUnknown { .. } | Error::DeadlineExceeded)
 }
 

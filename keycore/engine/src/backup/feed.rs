@@ -162,7 +162,6 @@ pub(crate) fn end_by(
     method: UnsealMethod,
     now: Now,
 ) -> Result<(BackupContent, NewUnseal), Denial> {
-    let restores = |feed: &Feed| feed.restore.as_ref().is_some_and(|restore| !restore.is_rehearsed());
     if !locked(&engine.backups.feeds.open).get(&connection).is_some_and(restores) {
         return Err(Denial::new(
             RefusalCode::BadBackup,
@@ -184,6 +183,10 @@ fn finish(
     now: Now,
 ) -> Result<BackupContent, Denial> {
     let mut open = locked(&engine.backups.feeds.open);
+    // Looked at again: the connection may have begun another meanwhile.
+    if method.is_some() && !open.get(&connection).is_some_and(restores) {
+        return Err(nothing_begun());
+    }
     let feed = open.remove(&connection).ok_or_else(nothing_begun)?;
     engine.backups.feeds.end(connection);
     let ended = feed.finish(engine, method, now);
@@ -231,6 +234,11 @@ impl Feed {
             restore.abort(engine);
         }
     }
+}
+
+/// Whether what comes is to stay.
+fn restores(feed: &Feed) -> bool {
+    feed.restore.as_ref().is_some_and(|restore| !restore.is_rehearsed())
 }
 
 fn nothing_begun() -> Denial {
