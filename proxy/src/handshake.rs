@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use handshake_fiber::{Fiber, StackPool};
 use rustls::crypto::SupportedKxGroup;
+use rustls::pki_types::UnixTime;
 use rustls::server::Acceptor;
 use rustls::{HandshakeKind, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -39,6 +40,7 @@ use crate::client_identity::ClientIdentity;
 use crate::connection::{Handshake, Protocol};
 use crate::generation::Generation;
 use crate::metrics::Metrics;
+use crate::tls::ClientCertificates;
 
 tokio::task_local! {
     /// The handshake that runs. Set whenever its fiber runs.
@@ -215,7 +217,7 @@ impl Handshaker {
         let counts = Arc::clone(&site.requests);
         // The signature is asked for in `into_stream` already, so that is inside, too.
         let handshake = Box::pin(async move { start.into_stream(config).into_fallible().await });
-        let asks_for_certificates = site.policy.client_certificates.is_some();
+        let clients = site.policy.client_certificates.clone();
         let site = sni.clone().unwrap_or_else(|| Arc::from(site.name()));
         let progress = Rc::new(InProgress {
             site,
@@ -238,7 +240,10 @@ impl Handshaker {
             Err((error, _)) => return Err(HandshakeError::of(error)),
         };
         let connection = stream.get_ref().1;
-        let identity = asks_for_certificates.then(|| ClientIdentity::of(connection.peer_certificates()));
+        if let Some(clients) = &clients {
+            still_good(clients, connection).map_err(HandshakeError::Tls)?;
+        }
+        let identity = clients.map(|_| ClientIdentity::of(connection.peer_certificates()));
         let (protocol, handshake) = (protocol(connection), facts(connection, progress.signed_by.take()));
         Ok(Established { stream, sni, protocol, handshake, identity })
     }
@@ -273,6 +278,16 @@ impl Handshaker {
             next_poll().await;
         }
     }
+}
+
+/// A session that resumes brings the client's certificate from its ticket, which rustls does not verify again: it may have
+/// expired, and so may a list of revoked ones.
+fn still_good(clients: &ClientCertificates, connection: &ServerConnection) -> Result<(), rustls::Error> {
+    if connection.handshake_kind() != Some(HandshakeKind::Resumed) {
+        return Ok(());
+    }
+    let Some([own, intermediates @ ..]) = connection.peer_certificates() else { return Ok(()) };
+    clients.verifier().verify_client_cert(own, intermediates, UnixTime::now()).map(drop)
 }
 
 /// Suspends the task until what it polled before wakes it.

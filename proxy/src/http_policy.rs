@@ -95,14 +95,28 @@ impl FieldChanges {
 
     fn apply(&self, headers: &mut HeaderMap) {
         for name in &self.removed {
-            headers.remove(name);
+            remove(headers, name);
         }
         for (name, values) in &self.added {
-            headers.remove(name);
+            remove(headers, name);
             for value in values {
                 headers.append(name, value.clone());
             }
         }
+    }
+}
+
+/// Removes a field in all spellings that CGI and its like take for the same: `_` for `-`.
+fn remove(headers: &mut HeaderMap, name: &HeaderName) {
+    headers.remove(name);
+    let like = |other: &HeaderName| {
+        let (other, name) = (other.as_str(), name.as_str());
+        let same = |(a, b): (u8, u8)| a == b || matches!((a, b), (b'-' | b'_', b'-' | b'_'));
+        other.len() == name.len() && other.bytes().zip(name.bytes()).all(same)
+    };
+    let others: Vec<HeaderName> = headers.keys().filter(|other| like(other)).cloned().collect();
+    for other in others {
+        headers.remove(other);
     }
 }
 

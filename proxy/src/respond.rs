@@ -41,6 +41,8 @@ pub(crate) enum Failure {
     ResponseTimeout(Duration),
     #[error("the upstream broke HTTP: {0}")]
     UpstreamBroken(&'static str),
+    #[error("a WebSocket was asked for, and the upstream speaks HTTP/2 only")]
+    NoUpgrade,
     #[error("the upstream's connection failed: {0}")]
     UpstreamLost(hyper::Error),
 }
@@ -58,6 +60,7 @@ impl Failure {
             | Self::NoAddress(_)
             | Self::UpstreamTls(_)
             | Self::UpstreamBroken(_)
+            | Self::NoUpgrade
             | Self::UpstreamLost(_) => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::NoRoom(_) | Self::TooManyWait | Self::NoServer => StatusCode::SERVICE_UNAVAILABLE,
@@ -69,9 +72,11 @@ impl Failure {
         self.status().is_server_error()
     }
 
-    /// Whether it speaks against the server that was asked: one that has more to do than it may is well.
+    /// Whether it speaks against the server that was asked: one that has more to do than it may is well, and so is one
+    /// whose client wants what it does not offer.
     pub(crate) fn is_servers_fault(&self) -> bool {
-        self.is_upstreams() && !matches!(self, Self::NoRoom(_) | Self::TooManyWait | Self::NoServer)
+        self.is_upstreams()
+            && !matches!(self, Self::NoRoom(_) | Self::TooManyWait | Self::NoServer | Self::NoUpgrade)
     }
 
     /// What the client may know: no addresses, nothing of the upstream's own errors.
@@ -86,7 +91,9 @@ impl Failure {
             Self::Unreachable(_) | Self::NoAddress(_) | Self::UpstreamTls(_) => {
                 "the server behind this site can't be reached"
             }
-            Self::UpstreamBroken(_) | Self::UpstreamLost(_) => "the server behind this site failed to answer",
+            Self::UpstreamBroken(_) | Self::NoUpgrade | Self::UpstreamLost(_) => {
+                "the server behind this site failed to answer"
+            }
             Self::NoServer => "no server behind this site is up",
             Self::NoRoom(_) | Self::TooManyWait => "the server behind this site is busy",
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => {

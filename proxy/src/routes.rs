@@ -49,12 +49,18 @@ impl Routes {
         }
         let literal = path::literal(raw);
         let route = self.of(&literal);
-        if let Some(other) = path::decoded(&literal)
-            && self.position(&other) != self.position(&literal)
-        {
-            return Err(Failure::BadRequest("the path can be read in two ways"));
+        let in_two_ways = Failure::BadRequest("the path can be read in two ways");
+        if path::depends_on_order(&literal) {
+            return Err(in_two_ways);
+        }
+        let decoded = path::decoded(&literal);
+        if decoded.as_ref().is_some_and(|other| self.position(other) != self.position(&literal)) {
+            return Err(in_two_ways);
         }
         let rewritten = route.map_or(Cow::Borrowed(&*literal), |route| route.rewritten(&literal));
+        if decoded.is_some() && route.is_some_and(|route| route.leaves_its_place(&rewritten)) {
+            return Err(in_two_ways);
+        }
         let changed = (*rewritten != *raw).then(|| with_query(&rewritten, uri.query())).transpose()?;
         Ok((route.map(|route| &route.upstream), changed))
     }
@@ -79,6 +85,15 @@ impl Route {
     fn has(&self, path: &str) -> bool {
         let rest = path.strip_prefix(&*self.path);
         rest.is_some_and(|rest| self.path.ends_with('/') || rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Whether a server that decodes slashes finds the rewritten path somewhere else than below what it was rewritten to.
+    fn leaves_its_place(&self, rewritten: &str) -> bool {
+        let Some(place) = self.rewrite.as_deref().map(|rewrite| rewrite.trim_end_matches('/')) else {
+            return false;
+        };
+        let Some(decoded) = path::decoded(rewritten) else { return false };
+        !decoded.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     fn rewritten<'a>(&self, path: &'a str) -> Cow<'a, str> {
@@ -179,6 +194,11 @@ mod tests {
             "/x/..;a=b/admin",
             "/admin%00",
             "/admin%2f..%2f..%2fapi",
+            // By one who cuts at `;` before he decodes slashes, or decodes and does not cut, or ends at a null byte.
+            "/admin;%2f..",
+            "/admin;x%2f..",
+            "/admin%2f..;%2f..%2fsecret",
+            "/admin%00%2f..",
         ] {
             assert!(matches!(found(uri), Err(Failure::BadRequest(_))), "{uri}: {:?}", found(uri));
         }

@@ -24,6 +24,19 @@ pub(super) fn decoded(literal: &str) -> Option<String> {
     Some(without_dots(&cut.join("/")))
 }
 
+/// Whether there are both encoded slashes (or backslashes) and ends of segments in it: servers undo them in either order, or
+/// one of them only, and come to as many places.
+pub(super) fn depends_on_order(literal: &str) -> bool {
+    let has = |plain: &[u8], encoded: &[&[u8]]| {
+        literal.bytes().any(|byte| plain.contains(&byte))
+            || literal
+                .as_bytes()
+                .windows(3)
+                .any(|three| encoded.iter().any(|code| three.eq_ignore_ascii_case(code)))
+    };
+    has(b"\\", &[b"%2f", b"%5c"]) && has(b";", &[b"%3b", b"%00"])
+}
+
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }

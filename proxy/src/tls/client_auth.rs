@@ -91,7 +91,7 @@ impl ClientCertificates {
         Ok(Self { verifier, digest: bytes })
     }
 
-    pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+    pub(crate) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.verifier)
     }
 

@@ -80,7 +80,11 @@ impl TicketKeys {
             let complete = match source {
                 TicketKeySource::Engines => self.fetch(&*keys, now).await,
                 TicketKeySource::Process => {
-                    self.update(|ring| ring.make_own(now));
+                    self.update(|ring| {
+                        // Whoever else has those of the engines makes no ticket for this process any more.
+                        ring.drop_shared();
+                        ring.make_own(now)
+                    });
                     true
                 }
             };

@@ -57,13 +57,16 @@ impl Connection {
         room: OwnedSemaphorePermit,
         only_http1: bool,
     ) -> Result<Self, Failure> {
+        if only_http1 && server.url.scheme() == UpstreamScheme::H2c {
+            return Err(Failure::NoUpgrade);
+        }
         let connected = timeout(settings.connect, connect(server, addresses, only_http1)).await;
         let (stream, address) = connected.map_err(|_| Failure::ConnectTimeout(settings.connect))??;
         let is_http2 = server.url.scheme() == UpstreamScheme::H2c || stream.has_chosen_http2();
         let (io, url) = (TokioIo::new(stream), server.url.clone());
         let (sender, task) = if is_http2 {
             if only_http1 {
-                return Err(Failure::UpstreamBroken("it speaks HTTP/2 only, and a WebSocket was asked for"));
+                return Err(Failure::NoUpgrade);
             }
             let (sender, http) = settings.http2.handshake(io).await.map_err(Failure::UpstreamLost)?;
             let task = spawn_local(async move {

@@ -1,6 +1,7 @@
 //! Certificates of clients: required, asked for, revoked; what upstreams are told; tickets between policies.
 
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use hsm_proxy::{ClientAuth, Config};
 use rustls::HandshakeKind;
@@ -96,5 +97,27 @@ fn a_ticket_is_good_only_where_the_same_clients_are_let_in() {
         proxy.reload(&changed).unwrap();
         assert_eq!(resumed(&client), None, "{version:?}");
         proxy.reload(&before).unwrap();
+    }
+}
+
+#[test]
+fn a_session_outlives_no_certificate() {
+    let ca = ClientCa::new();
+    let proxy = Running::start(demanding(&ca, ClientAuth::Require, Vec::new()), Signing::AtOnce);
+    for version in [&TLS13, &TLS12] {
+        let soon = SystemTime::now() + Duration::from_secs(3);
+        let client = Client::new(&proxy).versions(&[version]).showing(&ca.issue_until("alice", 1, soon));
+        let exchange = |client: &Client| {
+            let mut connection = client.connect("a.example").ok()?;
+            connection.read_something().ok()?;
+            Some(connection.tls().handshake_kind() == Some(HandshakeKind::Resumed))
+        };
+        assert_eq!(exchange(&client), Some(false));
+        assert_eq!(exchange(&client), Some(true));
+        // Nothing tells of it but the clock. X.509 counts whole seconds.
+        while SystemTime::now() < soon + Duration::from_secs(1) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(exchange(&client), None, "{version:?}");
     }
 }

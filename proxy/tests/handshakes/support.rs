@@ -541,7 +541,19 @@ impl ClientCa {
     }
 
     pub(crate) fn issue(&self, name: &str, serial: u64) -> ClientCertificate {
+        let year = Duration::from_hours(365 * 24);
+        self.issue_until(name, serial, std::time::SystemTime::now() + year)
+    }
+
+    /// One that expires at `end`.
+    pub(crate) fn issue_until(
+        &self,
+        name: &str,
+        serial: u64,
+        end: std::time::SystemTime,
+    ) -> ClientCertificate {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.not_after = end.into();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.serial_number = Some(serial.into());

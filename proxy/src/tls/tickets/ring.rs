@@ -78,6 +78,11 @@ impl Ring {
         Ok(())
     }
 
+    /// Forgets the keys of the engines.
+    pub(super) fn drop_shared(&mut self) {
+        self.keys.retain(|key| key.origin == Origin::Own);
+    }
+
     /// Takes the newest key for new tickets, a shared one rather than an own one of the same period, and drops those whose
     /// tickets are too old.
     pub(super) fn advance(&mut self, now: u64) {
