@@ -55,13 +55,12 @@ enum Error {
 fn handshakes(args: &HandshakesArgs) -> Result<bool, Error> {
     raise_file_limit(args.load.concurrency);
     let load = args.load.load(&args.connect, &args.ca)?;
-    let (address, concurrency) = (load.target.address().to_string(), load.concurrency);
     let report = runtime()?.block_on(async {
         let mut interrupt = Interrupt::catch().map_err(Error::Runtime)?;
         let begun = Instant::now();
-        let mut running = load.start()?;
+        let mut running = load.clone().start()?;
         attend(&mut running, &mut interrupt, String::new()).await?;
-        Ok::<_, Error>(Report::new(address, concurrency, begun.elapsed(), running.tally()))
+        Ok::<_, Error>(Report::new(&load, begun.elapsed(), running.tally()))
     })?;
     say(args.load.json.as_deref(), &report.to_string());
     write_json(args.load.json.as_deref(), &report)?;

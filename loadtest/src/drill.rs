@@ -248,7 +248,7 @@ impl Drill {
     }
 
     fn report(&self, elapsed: Duration, running: &crate::load::Running) -> Report {
-        Report::new(self.load.target.address().to_string(), self.load.concurrency, elapsed, running.tally())
+        Report::new(&self.load, elapsed, running.tally())
     }
 }
 

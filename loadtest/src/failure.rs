@@ -36,6 +36,9 @@ pub enum Failure {
     /// The session was resumed: that is no full handshake, so the figures would be wrong.
     #[error("resumed")]
     Resumed,
+    /// A client that had a ticket was made to handshake in full: that is no resumption, so the figures would be wrong.
+    #[error("not resumed")]
+    NotResumed,
 }
 
 impl Failure {
@@ -64,6 +67,7 @@ impl Failure {
             Self::Io(error) => format!("io: {}", kind(error)),
             Self::Http(what) => format!("http: {what}"),
             Self::Resumed => "resumed".to_owned(),
+            Self::NotResumed => "not resumed".to_owned(),
         }
     }
 }

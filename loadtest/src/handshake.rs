@@ -1,4 +1,4 @@
-//! One full handshake on a connection of its own, and its orderly end.
+//! One handshake on a connection of its own, and its orderly end.
 
 use std::borrow::Cow;
 use std::io;
@@ -28,18 +28,20 @@ pub(crate) struct Negotiated {
     pub(crate) key_exchange: String,
 }
 
-/// Connects and handshakes.
-pub(crate) async fn handshake(target: &Target) -> Result<Handshaken, Failure> {
+/// Connects and handshakes. `first` says that this client has no ticket yet.
+pub(crate) async fn handshake(target: &Target, first: bool) -> Result<Handshaken, Failure> {
     let tcp = TcpStream::connect(target.address).await.map_err(Failure::Connect)?;
     tcp.set_nodelay(true).map_err(Failure::Io)?;
     // We close last (see `finish`), and by a reset: no port waits in TIME_WAIT, however long the load.
     tcp.set_zero_linger().map_err(Failure::Io)?;
     let stream =
         target.connector.connect(target.server_name.clone(), tcp).await.map_err(Failure::from_stream)?;
-    if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
-        return Err(Failure::Resumed);
+    let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+    match (resumed, target.resume && !first) {
+        (true, false) => Err(Failure::Resumed),
+        (false, true) => Err(Failure::NotResumed),
+        _ => Ok(Handshaken { stream }),
     }
-    Ok(Handshaken { stream })
 }
 
 impl Handshaken {

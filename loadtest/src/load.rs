@@ -173,9 +173,12 @@ async fn run_tasks(shared: &Arc<Shared>, tasks: u16) -> Tally {
 }
 
 async fn one_after_the_other(shared: &Shared, tally: &RefCell<Tally>) {
+    let client = shared.target.another_client();
+    let mut first = true;
     while let Some(begun) = shared.schedule.next().await {
         tally.borrow_mut().in_flight += 1;
-        let result = one(shared, begun, tally).await;
+        let result = one(&client, shared.timeout, first, begun, tally).await;
+        first &= result.is_err();
         let now = Instant::now();
         let mut tally = tally.borrow_mut();
         tally.in_flight -= 1;
@@ -193,16 +196,22 @@ async fn one_after_the_other(shared: &Shared, tally: &RefCell<Tally>) {
 }
 
 /// One handshake and its end. The latency counts from `begun` to the client's Finished.
-async fn one(shared: &Shared, begun: Instant, tally: &RefCell<Tally>) -> Result<Duration, Failure> {
-    let limit = Instant::now() + shared.timeout;
-    let mut connection = tokio::time::timeout_at(limit.into(), handshake(&shared.target))
+async fn one(
+    target: &Target,
+    timeout: Duration,
+    first: bool,
+    begun: Instant,
+    tally: &RefCell<Tally>,
+) -> Result<Duration, Failure> {
+    let limit = Instant::now() + timeout;
+    let mut connection = tokio::time::timeout_at(limit.into(), handshake(target, first))
         .await
         .map_err(|_| Failure::Timeout)??;
     let latency = begun.elapsed();
     if tally.borrow().negotiated.is_none() {
         tally.borrow_mut().negotiated = Some(connection.negotiated());
     }
-    if let Some(request) = &shared.target.request {
+    if let Some(request) = &target.request {
         tokio::time::timeout_at(limit.into(), connection.request(request))
             .await
             .map_err(|_| Failure::Timeout)??;

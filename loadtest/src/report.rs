@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::load::Load;
 use crate::tally::Tally;
 use crate::time::{human, millis, thousands};
 
@@ -17,17 +18,19 @@ pub struct Report {
     pub address: String,
     /// Protocol version, cipher suite and key exchange group of the first handshake; empty if none succeeded.
     pub negotiated: Vec<String>,
+    /// Whether each client resumed sessions after its first handshake.
+    pub resume: bool,
     /// Handshakes under way at a time, at most.
     pub concurrency: u16,
     /// Seconds from the first beginning to the last end.
     pub seconds: f64,
-    /// Full handshakes that succeeded.
+    /// Handshakes that succeeded.
     pub handshakes: u64,
     /// Those per second.
     pub rate: f64,
     /// Handshakes that failed.
     pub failed: u64,
-    /// Of these, the ones where the server resumed a session.
+    /// Of these, the ones where the server resumed a session although a full handshake was wanted.
     pub resumed: u64,
     /// Handshakes broken off by Ctrl-C.
     pub abandoned: u64,
@@ -67,20 +70,21 @@ pub struct Second {
 }
 
 impl Report {
-    /// Sums up a load on `address` that took `elapsed`.
-    pub fn new(address: String, concurrency: u16, elapsed: Duration, tally: &Tally) -> Self {
+    /// Sums up a load that took `elapsed`.
+    pub fn new(load: &Load, elapsed: Duration, tally: &Tally) -> Self {
         let seconds = elapsed.as_secs_f64();
         #[allow(clippy::cast_precision_loss)] // exact up to 2^53 handshakes
         let rate = if seconds > 0.0 { tally.handshakes() as f64 / seconds } else { 0.0 };
         Self {
-            address,
+            address: load.target.address().to_string(),
             negotiated: tally
                 .negotiated
                 .iter()
                 .flat_map(|n| [&n.version, &n.cipher_suite, &n.key_exchange])
                 .cloned()
                 .collect(),
-            concurrency,
+            resume: load.target.resume,
+            concurrency: load.concurrency,
             seconds: (seconds * 1e3).round() / 1e3,
             handshakes: tally.handshakes(),
             rate: (rate * 10.0).round() / 10.0,
@@ -127,12 +131,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} full handshakes in {:.1} s: {:.0}/s, {} failed, {} resumed",
+            "{} {} handshakes in {:.1} s: {:.0}/s, {} failed",
             thousands(self.handshakes),
+            if self.resume { "resumed" } else { "full" },
             self.seconds,
             self.rate,
-            thousands(self.failed),
-            self.resumed
+            thousands(self.failed)
         )?;
         if !self.negotiated.is_empty() {
             writeln!(

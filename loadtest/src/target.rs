@@ -15,12 +15,17 @@ use tokio_rustls::TlsConnector;
 
 use crate::trust::Trust;
 
+/// Servers whose tickets a client keeps; there is one.
+const SERVERS: usize = 1;
+
 /// A TLS server, and how its handshakes are made. Cheap to clone.
 #[derive(Clone)]
 pub struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) server_name: ServerName<'static>,
     pub(crate) connector: TlsConnector,
+    /// Whether every handshake but a client's first must resume a session.
+    pub(crate) resume: bool,
     /// A whole HTTP request to make on each connection.
     pub(crate) request: Option<Arc<[u8]>>,
 }
@@ -38,6 +43,8 @@ pub struct TargetOptions {
     pub version: Option<TlsVersion>,
     /// The only key exchange group to offer; rustls' own choice, X25519MLKEM768 first, if none.
     pub key_exchange: Option<KeyExchange>,
+    /// Whether to resume sessions: each client makes one full handshake, and all others by the ticket of the one before.
+    pub resume: bool,
     /// Whether to `GET /` on each connection.
     pub request: bool,
 }
@@ -72,7 +79,7 @@ pub enum KeyExchange {
 }
 
 impl Target {
-    /// Resolves the address, reads the certificates and prepares a client that never resumes a session.
+    /// Resolves the address, reads the certificates and prepares a client.
     ///
     /// # Errors
     ///
@@ -93,8 +100,20 @@ impl Target {
             address: resolve(&options.connect)?,
             server_name,
             connector: TlsConnector::from(Arc::new(config)),
+            resume: options.resume,
             request,
         })
+    }
+
+    /// One client more of the same kind: with tickets of its own, if it resumes at all.
+    pub(crate) fn another_client(&self) -> Self {
+        let mut target = self.clone();
+        if self.resume {
+            let mut config = ClientConfig::clone(self.connector.config());
+            config.resumption = Resumption::in_memory_sessions(SERVERS);
+            target.connector = TlsConnector::from(Arc::new(config));
+        }
+        target
     }
 
     /// Where it connects to.

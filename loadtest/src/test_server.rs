@@ -25,6 +25,8 @@ pub(crate) enum Manner {
     Good(u16),
     /// The same with a certificate that is self-signed, and a CA's, as `openssl req -x509` makes them.
     SelfSigned,
+    /// Good, but gives no tickets and keeps no sessions.
+    Forgets,
     /// Has no certificate for anybody: a fatal alert.
     Refuses,
     /// Accepts and says nothing.
@@ -104,6 +106,7 @@ impl TestServer {
             server_name: "localhost".to_owned(),
             version: None,
             key_exchange: None,
+            resume: false,
             request: false,
         }
     }
@@ -140,7 +143,12 @@ fn server_config(directory: &TempDir, manner: Manner) -> ServerConfig {
         return builder.with_single_cert(vec![ca.der().clone()], key).unwrap();
     }
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    builder.with_single_cert(vec![leaf.der().clone()], key).unwrap()
+    let mut config = builder.with_single_cert(vec![leaf.der().clone()], key).unwrap();
+    if manner == Manner::Forgets {
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    }
+    config
 }
 
 async fn listen(listener: TcpListener, acceptor: TlsAcceptor, manner: Manner, seen: Arc<Seen>) {
@@ -151,7 +159,9 @@ async fn listen(listener: TcpListener, acceptor: TlsAcceptor, manner: Manner, se
             Manner::Silent => silent.push(tcp),
             Manner::Closes => drop(tcp),
             Manner::Refuses => drop(tokio::spawn(serve(tcp, acceptor.clone(), 0, Arc::clone(&seen)))),
-            Manner::SelfSigned => drop(tokio::spawn(serve(tcp, acceptor.clone(), 200, Arc::clone(&seen)))),
+            Manner::SelfSigned | Manner::Forgets => {
+                drop(tokio::spawn(serve(tcp, acceptor.clone(), 200, Arc::clone(&seen))));
+            }
             Manner::Good(status) => {
                 drop(tokio::spawn(serve(tcp, acceptor.clone(), status, Arc::clone(&seen))));
             }

@@ -13,7 +13,7 @@ use crate::time::parse_duration;
 
 /// Full TLS handshakes by the thousand, and engines that die among them.
 ///
-/// Every handshake is a new TCP connection, never resumes a session, and verifies the server's chain, name and
+/// Every handshake is a new TCP connection, resumes no session unless told to, and verifies the server's chain, name and
 /// signature. Exit code: 0 if all went well, 1 if handshakes failed or a drill did, 2 if it could not be carried out.
 #[derive(Debug, Parser)]
 #[command(name = "hsm-loadtest", version)]
@@ -24,7 +24,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Makes full handshakes and reports their rate, latencies and failures.
+    /// Makes handshakes, full ones by default, and reports their rate, latencies and failures.
     Handshakes(HandshakesArgs),
     /// Kills or freezes an engine of `hsm-proxy dev` in the middle of a load, and fails if a client notices.
     Drill(DrillArgs),
@@ -117,6 +117,9 @@ pub(super) struct LoadArgs {
     /// Offer only this key exchange group.
     #[arg(long, value_name = "GROUP")]
     key_exchange: Option<KeyExchange>,
+    /// Resume: each client makes one full handshake, and the others by the ticket of the one before.
+    #[arg(long)]
+    resume: bool,
     /// Also GET / on each connection.
     #[arg(long)]
     request: bool,
@@ -133,6 +136,7 @@ impl LoadArgs {
             server_name: self.server_name.clone(),
             version: self.tls,
             key_exchange: self.key_exchange,
+            resume: self.resume,
             request: self.request,
         })?;
         Ok(Load {

@@ -120,6 +120,26 @@ fn a_resumed_session_is_no_full_handshake() {
 }
 
 #[test]
+fn a_client_that_resumes_handshakes_in_full_once() {
+    for version in [TlsVersion::V12, TlsVersion::V13] {
+        let server = TestServer::start(Manner::Good(200));
+        let options = crate::TargetOptions { resume: true, version: Some(version), ..server.options() };
+        let tally = run(Load { concurrency: 4, ..load(&options, Extent::Count(40)) });
+        assert_eq!((tally.handshakes(), categories(&tally)), (40, vec![]));
+        let (full, resumed) = server.seen();
+        assert!(full <= 4 && full + resumed == 40, "{full} {resumed}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_resume_fails_clients_that_do() {
+    let server = TestServer::start(Manner::Forgets);
+    let options = crate::TargetOptions { resume: true, ..server.options() };
+    let tally = run(Load { concurrency: 1, ..load(&options, Extent::Count(5)) });
+    assert_eq!((tally.handshakes(), categories(&tally)), (1, vec![("not resumed", 4)]));
+}
+
+#[test]
 fn a_request_must_be_answered_well() {
     for (status, handshakes, failures) in [(200, 4, vec![]), (502, 0, vec![("http: 502", 4)])] {
         let server = TestServer::start(Manner::Good(status));
