@@ -1,19 +1,22 @@
-//! `cargo xtask bench`: full handshakes per CPU-second of all of a server's processes, side by side with peers.
+//! `cargo xtask bench`: work per CPU-second of all of a server's processes, side by side with peers.
 //!
-//! Every server runs on one core and the client on another. All are up the whole time and measured in turns, so that
-//! what the machine does to one it does to all. CPU time is the scheduler's own account, user and system together, of
-//! every process that belongs to the server.
+//! Every server runs on one core and the client, with the web server behind, on another. All are up the whole time and
+//! measured in turns, so that what the machine does to one it does to all. CPU time is the scheduler's own account, user
+//! and system together, of every process that belongs to the server.
 
-mod certificate;
+mod certificates;
+mod client;
 mod cores;
 mod engine;
 mod engine_process;
 mod figures;
 mod html;
 mod machine;
-mod measure;
+mod origin;
 mod peers;
 mod scale;
+mod scenario;
+mod tail;
 
 use std::path::{Path, PathBuf};
 
@@ -21,11 +24,14 @@ use clap::{Args, ValueEnum};
 
 use crate::cargo::Workspace;
 use crate::error::Error;
-use certificate::Certificate;
+use certificates::Certificates;
+use client::Client;
 use cores::Cores;
-use figures::Results;
-use measure::Client;
-use peers::Peer;
+use figures::{Comparison, Results};
+use origin::Origin;
+use peers::{Peer, Setting};
+use scenario::{HANDSHAKES, REQUESTS, RESUMED, Scenario, TRANSFER};
+use tail::Tail;
 
 /// Measures this proxy and its peers.
 #[derive(Args)]
@@ -53,22 +59,55 @@ pub(crate) struct Bench {
     out: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Work {
-    /// Full TLS 1.3 handshakes with a P-256 certificate over X25519.
+    /// Full handshakes: TLS 1.3 with P-256 and with RSA-2048, TLS 1.2 with P-256.
     Handshakes,
+    /// Resumed TLS 1.3 handshakes.
+    Resumed,
+    /// Small responses on kept-alive connections, HTTP/1.1 and HTTP/2.
+    Requests,
+    /// Bodies of 100 MB.
+    Transfer,
+    /// The slowest handshakes: at 70 % of the highest rate, and while engines are frozen, killed or flooded.
+    Tail,
     /// Signatures through an engine's socket, beside raw ones of aws-lc-rs.
     Engine,
     /// Start and memory of an engine with 10³ to 10⁶ keys. The largest store takes a quarter of an hour to fill.
     Scale,
+    /// Everything, one after the other.
+    All,
 }
 
 impl Work {
-    /// What is measured, and the tool that measures.
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn scenarios(self) -> Vec<&'static Scenario> {
+        let all = || HANDSHAKES.iter().chain(&RESUMED).chain(&REQUESTS).chain(&TRANSFER);
+        match self {
+            Self::Handshakes => HANDSHAKES.iter().collect(),
+            Self::Resumed => RESUMED.iter().collect(),
+            Self::Requests => REQUESTS.iter().collect(),
+            Self::Transfer => TRANSFER.iter().collect(),
+            Self::All => all().collect(),
+            Self::Tail | Self::Engine | Self::Scale => Vec::new(),
+        }
+    }
+
+    /// What is measured, and the tools that measure.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Handshakes => &["hsm-proxy", "hsm-engine", "hsm-loadtest", "hsm-bench-inprocess"],
             Self::Engine | Self::Scale => &["hsm-engine", "hsm-bench-signatures"],
+            _ => &[
+                "hsm-proxy",
+                "hsm-engine",
+                "hsm-cli",
+                "hsm-loadtest",
+                "hsm-bench-inprocess",
+                "hsm-bench-signatures",
+            ],
         }
     }
 }
@@ -84,46 +123,80 @@ impl Bench {
                 workspace.release()
             }
         };
+        let root = workspace.root();
+        let engine = || engine::run(self, &programs, root, &cores);
+        let scale = || scale::run(self, self.keys, &programs, root, &cores);
         match self.work {
-            Work::Handshakes => self.handshakes(&workspace, &programs, &cores),
-            Work::Engine => engine::run(self, &programs, workspace.root(), &cores),
-            Work::Scale => scale::run(self, self.keys, &programs, workspace.root(), &cores),
+            Work::Engine => engine(),
+            Work::Scale => scale(),
+            Work::All => {
+                self.compare(root, &programs, &cores)?;
+                engine()?;
+                scale()
+            }
+            _ => self.compare(root, &programs, &cores),
         }
+    }
+
+    /// Servers side by side.
+    fn compare(&self, root: &Path, programs: &Path, cores: &Cores) -> Result<(), Error> {
+        let scratch = tempfile::Builder::new().prefix("hsm-bench-").tempdir()?;
+        let scratch = scratch.path();
+        let (certificates, origin) = (Certificates::make(scratch)?, Origin::start(scratch, cores)?);
+        let setting = Setting { programs, scratch, certificates: &certificates, origin: &origin, cores };
+        let mut peers = Peer::start_all(&setting)?;
+        let client = Client::new(programs, scratch, self.handshakes_at_a_time(), cores)?;
+        let mut results = Results {
+            when: figures::now(),
+            machine: machine::describe(root),
+            rounds: self.rounds,
+            seconds: self.seconds,
+            concurrency: self.handshakes_at_a_time(),
+            comparisons: Vec::new(),
+            tail: None,
+        };
+        for scenario in self.work.scenarios() {
+            println!("{}", scenario.title);
+            let comparison = self.comparison(scenario, &client, &mut peers)?;
+            println!("\n{}", comparison.table());
+            results.comparisons.push(comparison);
+        }
+        if matches!(self.work, Work::Tail | Work::All) {
+            let tail = Tail::measure(&setting, &client, &mut peers, self.rounds, self.seconds)?;
+            println!("\n{}", tail.table());
+            results.tail = Some(tail);
+        }
+        drop(peers);
+        let directory = self.out.clone().unwrap_or_else(|| root.join("loadtest/results"));
+        for path in results.write(&self.work.name(), &directory)? {
+            println!("written: {}", path.display());
+        }
+        Ok(())
+    }
+
+    fn comparison(
+        &self,
+        scenario: &Scenario,
+        client: &Client<'_>,
+        peers: &mut [Peer],
+    ) -> Result<Comparison, Error> {
+        let mut taking_part: Vec<&mut Peer> =
+            peers.iter_mut().filter(|peer| scenario.includes(peer.kind())).collect();
+        for peer in &mut taking_part {
+            client.warm_up(scenario, peer)?;
+        }
+        let mut comparison = Comparison::new(scenario, taking_part.iter().map(|peer| &**peer));
+        for round in 1..=self.rounds {
+            for peer in &mut taking_part {
+                let figure = client.measure(scenario, peer, self.seconds)?;
+                println!("round {round}  {:<28} {:>8.0} per CPU-second", peer.name(), figure.per_cpu_second);
+                comparison.add(scenario, peer.kind(), figure);
+            }
+        }
+        Ok(comparison)
     }
 
     fn handshakes_at_a_time(&self) -> u16 {
         self.concurrency.unwrap_or(16)
-    }
-
-    fn handshakes(&self, workspace: &Workspace, programs: &Path, cores: &Cores) -> Result<(), Error> {
-        let scratch = tempfile::Builder::new().prefix("hsm-bench-").tempdir()?;
-        let certificate = Certificate::make(scratch.path())?;
-        let mut peers = Peer::start_all(programs, scratch.path(), &certificate, cores)?;
-        let client = Client {
-            program: programs.join("hsm-loadtest"),
-            seconds: self.seconds,
-            concurrency: self.handshakes_at_a_time(),
-            cores,
-        };
-
-        for peer in &mut peers {
-            client.warm_up(peer)?;
-        }
-        let mut results = Results::new(self, &peers, machine::describe(workspace.root()));
-        for round in 1..=self.rounds {
-            for (index, peer) in peers.iter_mut().enumerate() {
-                let figure = client.measure(peer)?;
-                println!("round {round}  {:<28} {:>6.0} per CPU-second", peer.name(), figure.per_cpu_second);
-                results.add(index, figure);
-            }
-        }
-        drop(peers);
-
-        print!("\n{}", results.table());
-        let directory = self.out.clone().unwrap_or_else(|| workspace.root().join("loadtest/results"));
-        for path in results.write(&directory)? {
-            println!("written: {}", path.display());
-        }
-        Ok(())
     }
 }

@@ -24,9 +24,9 @@ pub(crate) enum Error {
     Ended { name: String, status: ExitStatus, log: String },
     #[error("the benchmark needs two cores of its own, one for the server and one for the client: {0}")]
     Cores(String),
-    #[error("a round against {name} had {failed} failed handshakes, so its figures mean nothing: {reasons}")]
-    FailedHandshakes { name: String, failed: u64, reasons: String },
-    #[error("hsm-loadtest gave a report that can't be read: {0}")]
+    #[error("in a round against {name} {failed} failed, so its figures mean nothing: {reasons}")]
+    FailedRound { name: String, failed: f64, reasons: String },
+    #[error("the client gave a report that can't be read: {0}")]
     LoadReport(String),
     #[error("{0}")]
     System(#[from] io::Error),

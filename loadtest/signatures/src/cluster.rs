@@ -16,7 +16,7 @@ use crate::pipeline::Pipeline;
 use crate::{Algorithm, Engine, Outcome};
 
 const ADMIN: &str = "admin";
-const USER: &str = "web";
+pub(crate) const USER: &str = "web";
 
 /// Nothing here is secret: the cluster lives in a temporary directory for as long as the benchmark.
 const PASSWORD: &str = "the benchmark's password";
@@ -49,6 +49,7 @@ pub(crate) fn label(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::P256 => "p256",
         Algorithm::Rsa2048 => "rsa2048",
+        Algorithm::Rsa4096 => "rsa4096",
     }
 }
 
@@ -87,7 +88,7 @@ pub(crate) fn token(engine: &Engine) -> Outcome<SessionToken> {
     if let Ok(kept) = fs::read(&engine.token) {
         return Ok(SessionToken(Secret::new(kept)));
     }
-    let identity = identity(USER)?;
+    let identity = identity(&engine.user)?;
     connect(engine)?.login(&identity)?;
     let token = identity.token().ok_or("the login gave no token")?;
     fs::write(&engine.token, token.0.expose())?;

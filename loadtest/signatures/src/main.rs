@@ -88,12 +88,17 @@ struct Engine {
     /// Keeps the session's token between runs: a password hash is no part of what is measured.
     #[arg(long)]
     token: PathBuf,
+    /// Who to log in as, with the benchmarks' password.
+    #[arg(long, default_value = cluster::USER)]
+    user: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Algorithm {
     P256,
     Rsa2048,
+    /// Only in a cluster that xtask made.
+    Rsa4096,
 }
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;

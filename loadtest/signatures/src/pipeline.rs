@@ -40,7 +40,7 @@ impl Pipeline {
             .ok_or("not a key pair")?;
         let scheme = match algorithm {
             Algorithm::P256 => SignatureScheme::EcdsaP256Sha256,
-            Algorithm::Rsa2048 => SignatureScheme::RsaPssSha256,
+            Algorithm::Rsa2048 | Algorithm::Rsa4096 => SignatureScheme::RsaPssSha256,
         };
         self.request.clear();
         let sign = TlsSign { key, scheme, site: "www.example.com", message: &handshake() };

@@ -22,6 +22,7 @@ impl RawKey {
         Ok(match algorithm {
             Algorithm::P256 => Self::P256(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)?),
             Algorithm::Rsa2048 => Self::Rsa(RsaKeyPair::generate(KeySize::Rsa2048)?),
+            Algorithm::Rsa4096 => Self::Rsa(RsaKeyPair::generate(KeySize::Rsa4096)?),
         })
     }
 

@@ -5,25 +5,37 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::Bench;
+use super::client::Work;
 use super::html;
 use super::machine::Machine;
 use super::peers::{Kind, Peer};
+use super::scenario::Scenario;
+use super::tail::Tail;
 use crate::error::Error;
 
 /// Everything that one run of the benchmark found.
 #[derive(Debug, Serialize)]
 pub(crate) struct Results {
-    pub(crate) work: &'static str,
     pub(crate) when: String,
     pub(crate) machine: Machine,
     pub(crate) rounds: u16,
     pub(crate) seconds: u16,
+    /// Handshakes under way at a time.
     pub(crate) concurrency: u16,
+    pub(crate) comparisons: Vec<Comparison>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tail: Option<Tail>,
+}
+
+/// What came of one scenario.
+#[derive(Debug, Serialize)]
+pub(crate) struct Comparison {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) unit: &'static str,
     pub(crate) servers: Vec<ServerResults>,
     pub(crate) ratios: Vec<Ratio>,
 }
@@ -40,17 +52,33 @@ pub(crate) struct ServerResults {
 }
 
 /// One server in one round.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Figure {
-    pub(crate) handshakes: u64,
+    pub(crate) done: f64,
     pub(crate) per_second: f64,
     pub(crate) cpu_seconds: f64,
     pub(crate) per_cpu_second: f64,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) latency: Option<Latency>,
 }
 
-/// Our handshakes per CPU-second divided by another's of the same round.
+/// What one program of a server used.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Part {
+    pub(crate) program: &'static str,
+    pub(crate) cpu_seconds: f64,
+}
+
+/// Milliseconds from the beginning of a piece of work to its end.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) p50_ms: f64,
+    pub(crate) p90_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) p999_ms: f64,
+}
+
+/// Our work per CPU-second divided by another's of the same round.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ratio {
     pub(crate) to: &'static str,
@@ -61,93 +89,94 @@ pub(crate) struct Ratio {
 }
 
 impl Figure {
-    pub(crate) fn new(report: &Value, cpu: Duration) -> Result<Self, Error> {
-        let number = |value: &Value, name: &str| {
-            value.as_f64().ok_or_else(|| Error::LoadReport(format!("no {name} in it")))
-        };
-        let handshakes = report["handshakes"]
-            .as_u64()
-            .ok_or_else(|| Error::LoadReport("no handshakes in it".to_owned()))?;
-        let cpu_seconds = cpu.as_secs_f64();
-        #[allow(clippy::cast_precision_loss)] // far below 2^53
-        let per_cpu_second = if cpu_seconds > 0.0 { handshakes as f64 / cpu_seconds } else { 0.0 };
-        Ok(Self {
-            handshakes,
-            per_second: number(&report["rate"], "rate")?,
+    pub(crate) fn new(work: &Work, parts: Vec<(&'static str, Duration)>) -> Self {
+        let cpu_seconds = parts.iter().map(|(_, cpu)| cpu.as_secs_f64()).sum::<f64>();
+        let share = |of: f64| if of > 0.0 { work.done / of } else { 0.0 };
+        Self {
+            done: round(work.done, 1),
+            per_second: round(share(work.seconds), 1),
             cpu_seconds: round(cpu_seconds, 4),
-            per_cpu_second: round(per_cpu_second, 1),
-            p50_ms: number(&report["latency_ms"]["p50"], "p50")?,
-            p99_ms: number(&report["latency_ms"]["p99"], "p99")?,
-        })
+            per_cpu_second: round(share(cpu_seconds), 1),
+            parts: parts
+                .into_iter()
+                .map(|(program, cpu)| Part { program, cpu_seconds: round(cpu.as_secs_f64(), 4) })
+                .collect(),
+            latency: work.latency,
+        }
     }
 }
 
 impl ServerResults {
     pub(crate) fn per_cpu_second(&self) -> f64 {
-        median(self.rounds.iter().map(|figure| figure.per_cpu_second).collect())
+        self.median_of(|figure| Some(figure.per_cpu_second)).unwrap_or_default()
     }
 
-    fn median_of(&self, of: impl Fn(&Figure) -> f64) -> f64 {
-        median(self.rounds.iter().map(of).collect())
+    /// None if no round has it.
+    pub(crate) fn median_of(&self, of: impl Fn(&Figure) -> Option<f64>) -> Option<f64> {
+        let values: Vec<f64> = self.rounds.iter().filter_map(of).collect();
+        (!values.is_empty()).then(|| median(values))
+    }
+
+    /// CPU-microseconds that one piece of work takes of each program.
+    pub(crate) fn costs(&self) -> Vec<(&'static str, f64)> {
+        let Some(first) = self.rounds.first() else { return Vec::new() };
+        (0..first.parts.len())
+            .map(|index| {
+                let cost = |figure: &Figure| {
+                    figure
+                        .parts
+                        .get(index)
+                        .filter(|_| figure.done > 0.0)
+                        .map(|part| part.cpu_seconds * 1e6 / figure.done)
+                };
+                (first.parts[index].program, self.median_of(cost).unwrap_or_default())
+            })
+            .collect()
     }
 }
 
-impl Results {
-    pub(crate) fn new(bench: &Bench, peers: &[Peer], machine: Machine) -> Self {
+impl Comparison {
+    pub(crate) fn new<'a>(scenario: &Scenario, peers: impl Iterator<Item = &'a Peer>) -> Self {
         let servers = peers
-            .iter()
             .map(|peer| {
                 let (processes, threads) = peer.census().unwrap_or_default();
                 let (kind, name, version) = (peer.kind(), peer.name(), peer.version().to_owned());
                 ServerResults { kind, name, version, processes, threads, rounds: Vec::new() }
             })
             .collect();
-        Self {
-            work: "full TLS 1.3 handshakes, ECDSA P-256, X25519, no resumption",
-            when: now(),
-            machine,
-            rounds: bench.rounds,
-            seconds: bench.seconds,
-            concurrency: bench.handshakes_at_a_time(),
-            servers,
-            ratios: Vec::new(),
-        }
+        let (name, title, unit) = (scenario.name, scenario.title, scenario.unit.name());
+        Self { name, title, unit, servers, ratios: Vec::new() }
     }
 
-    /// Adds a figure of the server at `index`.
-    pub(crate) fn add(&mut self, index: usize, figure: Figure) {
-        if let Some(server) = self.servers.get_mut(index) {
+    /// Adds a figure.
+    pub(crate) fn add(&mut self, scenario: &Scenario, kind: Kind, figure: Figure) {
+        if let Some(server) = self.servers.iter_mut().find(|server| server.kind == kind) {
             server.rounds.push(figure);
         }
-        self.ratios = ratios(&self.servers);
+        self.ratios = ratios(scenario, &self.servers);
     }
 
     /// For the terminal.
     pub(crate) fn table(&self) -> String {
         let mut text = format!(
-            "{} at a time; medians of {} rounds of {} s; {}\n\n{:<28} {:>14} {:>10} {:>9} {:>9}\n",
-            self.concurrency,
-            self.rounds,
-            self.seconds,
-            self.work,
-            "",
-            "per CPU-second",
-            "per second",
-            "p50",
-            "p99"
+            "{}\n{:<28} {:>14} {:>10} {:>12} {:>12}\n",
+            self.title, self.unit, "per CPU-second", "per second", "p50", "p99"
         );
         for server in &self.servers {
+            let latency = |of: fn(&Latency) -> f64| {
+                let median = server.median_of(|figure| figure.latency.as_ref().map(of));
+                median.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"))
+            };
             let _infallible = writeln!(
                 text,
-                "{:<28} {:>14.0} {:>10.0} {:>6.2} ms {:>6.2} ms",
+                "{:<28} {:>14.0} {:>10.0} {:>12} {:>12}",
                 server.name,
                 server.per_cpu_second(),
-                server.median_of(|figure| figure.per_second),
-                server.median_of(|figure| figure.p50_ms),
-                server.median_of(|figure| figure.p99_ms)
+                server.median_of(|figure| Some(figure.per_second)).unwrap_or_default(),
+                latency(|latency| latency.p50_ms),
+                latency(|latency| latency.p99_ms)
             );
         }
-        text.push('\n');
         for Ratio { to, goal, median, least, most } in &self.ratios {
             let _infallible = write!(text, "{median:.2} times {to} ({least:.2} to {most:.2})");
             let verdict = match goal {
@@ -160,21 +189,23 @@ impl Results {
         }
         text
     }
+}
 
-    /// Writes JSON for the record, dated, and a page for the eye; gives their paths.
-    pub(crate) fn write(&self, directory: &Path) -> Result<[PathBuf; 2], Error> {
+impl Results {
+    /// Writes JSON for the record, dated, and a page for the eye, both named after the work; gives their paths.
+    pub(crate) fn write(&self, work: &str, directory: &Path) -> Result<[PathBuf; 2], Error> {
         std::fs::create_dir_all(directory).map_err(Error::file(directory))?;
-        let json = directory.join(format!("handshakes-{}.json", self.when.replace([':', '-'], "")));
-        let page = directory.join("handshakes.html");
+        let json = directory.join(format!("{work}-{}.json", self.when.replace([':', '-'], "")));
+        let page = directory.join(format!("{work}.html"));
         let mut text = serde_json::to_string_pretty(self).map_err(std::io::Error::from)?;
         text.push('\n');
         std::fs::write(&json, text).map_err(Error::file(&json))?;
-        std::fs::write(&page, html::page(self)).map_err(Error::file(&page))?;
+        std::fs::write(&page, html::page(self, work)).map_err(Error::file(&page))?;
         Ok([json, page])
     }
 }
 
-fn ratios(servers: &[ServerResults]) -> Vec<Ratio> {
+fn ratios(scenario: &Scenario, servers: &[ServerResults]) -> Vec<Ratio> {
     let Some((ours, others)) = servers.split_first() else { return Vec::new() };
     others
         .iter()
@@ -191,7 +222,7 @@ fn ratios(servers: &[ServerResults]) -> Vec<Ratio> {
             let most = each.iter().copied().reduce(f64::max)?;
             Some(Ratio {
                 to: other.name,
-                goal: other.kind.goal(),
+                goal: scenario.goal(other.kind),
                 median: round(median(each), 3),
                 least: round(least, 3),
                 most: round(most, 3),
@@ -209,7 +240,7 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-fn round(value: f64, digits: i32) -> f64 {
+pub(super) fn round(value: f64, digits: i32) -> f64 {
     let scale = 10_f64.powi(digits);
     (value * scale).round() / scale
 }
@@ -221,16 +252,22 @@ pub(super) fn now() -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use serde_json::Value;
+
+    use super::super::scenario::HANDSHAKES;
     use super::*;
 
     pub(crate) fn sample() -> Results {
-        let figure = |per_cpu_second| Figure {
-            handshakes: 100,
+        let figure = |per_cpu_second: f64| Figure {
+            done: 100.0,
             per_second: per_cpu_second,
             cpu_seconds: 1.0,
             per_cpu_second,
-            p50_ms: 3.0,
-            p99_ms: 9.0,
+            parts: vec![
+                Part { program: "proxy", cpu_seconds: 0.75 },
+                Part { program: "engine", cpu_seconds: 0.25 },
+            ],
+            latency: Some(Latency { p50_ms: 3.0, p90_ms: 5.0, p99_ms: 9.0, p999_ms: 12.0 }),
         };
         let server = |kind: Kind, rates: [f64; 3]| ServerResults {
             kind,
@@ -245,38 +282,51 @@ pub(crate) mod tests {
             server(Kind::InProcess, [5000.0, 5000.0, 5000.0]),
             server(Kind::Nginx, [2500.0, 2000.0, 2200.0]),
         ];
+        let scenario = &HANDSHAKES[0];
         Results {
-            work: "handshakes",
             when: "2026-01-02T03:04:05Z".to_owned(),
             machine: super::super::machine::describe(Path::new("/")),
             rounds: 3,
             seconds: 1,
             concurrency: 16,
-            ratios: ratios(&servers),
-            servers,
+            comparisons: vec![Comparison {
+                name: scenario.name,
+                title: scenario.title,
+                unit: scenario.unit.name(),
+                ratios: ratios(scenario, &servers),
+                servers,
+            }],
+            tail: None,
         }
     }
 
     #[test]
     fn ratios_are_of_the_same_round() {
         let results = sample();
-        let [in_process, nginx] = &results.ratios[..] else { panic!("two others") };
+        let comparison = &results.comparisons[0];
+        let [in_process, nginx] = &comparison.ratios[..] else { panic!("two others") };
         assert_eq!((in_process.least, in_process.median, in_process.most), (0.88, 0.9, 0.92));
         assert_eq!((nginx.least, nginx.median, nginx.most), (1.8, 2.0, 2.3));
-        let table = results.table();
+        let table = comparison.table();
         assert!(
-            table.contains("0.90 times the same, key in process (0.88 to 0.92): the goal of 0.90 is met"),
+            table.contains("0.90 times the same, key in process (0.88 to 0.92): BELOW the goal of 1.00"),
             "{table}"
         );
     }
 
     #[test]
+    fn a_programs_cost_is_that_of_a_piece_of_work() {
+        let costs = sample().comparisons[0].servers[0].costs();
+        assert_eq!(costs, [("proxy", 7500.0), ("engine", 2500.0)]);
+    }
+
+    #[test]
     fn what_is_measured_is_kept() {
         let directory = tempfile::tempdir().unwrap();
-        let [json, page] = sample().write(directory.path()).unwrap();
+        let [json, page] = sample().write("handshakes", directory.path()).unwrap();
         assert!(json.ends_with("handshakes-20260102T030405Z.json"));
         let kept: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
-        assert_eq!(kept["servers"][2]["rounds"][1]["per_cpu_second"], 2000.0);
+        assert_eq!(kept["comparisons"][0]["servers"][2]["rounds"][1]["per_cpu_second"], 2000.0);
         assert!(page.exists());
     }
 

@@ -1,0 +1,175 @@
+//! `hsm-proxy run` and its engines, as docs/operations.md sets them up; the keys of the certificates are imported.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use super::{Kind, Peer, Program, STARTING, Setting, free_address, home, write};
+use crate::bench::cores::version_of;
+use crate::bench::scenario::Site;
+use crate::error::Error;
+
+/// Taken for a key, as those of engines in service are: a passphrase would be stretched at each start.
+const UNSEAL_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+/// Nothing here is secret: the cluster lives in a temporary directory for as long as the benchmark.
+const PASSWORD: &str = "the benchmark's password";
+
+/// The engines of a benchmark, and the programs that speak to them.
+pub(crate) struct Cluster {
+    home: PathBuf,
+    programs: PathBuf,
+}
+
+pub(super) fn start(setting: &Setting<'_>) -> Result<Peer, Error> {
+    let home = home(setting, "ours")?;
+    let cluster = Cluster { home: home.clone(), programs: setting.programs.to_owned() };
+    let mut engines = cluster.start_engines(setting)?;
+    cluster.await_engines(&mut engines)?;
+    cluster.provision(setting)?;
+
+    let (address, config) = (free_address()?, home.join("hsm-proxy.toml"));
+    let mut text = format!(
+        "[proxy]\nlisten = [\"{address}\"]\nadmin-listen = \"{admin}\"\n\
+         [hsm]\nuser = \"web\"\npassword-file = {password:?}\nengines = [{first:?}, {second:?}]\n\
+         [log]\naccess = {log:?}\nformat = \"combined\"\n",
+        admin = free_address()?,
+        password = cluster.password(),
+        first = cluster.socket(0),
+        second = cluster.socket(1),
+        log = home.join("access.log"),
+    );
+    text.push_str(&sites(setting, &Site::ALL));
+    write(&config, &text)?;
+    let program = setting.programs.join("hsm-proxy");
+    let version = version_of(&program, "--version");
+    let mut command = Command::new(program);
+    command.args(["run", "--config"]).arg(&config);
+    let proxy = Program::start("hsm-proxy", command, setting, &home.join("proxy.log"))?;
+    let ca = setting.certificates.ca.clone();
+    Peer { kind: Kind::Ours, version, programs: vec![proxy, engines], address, ca }.ready()
+}
+
+/// `[[site]]` tables.
+pub(super) fn sites(setting: &Setting<'_>, sites: &[Site]) -> String {
+    sites
+        .iter()
+        .map(|site| {
+            format!(
+                "[[site]]\nhost = \"{host}\"\ncert = {chain:?}\nto = \"http://{origin}\"\n",
+                host = site.host(),
+                chain = setting.certificates.of(*site).chain,
+                origin = setting.origin.address(),
+            )
+        })
+        .collect()
+}
+
+impl Cluster {
+    /// That of [`start`] with the same setting.
+    pub(crate) fn of(setting: &Setting<'_>) -> Self {
+        Self { home: setting.scratch.join("ours"), programs: setting.programs.to_owned() }
+    }
+
+    /// Process id of a replica.
+    pub(crate) fn replica(&self, index: u16) -> Result<Pid, Error> {
+        let path = self.home.join(format!("run/engine-{index}.pid"));
+        let text = std::fs::read_to_string(&path).map_err(Error::file(&path))?;
+        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+        pid.ok_or_else(|| Error::LoadReport(format!("{} holds no process id", path.display())))
+    }
+
+    pub(crate) fn socket(&self, index: u16) -> PathBuf {
+        self.home.join(format!("run/engine-{index}.sock"))
+    }
+
+    pub(crate) fn password(&self) -> PathBuf {
+        self.home.join("password")
+    }
+
+    /// Makes a crypto user.
+    pub(crate) fn add_user(&self, name: &str) -> Result<(), Error> {
+        self.hsm(&["--user", "admin", "--password-file"], |command| {
+            command.arg(self.password()).args(["user", "create", name, "--role", "crypto-user"]);
+            command.arg("--new-password-file").arg(self.password());
+        })
+    }
+
+    /// Runs `hsm` as a crypto user.
+    pub(crate) fn as_user(&self, user: &str, arguments: &[&str]) -> Result<(), Error> {
+        self.hsm(&["--user", user, "--password-file"], |command| {
+            command.arg(self.password()).args(arguments);
+        })
+    }
+
+    fn start_engines(&self, setting: &Setting<'_>) -> Result<Program, Error> {
+        let path = |name: &str| self.home.join(name);
+        let text = format!(
+            "state-dir = {:?}\nsocket-dir = {:?}\nunseal-file = {:?}\n",
+            path("state"),
+            path("run"),
+            path("unseal")
+        );
+        write(&path("engine.toml"), &text)?;
+        for (name, secret) in [("unseal", UNSEAL_KEY), ("password", PASSWORD)] {
+            write(&path(name), secret)?;
+            std::fs::set_permissions(path(name), PermissionsExt::from_mode(0o600))
+                .map_err(Error::file(path(name)))?;
+        }
+        let mut command = Command::new(self.programs.join("hsm-engine"));
+        command.args(["run", "--config"]).arg(path("engine.toml"));
+        Program::start("hsm-engine", command, setting, &path("engine.log"))
+    }
+
+    fn await_engines(&self, engines: &mut Program) -> Result<(), Error> {
+        let deadline = Instant::now() + STARTING;
+        while (0..2).any(|index| UnixStream::connect(self.socket(index)).is_err()) {
+            if let Some(status) = engines.server.ended()? {
+                return Err(Error::Ended {
+                    name: engines.name.to_owned(),
+                    status,
+                    log: engines.server.log(),
+                });
+            }
+            if Instant::now() > deadline {
+                let (name, address) = (engines.name.to_owned(), self.socket(0).display().to_string());
+                return Err(Error::NotReady { name, address, limit: STARTING, log: engines.server.log() });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn provision(&self, setting: &Setting<'_>) -> Result<(), Error> {
+        self.hsm(&["cluster", "init"], |_| {})?;
+        self.hsm(&["cluster", "activate", "--admin", "admin", "--new-password-file"], |command| {
+            command.arg(self.password());
+        })?;
+        self.add_user("web")?;
+        for site in Site::ALL {
+            let key = setting.certificates.of(site).key.display().to_string();
+            self.as_user(
+                "web",
+                &["key", "import", "--label", site.label(), "--usage", "tls-server", "--file", &key],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn hsm(&self, first: &[&str], more: impl FnOnce(&mut Command)) -> Result<(), Error> {
+        let mut command = Command::new(self.programs.join("hsm"));
+        command.arg("--engine").arg(self.socket(0)).args(first);
+        more(&mut command);
+        // What it says when all is well is for people.
+        let output = command.output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        Err(Error::Failed { what: format!("hsm {}", first.join(" ")), status: output.status })
+    }
+}
