@@ -7,6 +7,8 @@
 mod activity;
 mod drive;
 mod exchange;
+mod flood;
+mod frames;
 mod inspect;
 mod metered;
 mod redirect;
@@ -40,8 +42,9 @@ pub(crate) use activity::InFlight;
 
 use activity::Activity;
 use drive::{Patience, drive};
+use flood::FloodGuard;
 use inspect::Inspector;
-use metered::Metered;
+use metered::{Metered, Watch};
 use streams::StreamExecutor;
 use tunnel::Tunnel;
 
@@ -192,8 +195,11 @@ impl Forwarder {
             tunnel: RefCell::new(None),
         });
         let patience = Patience::new(&self.timeouts, protocol);
-        let inspector = (protocol == Protocol::Http1).then(|| Inspector::new(self.longest_line));
-        let io = TokioIo::new(Metered::new(io, Arc::clone(&activity), inspector));
+        let watch = match protocol {
+            Protocol::Http1 => Watch::Http1(Inspector::new(self.longest_line)),
+            Protocol::Http2 => Watch::Http2(FloodGuard::new(self.limits.http2_resets)),
+        };
+        let io = TokioIo::new(Metered::new(io, Arc::clone(&activity), watch));
         let service = service_fn({
             let client = Rc::clone(&client);
             move |request| exchange::exchange(Rc::clone(&client), request)
@@ -210,6 +216,9 @@ impl Forwarder {
                 drive(http, http2::Connection::graceful_shutdown, &activity, &patience, shutdown).await
             }
         };
+        if let Some(abuse) = activity.abuse() {
+            client.journal.abused(client.connection.remote, abuse);
+        }
         if let Err(reason) = ended {
             debug!(client = %client.connection.remote, %reason, "connection ended early");
         }

@@ -1,5 +1,6 @@
 //! What becomes of each request: counted, and written to the access log if there is one.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,16 +9,19 @@ use http::header::{REFERER, USER_AGENT};
 use http::{HeaderValue, Method, Request, Uri, Version};
 use time::OffsetDateTime;
 
+use crate::abuse::Abuse;
 use crate::access_log::{Entry, Lines};
 use crate::connection::ClientConnection;
 use crate::metrics::{Metrics, SiteRequests};
 use crate::sites::Site;
+use crate::throttle::Throttle;
 
 /// Where one worker writes down what becomes of requests.
 #[derive(Default)]
 pub(crate) struct Journal {
     metrics: Arc<Metrics>,
     lines: Option<Rc<Lines>>,
+    complaints: Throttle,
 }
 
 /// One request, from its head to the end of its response. It is written down when it is dropped.
@@ -44,7 +48,16 @@ struct Line {
 
 impl Journal {
     pub(crate) fn new(metrics: Arc<Metrics>, lines: Option<Rc<Lines>>) -> Self {
-        Self { metrics, lines }
+        Self { metrics, lines, complaints: Throttle::new() }
+    }
+
+    /// A connection was ended for what its client sent. Logs a line each second at most, with how many it stands for.
+    pub(crate) fn abused(&self, client: SocketAddr, abuse: Abuse) {
+        self.metrics.abuses.count(abuse);
+        if let Some(held_back) = self.complaints.pass() {
+            let client = client.ip().to_canonical();
+            tracing::warn!(%client, kind = %abuse, held_back, "HTTP/2 connection ended for abuse");
+        }
     }
 
     /// Begins with a request whose head is there.

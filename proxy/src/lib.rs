@@ -4,6 +4,7 @@
 //! goes on with other connections meanwhile; see the `handshake-fiber` crate. From there on it is a plain reverse
 //! proxy: one single-threaded runtime for each core, nothing shared between them on the hot path.
 
+mod abuse;
 mod access_log;
 mod admin;
 mod body;

@@ -1,3 +1,4 @@
+mod abuses;
 mod certificates;
 mod histogram;
 mod refusals;
@@ -16,6 +17,7 @@ use crate::access_log::Counts;
 use crate::generation::Expiry;
 use crate::handshake::HandshakeError;
 use crate::views::View;
+use abuses::Abuses;
 use refusals::Refusals;
 use reloads::Reloads;
 use requests::Requests;
@@ -35,6 +37,7 @@ pub(crate) struct Metrics {
     pub(crate) requests: Requests,
     pub(crate) timings: Timings,
     pub(crate) refusals: Refusals,
+    pub(crate) abuses: Abuses,
     pub(crate) signing_queue: SigningQueue,
     pub(crate) access_log: Arc<Counts>,
 }
@@ -156,6 +159,7 @@ impl Metrics {
         self.timings.write(out)?;
         self.signing_queue.write(out)?;
         self.refusals.write(out)?;
+        self.abuses.write(out)?;
         signing::write(&view.signers, &view.counts, out)
     }
 }

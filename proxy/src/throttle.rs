@@ -13,6 +13,12 @@ pub(crate) struct Throttle {
     credit: u64,
 }
 
+impl Default for Throttle {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Throttle {
     /// One line in a second.
     pub(crate) fn new() -> Self {

@@ -37,6 +37,9 @@ pub struct Limits {
     pub headers: usize,
     /// Concurrent streams of an HTTP/2 connection.
     pub http2_streams: u32,
+    /// Streams that a client of HTTP/2 may reset in a second, on one connection and before they were answered; twice as many at
+    /// once.
+    pub http2_resets: u32,
     /// Connections that each worker keeps to each upstream without a request.
     pub upstream_idle_connections: usize,
     /// Connections that each worker has to each upstream, idle or not.
@@ -65,6 +68,7 @@ impl Default for Limits {
             header_bytes: 64 * 1024,
             headers: 100,
             http2_streams: 128,
+            http2_resets: 100,
             upstream_idle_connections: 64,
             upstream_connections: 10_000,
         }

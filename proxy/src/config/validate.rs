@@ -82,6 +82,7 @@ fn bounds(config: &Config) -> Result<(), Fault> {
         ("header-bytes", limits.header_bytes, 8 * 1024),
         ("headers", limits.headers, 10),
         ("http2-streams", limits.http2_streams as usize, 1),
+        ("http2-resets", limits.http2_resets as usize, 1),
         ("upstream-connections", limits.upstream_connections, 1),
     ] {
         if value < least {
@@ -99,6 +100,7 @@ fn bounds(config: &Config) -> Result<(), Fault> {
         ("header-bytes", limits.header_bytes, 1024 * 1024),
         ("headers", limits.headers, 10_000),
         ("http2-streams", limits.http2_streams as usize, 100_000),
+        ("http2-resets", limits.http2_resets as usize, 1_000_000),
         ("upstream-connections", limits.upstream_connections, 10_000_000),
     ] {
         if value > most {

@@ -1,9 +1,11 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::abuse::Abuse;
 
 /// What a client's connection is doing, and since when: the basis of its timeouts, kept without a timer for each request.
 ///
@@ -25,6 +27,8 @@ pub(super) struct Activity {
     head_since: AtomicU64,
     /// When bytes last moved, in any direction.
     moved: AtomicU64,
+    /// One more than the number of the abuse that the connection is ended for; 0 if there is none.
+    abuse: AtomicU8,
 }
 
 /// What a connection waits for.
@@ -52,6 +56,7 @@ impl Activity {
             waiting_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             moved: AtomicU64::new(0),
+            abuse: AtomicU8::new(0),
         }
     }
 
@@ -87,6 +92,22 @@ impl Activity {
 
     pub(super) fn has_switched(&self) -> bool {
         self.switched.load(Relaxed)
+    }
+
+    /// The connection is ended for this.
+    pub(super) fn abused(&self, abuse: Abuse) {
+        self.abuse.store(abuse as u8 + 1, Relaxed);
+    }
+
+    /// What it is ended for, if it is.
+    pub(super) fn abuse(&self) -> Option<Abuse> {
+        let number = self.abuse.load(Relaxed).checked_sub(1)?;
+        Abuse::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Milliseconds from the connection's start to its last byte.
+    pub(super) fn millis(&self) -> u64 {
+        self.moved.load(Relaxed) / 1_000_000
     }
 
     fn at(&self, mark: &AtomicU64) -> Instant {

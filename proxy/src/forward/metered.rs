@@ -10,10 +10,14 @@ use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
 use super::activity::Activity;
+use super::flood::FloodGuard;
 use super::inspect::Inspector;
 
 /// How long a client that still sends is listened to after the last byte to it.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// What is thrown away meanwhile of a client that was ended for a flood: enough to have its last word read, not to go on.
+const FLOOD_LINGER: usize = 256 * 1024;
 
 /// Then other connections get their turn.
 const READS_PER_POLL: usize = 16;
@@ -24,54 +28,113 @@ const READS_PER_POLL: usize = 16;
 pub(super) struct Metered<IO> {
     io: IO,
     activity: Arc<Activity>,
-    /// Only for HTTP/1.
-    inspector: Option<Inspector>,
+    watch: Watch,
     /// Why nothing more is read.
     refused: Option<&'static str>,
     closing: Closing,
 }
 
+/// What looks at the bytes.
+pub(super) enum Watch {
+    /// Refuses HTTP/1 requests whose framing is in doubt.
+    Http1(Inspector),
+    /// Ends HTTP/2 connections that send floods.
+    Http2(FloodGuard),
+    /// The connection has become a tunnel.
+    Nothing,
+}
+
 enum Closing {
     No,
-    /// Nothing more goes out; what comes in is thrown away until the client has closed too.
-    Lingering(Pin<Box<Sleep>>),
+    /// The client is told why, from this byte of the frame on.
+    Telling(Vec<u8>, usize),
+    /// Nothing more goes out; what comes in is thrown away until the client has closed too, so many bytes at most.
+    Lingering(Pin<Box<Sleep>>, usize),
 }
 
 impl<IO> Metered<IO> {
-    pub(super) fn new(io: IO, activity: Arc<Activity>, inspector: Option<Inspector>) -> Self {
-        Self { io, activity, inspector, refused: None, closing: Closing::No }
+    pub(super) fn new(io: IO, activity: Arc<Activity>, watch: Watch) -> Self {
+        Self { io, activity, watch, refused: None, closing: Closing::No }
     }
 
     /// Looks at what was read into `buffer` from `start` on.
     fn inspect(&mut self, buffer: &mut ReadBuf<'_>, start: usize) -> io::Result<()> {
-        let Some(inspector) = &mut self.inspector else { return Ok(()) };
         if self.activity.has_switched() {
-            self.inspector = None;
-            return Ok(());
+            self.watch = Watch::Nothing;
         }
-        let Err(violation) = inspector.inspect(&buffer.filled()[start..]) else { return Ok(()) };
-        debug!(reason = violation.reason, "request refused");
-        self.refused = Some(violation.reason);
-        let at = start + violation.at;
-        if violation.in_head {
-            // No head may have it, so hyper answers with 400 and closes.
-            buffer.filled_mut()[at] = 0;
-            buffer.set_filled(at + 1);
-            return Ok(());
+        let read = &buffer.filled()[start..];
+        match &mut self.watch {
+            Watch::Nothing => {}
+            Watch::Http2(guard) => {
+                if let Err(flood) = guard.received(read, self.activity.millis()) {
+                    self.activity.abused(flood.abuse);
+                    self.refused = Some("too many frames of one kind");
+                    // To HTTP/2 it looks as if the client had closed here: all its streams end, and then the connection.
+                    buffer.set_filled(start + flood.at);
+                }
+            }
+            Watch::Http1(inspector) => {
+                let Err(violation) = inspector.inspect(read) else { return Ok(()) };
+                debug!(reason = violation.reason, "request refused");
+                self.refused = Some(violation.reason);
+                let at = start + violation.at;
+                if violation.in_head {
+                    // No head may have it, so hyper answers with 400 and closes.
+                    buffer.filled_mut()[at] = 0;
+                    buffer.set_filled(at + 1);
+                    return Ok(());
+                }
+                // What is before it may be a head with the beginning of its body, which then breaks off: 400 as well.
+                buffer.set_filled(at);
+                if at == start {
+                    return Err(refusal(violation.reason));
+                }
+            }
         }
-        // What is before it may be a head with the beginning of its body, which then breaks off: 400 as well.
-        buffer.set_filled(at);
-        if at == start { Err(refusal(violation.reason)) } else { Ok(()) }
+        Ok(())
     }
 
     /// Whether the client may not have noticed yet that nothing is wanted of it any more.
     fn may_still_send(&self) -> bool {
-        self.activity.may_still_send() || self.inspector.as_ref().is_some_and(Inspector::is_within_request)
+        let is_within_request =
+            matches!(&self.watch, Watch::Http1(inspector) if inspector.is_within_request());
+        self.activity.may_still_send() || is_within_request
     }
 
-    fn noted(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if matches!(written, Poll::Ready(Ok(1..))) {
+    /// Whether an HTTP/2 client is ended for what it sent.
+    fn is_flood(&self) -> bool {
+        matches!(&self.watch, Watch::Http2(guard) if guard.abuse().is_some())
+    }
+
+    /// How the connection begins to close: an HTTP/2 client that flooded is told so.
+    fn close(&self) -> Closing {
+        match &self.watch {
+            Watch::Http2(guard) if self.refused.is_some() => {
+                guard.go_away().map_or(Closing::No, |frame| Closing::Telling(frame, 0))
+            }
+            _ => Closing::No,
+        }
+    }
+
+    /// Notes what was written of these bytes.
+    fn noted(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count @ 1..)) = written {
             self.activity.bytes_moved(false);
+            if let Watch::Http2(guard) = &mut self.watch {
+                let mut left = count;
+                for slice in slices {
+                    let taken = left.min(slice.len());
+                    guard.sent(&slice[..taken]);
+                    left -= taken;
+                }
+                if let Some(abuse) = guard.abuse() {
+                    self.activity.abused(abuse);
+                }
+            }
         }
         written
     }
@@ -84,7 +147,8 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Metered<IO> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if let Some(reason) = self.refused {
-            return Poll::Ready(Err(refusal(reason)));
+            let is_http2 = matches!(self.watch, Watch::Http2(_));
+            return Poll::Ready(if is_http2 { Ok(()) } else { Err(refusal(reason)) });
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
@@ -99,7 +163,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Metered<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.noted(written)
+        self.noted(written, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -108,7 +172,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<IO> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
-        self.noted(written)
+        self.noted(written, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -120,16 +184,29 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let may_still_send = self.may_still_send();
+        let is_flood = self.is_flood();
+        let may_still_send = is_flood || self.may_still_send();
+        if matches!(self.closing, Closing::No) {
+            self.closing = self.close();
+        }
         let Self { io, closing, .. } = &mut *self;
-        let patience = match closing {
-            Closing::Lingering(patience) => patience,
-            Closing::No => {
+        if let Closing::Telling(frame, told) = closing {
+            while *told < frame.len() {
+                match ready!(Pin::new(&mut *io).poll_write(cx, &frame[*told..]))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    written => *told += written,
+                }
+            }
+        }
+        let (patience, left) = match closing {
+            Closing::Lingering(patience, left) => (patience, left),
+            Closing::No | Closing::Telling(..) => {
                 ready!(Pin::new(&mut *io).poll_shutdown(cx))?;
                 if !may_still_send {
                     return Poll::Ready(Ok(()));
                 }
-                *closing = Closing::Lingering(Box::pin(sleep(LINGER)));
+                let most = if is_flood { FLOOD_LINGER } else { usize::MAX };
+                *closing = Closing::Lingering(Box::pin(sleep(LINGER)), most);
                 return self.poll_shutdown(cx);
             }
         };
@@ -140,7 +217,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<IO> {
         for _ in 0..READS_PER_POLL {
             let mut buffer = ReadBuf::new(&mut sink);
             match ready!(Pin::new(&mut *io).poll_read(cx, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => {}
+                Ok(()) if !buffer.filled().is_empty() && *left > 0 => {
+                    *left = left.saturating_sub(buffer.filled().len());
+                }
                 _ => return Poll::Ready(Ok(())),
             }
         }

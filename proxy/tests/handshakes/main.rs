@@ -8,10 +8,13 @@ mod certificates;
 mod client_certificates;
 mod client_limits;
 mod failures;
+mod http2;
+mod http2_attacks;
 mod metrics;
 mod policies;
 mod reloads;
 mod support;
+mod upstream;
 
 use std::io::Read;
 use std::net::TcpStream;

@@ -43,12 +43,15 @@ pub(crate) enum Signing {
     Never,
 }
 
+/// Where a site's requests go that a handler of [`Running`] answers.
+const HANDLED: &str = "http://127.0.0.1:1";
+
 /// Sites with these hosts; their `cert` are the kinds of keys (`p256`, `p384`, `rsa`) that [`Running::start`] makes certificates
 /// for.
 pub(crate) fn config(sites: &[&[&str]]) -> Config {
     let site = |hosts: &&[&str]| {
         let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-        SiteSettings::new(hosts, vec!["p256".into()], "http://127.0.0.1:1".parse().unwrap())
+        SiteSettings::new(hosts, vec!["p256".into()], HANDLED.parse().unwrap())
     };
     Config {
         proxy: ProxySettings {
@@ -105,7 +108,7 @@ impl Running {
         let keys = Arc::new(keys);
         let source: Arc<dyn KeySource> = Arc::clone(&keys) as Arc<dyn KeySource>;
         let mut builder = Proxy::builder(config.clone(), source);
-        for site in &config.sites {
+        for site in config.sites.iter().filter(|site| site.to == HANDLED.parse().unwrap()) {
             let handler = Handler::new(|connection, _request| {
                 let handshake = &connection.handshake;
                 let kind = if handshake.resumed { "resumed" } else { "full" };
@@ -629,6 +632,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    pub(crate) fn stream(&mut self) -> &mut StreamOwned<ClientConnection, TcpStream> {
+        &mut self.stream
+    }
+
     pub(crate) fn tls(&self) -> &ClientConnection {
         &self.stream.conn
     }
