@@ -1,12 +1,16 @@
-//! The admin listener: is the process alive, can it sign, what did it count. Plain HTTP/1.1, without authentication.
+//! The admin listener: is the process alive, can it sign, what did it count, and a page that shows it. Plain HTTP/1.1,
+//! without authentication.
 
 use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -14,10 +18,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::metrics::{self, quoted};
 use crate::shutdown::Shutdown;
+use crate::status::{PAGE, Status, page};
 use crate::views::View;
 use crate::worker::Shared;
 
@@ -33,15 +39,28 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Admin {
     listener: TcpListener,
     shared: Arc<Shared>,
+    status: Rc<Status>,
+}
+
+/// Takes samples as long as the listener is served.
+struct Following(JoinHandle<()>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Admin {
     pub(crate) fn new(listener: TcpListener, shared: Arc<Shared>) -> Self {
-        Self { listener, shared }
+        let status = Rc::new(Status::new(Arc::clone(&shared)));
+        Self { listener, shared, status }
     }
 
     /// Serves as long as the worker runs, through the drain: `/readyz` says 503 from its beginning.
     pub(crate) async fn serve(self, shutdown: Shutdown) {
+        let status = Rc::clone(&self.status);
+        let _following = Following(tokio::task::spawn_local(async move { status.follow().await }));
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
@@ -49,20 +68,21 @@ impl Admin {
                 sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let (shared, shutdown) = (Arc::clone(&self.shared), shutdown.clone());
+            let (shared, status, shutdown) =
+                (Arc::clone(&self.shared), Rc::clone(&self.status), shutdown.clone());
             tokio::task::spawn_local(async move {
                 // Whoever asks too slowly is cut off; nothing is to be done about it.
-                let _ = timeout(LIFETIME, connection(stream, shared, shutdown)).await;
+                let _ = timeout(LIFETIME, connection(stream, shared, status, shutdown)).await;
                 drop(permit);
             });
         }
     }
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>, shutdown: Shutdown) {
+async fn connection(stream: TcpStream, shared: Arc<Shared>, status: Rc<Status>, shutdown: Shutdown) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
-        async move { Ok::<_, Infallible>(answer(&request, &shared, &shutdown).await) }
+        let (shared, status, shutdown) = (Arc::clone(&shared), Rc::clone(&status), shutdown.clone());
+        async move { Ok::<_, Infallible>(answer(&request, &shared, &status, &shutdown).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -75,7 +95,12 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, shutdown: Shutdown) 
     }
 }
 
-async fn answer(request: &Request<Incoming>, shared: &Shared, shutdown: &Shutdown) -> Response<Full<Bytes>> {
+async fn answer(
+    request: &Request<Incoming>,
+    shared: &Shared,
+    status: &Status,
+    shutdown: &Shutdown,
+) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
     let method = request.method();
     if method != Method::GET && method != Method::HEAD {
@@ -99,7 +124,15 @@ async fn answer(request: &Request<Incoming>, shared: &Shared, shutdown: &Shutdow
             let _ = metrics::write_upstreams(&generation.upstreams, &mut text);
             respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
-        _ => respond(StatusCode::NOT_FOUND, TEXT, "/healthz, /readyz or /metrics\n".to_owned()),
+        "/" | "/status" => page(),
+        "/status.json" => {
+            respond(StatusCode::OK, "application/json", status.json(shutdown, since(request.uri())).await)
+        }
+        _ => respond(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            "/ (the status page), /status.json, /healthz, /readyz or /metrics\n".to_owned(),
+        ),
     }
 }
 
@@ -107,8 +140,29 @@ fn respond(status: StatusCode, content_type: &'static str, body: String) -> Resp
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+fn page() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(PAGE.as_bytes())));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if let Ok(policy) = HeaderValue::from_str(&page::CONTENT_SECURITY_POLICY) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+/// The moment that a page has seen everything up to; 0, for all there is, if it does not say so.
+fn since(uri: &Uri) -> u64 {
+    let parameters = uri.query().unwrap_or_default().split('&');
+    parameters.filter_map(|parameter| parameter.strip_prefix("since=")?.parse().ok()).next().unwrap_or(0)
 }
 
 fn readiness(ready: bool, draining: bool, view: &View) -> String {
@@ -135,7 +189,7 @@ mod tests {
     #[test]
     fn readiness_is_json_whatever_an_error_says() {
         let (name, state) = ("/run/e.sock".to_owned(), "a \"b\"\n".to_owned());
-        let signers = vec![SignerStatus { name, up: true, state, answers: 0, losses: 0 }];
+        let signers = vec![SignerStatus { name, up: true, state, ..SignerStatus::default() }];
         assert_eq!(
             readiness(true, false, &View { ready: true, signers, ..View::default() }),
             "{\"ready\":true,\"draining\":false,\"silent-workers\":0,\"engines\":[{\"engine\":\"/run/e.sock\",\"up\":true,\

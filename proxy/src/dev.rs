@@ -65,8 +65,14 @@ pub(crate) fn run(options: &DevOptions) -> Result<(), DevError> {
     let proxy = builder.bind().map_err(DevError::proxy)?;
 
     let address = proxy.local_addresses().first().copied().unwrap_or(options.listen);
-    let greeting =
-        greeting::Greeting { address, options, state: &state, engines: &engines, certificate: &certificate };
+    let greeting = greeting::Greeting {
+        address,
+        admin: proxy.admin_address(),
+        options,
+        state: &state,
+        engines: &engines,
+        certificate: &certificate,
+    };
     let served = proxy.run(|| greeting.print()).map_err(DevError::proxy);
     engines.stop();
     served
@@ -89,6 +95,7 @@ fn configuration(options: &DevOptions, state: &StateDir, engines: &Engines) -> R
         proxy: ProxySettings {
             listen: vec![options.listen],
             pid_file: Some(state.run().join("proxy.pid")),
+            admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             ..ProxySettings::default()
         },
         hsm: HsmSettings {

@@ -1,6 +1,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::sign::SigningKey;
@@ -95,7 +96,7 @@ pub enum TicketSecretError {
 }
 
 /// How one of those who sign does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SignerStatus {
     /// Its name: an engine's socket.
     pub name: String,
@@ -107,6 +108,12 @@ pub struct SignerStatus {
     pub answers: u64,
     /// Times that its connection was lost.
     pub losses: u64,
+    /// Times that it was taken for frozen, and others were asked.
+    pub silences: u64,
+    /// Answers whose time was measured.
+    pub timed_answers: u64,
+    /// How long these took together, from sending the request.
+    pub answer_time: Duration,
 }
 
 /// The key of a certificate can't be used.

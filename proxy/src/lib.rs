@@ -37,6 +37,7 @@ mod routes;
 mod shutdown;
 mod signer;
 mod sites;
+mod status;
 mod throttle;
 mod tls;
 mod upgrade;

@@ -6,6 +6,7 @@ mod reloads;
 mod requests;
 mod signing;
 mod signing_queue;
+mod spread;
 mod timings;
 mod upstreams;
 
@@ -24,6 +25,7 @@ use requests::Requests;
 pub(crate) use requests::SiteRequests;
 use signing_queue::SigningQueue;
 pub(crate) use signing_queue::Waiting;
+pub(crate) use spread::Spreads;
 use timings::Timings;
 pub(crate) use upstreams::write as write_upstreams;
 
@@ -66,7 +68,7 @@ pub(crate) enum HandshakeResult {
 }
 
 impl HandshakeResult {
-    const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Full,
         Self::Resumed,
         Self::TimedOut,
@@ -78,7 +80,7 @@ impl HandshakeResult {
         Self::NoStack,
     ];
 
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Resumed => "resumed",
@@ -118,6 +120,11 @@ impl Metrics {
 
     pub(crate) fn handshake(&self, result: HandshakeResult) {
         self.handshakes[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many handshakes ended so, in the order of [`HandshakeResult::ALL`].
+    pub(crate) fn handshakes(&self) -> [u64; HandshakeResult::ALL.len()] {
+        std::array::from_fn(|result| self.handshakes[result].load(Ordering::Relaxed))
     }
 
     /// Client connections now.
@@ -195,7 +202,7 @@ mod tests {
             up: true,
             state: "connected".to_owned(),
             answers: 7,
-            losses: 0,
+            ..SignerStatus::default()
         };
         let view = View { signers: vec![engine], ..View::default() };
         let text = metrics.render(&view, &[]);

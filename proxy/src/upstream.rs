@@ -36,6 +36,7 @@ use crate::respond::Failure;
 pub(crate) use checks::run as check_health;
 pub use group::ServerGroup;
 pub(crate) use groups::ServerGroups;
+pub(crate) use health::ServerState;
 pub(crate) use pool::Lease;
 pub(crate) use send::Outgoing;
 pub use tls::TrustError;

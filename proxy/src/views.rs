@@ -98,6 +98,9 @@ impl View {
                 Some(known) => {
                     known.answers += signer.answers;
                     known.losses += signer.losses;
+                    known.silences += signer.silences;
+                    known.timed_answers += signer.timed_answers;
+                    known.answer_time += signer.answer_time;
                     if known.up && !signer.up {
                         (known.up, known.state) = (false, signer.state);
                     }
@@ -117,7 +120,16 @@ mod tests {
     use super::*;
 
     fn engine(name: &str, up: bool) -> SignerStatus {
-        SignerStatus { name: name.to_owned(), up, state: format!("{up}"), answers: 3, losses: 1 }
+        SignerStatus {
+            name: name.to_owned(),
+            up,
+            state: format!("{up}"),
+            answers: 3,
+            losses: 1,
+            silences: 1,
+            timed_answers: 2,
+            answer_time: Duration::from_millis(1),
+        }
     }
 
     #[test]
@@ -134,6 +146,8 @@ mod tests {
         view.add(vec![engine("0", true), engine("1", false)]);
         assert!(view.ready);
         assert_eq!((view.signers[0].up, view.signers[0].answers, view.signers[0].losses), (true, 6, 2));
+        let SignerStatus { silences, timed_answers, answer_time, .. } = view.signers[0];
+        assert_eq!((silences, timed_answers, answer_time), (2, 4, Duration::from_millis(2)));
         assert_eq!((view.signers[1].up, view.signers[1].state.as_str()), (false, "false"));
         view.add(vec![engine("0", false), engine("1", false)]);
         assert!(!view.ready, "the third worker can't have anything signed");

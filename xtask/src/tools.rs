@@ -15,7 +15,7 @@ pub(crate) struct Tool {
 }
 
 /// All that any test asks for.
-pub(crate) const TOOLS: [Tool; 10] = [
+pub(crate) const TOOLS: [Tool; 11] = [
     Tool {
         program: "curl",
         package: "curl",
@@ -30,6 +30,7 @@ pub(crate) const TOOLS: [Tool; 10] = [
     Tool { program: "haproxy", package: "haproxy", tests: "the comparison in docs/http-behaviour.md" },
     Tool { program: "h2load", package: "nghttp2-client", tests: "HTTP/2 load by a foreign client" },
     Tool { program: "wrk", package: "wrk", tests: "HTTP/1.1 load by a foreign client" },
+    Tool { program: "chromium", package: "chromium", tests: "the status page in a browser" },
     Tool { program: "systemd-analyze", package: "systemd", tests: "how exposed the units are" },
     Tool { program: "strace", package: "strace", tests: "power cuts at every write and sync" },
     Tool { program: "age", package: "age", tests: "backups before age's reference implementation" },
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     /// Parts of every system, or this workspace's own.
-    const GIVEN: [&str; 5] = ["sh", "sleep", "false", "unshare", "cargo"];
+    const GIVEN: [&str; 6] = ["sh", "sleep", "false", "timeout", "unshare", "cargo"];
 
     #[test]
     fn whatever_the_tests_look_for_is_known_here() {

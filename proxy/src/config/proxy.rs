@@ -20,7 +20,7 @@ pub struct ProxySettings {
     pub workers: usize,
     /// Where to write the process id; not at all if absent.
     pub pid_file: Option<PathBuf>,
-    /// Where to serve `/healthz`, `/readyz` and `/metrics` in plain HTTP; not at all if absent.
+    /// Where to serve the status page, `/healthz`, `/readyz` and `/metrics` in plain HTTP; not at all if absent.
     #[schemars(with = "Option<String>")]
     pub admin_listen: Option<SocketAddr>,
 }

@@ -12,6 +12,7 @@ use super::state::StateDir;
 /// Everything that the greeting mentions.
 pub(super) struct Greeting<'a> {
     pub(super) address: SocketAddr,
+    pub(super) admin: Option<SocketAddr>,
     pub(super) options: &'a DevOptions,
     pub(super) state: &'a StateDir,
     pub(super) engines: &'a Engines,
@@ -50,6 +51,9 @@ impl Greeting<'_> {
             "  try it      curl --cacert {} https://localhost:{port}/",
             display(&self.state.ca())
         )?;
+        if let Some(admin) = self.admin {
+            writeln!(text, "  status      http://{admin}/   (engines, handshakes, failovers)")?;
+        }
         for (number, socket) in self.engines.sockets().iter().enumerate() {
             let pid = std::fs::read_to_string(socket.with_extension("pid")).unwrap_or_default();
             let pid = pid.trim();

@@ -2,6 +2,8 @@ use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::spread::{Spread, Spreads};
+
 /// Upper ends of the buckets, in microseconds; beyond the last one is one more.
 const ENDS: [u64; 15] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
@@ -14,6 +16,8 @@ pub(crate) struct Histogram {
     /// Not cumulative, other than on the page.
     buckets: [AtomicU64; ENDS.len() + 1],
     microseconds: AtomicU64,
+    /// The same, finer.
+    spread: Spread,
 }
 
 impl Histogram {
@@ -22,6 +26,12 @@ impl Histogram {
         let bucket = ENDS.partition_point(|&end| end < microseconds);
         self.buckets[bucket].fetch_add(1, Relaxed);
         self.microseconds.fetch_add(microseconds, Relaxed);
+        self.spread.observe(microseconds);
+    }
+
+    /// For quantiles of what happens from now on, or happened since another moment.
+    pub(crate) fn spreads(&self) -> Spreads {
+        self.spread.until_now()
     }
 
     /// `label` is a whole one, like `stage="queue"`.

@@ -24,6 +24,16 @@ impl Reloads {
         self.is_behind.store(1, Relaxed);
     }
 
+    /// So many went well, and so many failed.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.good.load(Relaxed), self.failed.load(Relaxed))
+    }
+
+    /// Whether the last one failed, so that something older than what is on disk is served.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_behind.load(Relaxed) != 0
+    }
+
     pub(super) fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "# HELP hsm_proxy_reloads_total Reloads of the configuration by result.")?;
         writeln!(out, "# TYPE hsm_proxy_reloads_total counter")?;

@@ -41,6 +41,13 @@ impl Requests {
         Arc::clone(by_site.entry(row.into()).or_default())
     }
 
+    /// Of all sites, and of none: all requests, and those whose status was 5xx.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let by_site = self.by_site.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = by_site.values().chain([&self.no_site]).map(|counts| (counts.all(), counts.of_class(5)));
+        rows.fold((0, 0), |(all, errors), (more, more_errors)| (all + more, errors + more_errors))
+    }
+
     pub(super) fn write(&self, out: &mut String) -> fmt::Result {
         let by_site = self.by_site.lock().unwrap_or_else(PoisonError::into_inner);
         let rows: Vec<_> = by_site
@@ -80,6 +87,16 @@ impl Requests {
 }
 
 impl SiteRequests {
+    /// All requests.
+    pub(crate) fn all(&self) -> u64 {
+        self.by_class.iter().map(|count| count.load(Relaxed)).sum()
+    }
+
+    /// Requests with a status of this class, 1 to 5.
+    pub(crate) fn of_class(&self, class: usize) -> u64 {
+        self.by_class[class - 1].load(Relaxed)
+    }
+
     /// Counts a handshake that was refused because too many wait.
     pub(crate) fn handshake_refused(&self) {
         self.refused_handshakes.fetch_add(1, Relaxed);

@@ -87,13 +87,16 @@ pub(super) fn signer_status(engine: EngineStatus) -> SignerStatus {
         state,
         answers: engine.counters.answers,
         losses: engine.counters.losses,
+        silences: engine.counters.suspicions,
+        timed_answers: engine.counters.timed_answers,
+        answer_time: engine.counters.answer_time,
     }
 }
 
 /// The same for engines that are not there at all.
 pub(super) fn missing_signer(missing: EngineFailure) -> SignerStatus {
     let (name, state) = (missing.endpoint.to_string(), missing.reason);
-    SignerStatus { name, up: false, state, answers: 0, losses: 0 }
+    SignerStatus { name, state, ..SignerStatus::default() }
 }
 
 #[cfg(test)]

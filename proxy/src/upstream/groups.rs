@@ -3,8 +3,9 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::group::{Server, ServerGroup};
+use super::health::ServerState;
 use super::tls::TrustError;
-use crate::config::{Config, Destination, UpstreamSettings};
+use crate::config::{Config, Destination, UpstreamSettings, UpstreamUrl};
 
 /// The upstreams of one configuration, by name; a server that a site names by itself goes by its URL, which no name is.
 pub(crate) struct ServerGroups(HashMap<Box<str>, Arc<ServerGroup>>);
@@ -40,8 +41,8 @@ impl ServerGroups {
     }
 
     /// Each server's upstream and URL, and whether it gets requests; in no order.
-    pub(crate) fn states(&self) -> impl Iterator<Item = (&str, String, bool)> {
-        self.servers().map(|(name, server)| (name, server.url.to_string(), server.health.is_up()))
+    pub(crate) fn states(&self) -> impl Iterator<Item = (&str, &UpstreamUrl, ServerState)> {
+        self.servers().map(|(name, server)| (name, &server.url, server.health.state()))
     }
 
     /// The servers that a destination of the same configuration means; none if it is of another one.
@@ -51,5 +52,38 @@ impl ServerGroups {
             Destination::Upstream(name) => self.0.get(name.as_str()),
         };
         group.map_or_else(ServerGroup::none, Arc::clone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::write_upstreams;
+
+    #[test]
+    fn metrics_tell_the_state_of_each_server() {
+        let text = "[[upstream]]\nname = \"shop\"\nservers = [\"http://a.example\", \"http://b.example\", \"http://c.example\"]";
+        let groups =
+            ServerGroups::new(&Config::parse(text).unwrap(), None).map_err(|(_, error)| error).unwrap();
+        let server = |host: &str| {
+            let mut servers = groups.servers().map(|(_, server)| server);
+            servers.find(|server| server.url.to_string().contains(host)).unwrap()
+        };
+        while server("b.example").health.failed().is_none() {}
+        server("c.example").health.went_down();
+        let mut page = String::new();
+        write_upstreams(&groups, &mut page).unwrap();
+        for (host, is_up, state) in [("a", 1, "up"), ("b", 0, "ejected"), ("c", 0, "down")] {
+            let labels = format!("{{upstream=\"shop\",server=\"http://{host}.example\"");
+            assert!(page.contains(&format!("hsm_proxy_upstream_up{labels}}} {is_up}\n")), "{page}");
+            for other in ServerState::ALL {
+                let line = format!(
+                    "hsm_proxy_upstream_state{labels},state=\"{}\"}} {}\n",
+                    other.label(),
+                    u8::from(other.label() == state)
+                );
+                assert!(page.contains(&line), "{line}{page}");
+            }
+        }
     }
 }

@@ -33,6 +33,37 @@ pub(super) struct Rules {
     pub(super) slow_start: Duration,
 }
 
+/// Whether a server gets requests, and why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerState {
+    /// It does.
+    Up,
+    /// Less than its share: it came back a short time ago.
+    SlowStart,
+    /// Requests failed.
+    Ejected,
+    /// Its health check failed.
+    Down,
+}
+
+impl ServerState {
+    pub(crate) const ALL: [Self; 4] = [Self::Up, Self::SlowStart, Self::Ejected, Self::Down];
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::SlowStart => "slow-start",
+            Self::Ejected => "ejected",
+            Self::Down => "down",
+        }
+    }
+
+    /// Whether it gets requests.
+    pub(crate) fn is_up(self) -> bool {
+        matches!(self, Self::Up | Self::SlowStart)
+    }
+}
+
 impl Health {
     pub(super) fn new(rules: Rules) -> Self {
         Self {
@@ -93,6 +124,19 @@ impl Health {
         }
         let until = self.ejected_until.load(Relaxed);
         until == 0 || self.now() >= until
+    }
+
+    /// The same in more detail.
+    pub(super) fn state(&self) -> ServerState {
+        if self.is_down() {
+            ServerState::Down
+        } else if !self.is_up() {
+            ServerState::Ejected
+        } else if self.share() < 1.0 {
+            ServerState::SlowStart
+        } else {
+            ServerState::Up
+        }
     }
 
     /// What part of its weight it has now, more than 0 and at most 1: less than all of it for a time after it came back.
@@ -159,9 +203,11 @@ mod tests {
         health.went_down();
         advance(Duration::from_secs(3600)).await;
         assert!(health.is_down() && !health.is_up());
+        assert_eq!(health.state(), ServerState::Down);
         health.came_back();
         assert!(!health.is_down() && health.is_up());
         assert!((health.share() - 0.1).abs() < 1e-9, "slowly");
+        assert_eq!(health.state(), ServerState::SlowStart);
         health.failed();
         assert!(health.is_up(), "failures from before don't count");
     }
@@ -173,6 +219,7 @@ mod tests {
         for _ in 0..3 {
             health.failed();
         }
+        assert_eq!(health.state(), ServerState::Ejected);
         advance(Duration::from_secs(10)).await;
         for (seconds, share) in [(0, 0.1), (5, 0.25), (5, 0.5), (10, 1.0), (100, 1.0)] {
             advance(Duration::from_secs(seconds)).await;

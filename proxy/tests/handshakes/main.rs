@@ -13,6 +13,7 @@ mod http2_attacks;
 mod metrics;
 mod policies;
 mod reloads;
+mod status;
 mod support;
 mod upstream;
 

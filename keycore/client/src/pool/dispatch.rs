@@ -181,6 +181,7 @@ impl Dispatch {
                     break;
                 }
                 Ok(Some(Event::Reply { tag, body })) => {
+                    let mut took = None;
                     let refusal = match tag {
                         Tag::Ping => None,
                         Tag::Call { key, .. } => {
@@ -189,8 +190,7 @@ impl Dispatch {
                             call.and_then(|call| {
                                 let sample = settle(call, at, body, now, &mut self.counters.hedge_wins);
                                 match sample {
-                                    Settled::Answered(Some(latency)) => self.latency.add(latency),
-                                    Settled::Answered(None) => {}
+                                    Settled::Answered(latency) => took = latency,
                                     Settled::Refused(refusal) => return Some((key, refusal)),
                                 }
                                 None
@@ -198,6 +198,10 @@ impl Dispatch {
                         }
                     };
                     self.engines[at].answered(tag);
+                    if let Some(latency) = took {
+                        self.latency.add(latency);
+                        self.engines[at].took(latency);
+                    }
                     if let Some((key, refusal)) = refusal {
                         self.refused(key, at, refusal, now);
                     }

@@ -253,6 +253,12 @@ impl Engine {
         }
     }
 
+    /// A quick operation was answered after this time.
+    pub(super) fn took(&mut self, latency: Duration) {
+        self.counters.timed_answers += 1;
+        self.counters.answer_time += latency;
+    }
+
     pub(super) fn suspected(&mut self, now: Instant) {
         self.suspect = true;
         self.counters.suspicions += 1;

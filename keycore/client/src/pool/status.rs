@@ -61,6 +61,10 @@ pub struct EngineCounters {
     pub losses: u64,
     /// Times that the engine was taken for frozen.
     pub suspicions: u64,
+    /// Answers to quick operations, like signatures, that came first of all that were asked.
+    pub timed_answers: u64,
+    /// How long these took together, from sending.
+    pub answer_time: Duration,
 }
 
 /// Counts of a pool since it started.
