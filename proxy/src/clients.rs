@@ -60,6 +60,9 @@ pub(crate) enum Refused {
     TooMany,
     #[error("limits.new-connections-per-ip")]
     TooFast,
+    /// Not this client's doing: a load balancer is late with its headers.
+    #[error("connections that wait for their PROXY headers")]
+    NoHeaders,
 }
 
 impl Default for Clients {

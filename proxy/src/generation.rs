@@ -1,5 +1,6 @@
 //! What a reload replaces, as one immutable value.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use time::OffsetDateTime;
@@ -7,7 +8,7 @@ use time::OffsetDateTime;
 use crate::access_log::AccessLog;
 use crate::certificate_files::{CertificateError, CertificateFiles};
 use crate::clients::{Clients, SharedBucket};
-use crate::config::{Config, Limits, LogSettings, RouteSettings, SiteSettings, Timeouts};
+use crate::config::{Config, Limits, LogSettings, Network, RouteSettings, SiteSettings, Timeouts};
 use crate::http_policy::HttpPolicy;
 use crate::keys::KeySource;
 use crate::metrics::Metrics;
@@ -31,12 +32,21 @@ pub(crate) struct Generation {
     pub(crate) clients: Arc<Clients>,
     /// Where clients are sent that speak plain HTTP.
     pub(crate) redirect_port: u16,
+    /// Whose connections begin with a PROXY header.
+    load_balancers: Vec<Network>,
     pub(crate) access_log: Option<Arc<AccessLog>>,
     pub(crate) certificates: CertificateFiles,
     /// When the sites' certificates end, the soonest first.
     pub(crate) expiries: Vec<Expiry>,
     /// Certificates that could not be loaded, so that those from before are served on.
     pub(crate) stale: usize,
+}
+
+impl Generation {
+    /// Whether a connection from there begins with a PROXY header, which says whose it is.
+    pub(crate) fn is_load_balancer(&self, peer: IpAddr) -> bool {
+        self.load_balancers.iter().any(|network| network.contains(peer))
+    }
 }
 
 /// When a site's certificate ends.
@@ -117,6 +127,7 @@ impl Foundation {
             limits: config.limits.clone(),
             clients: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.clients)),
             redirect_port: config.proxy.redirect_port,
+            load_balancers: config.proxy.accept_proxy_protocol_from.clone(),
             access_log,
             certificates,
             expiries,

@@ -31,6 +31,7 @@ mod metrics;
 mod notify;
 mod process;
 mod proxy;
+mod proxy_protocol;
 mod reload;
 mod respond;
 mod routes;

@@ -55,6 +55,8 @@ pub(crate) enum HandshakeResult {
     TimedOut,
     /// The client hung up.
     ClientGone,
+    /// A load balancer did not say whose connection it is.
+    ProxyHeader,
     /// The client asked for no site, or an unknown one.
     UnknownSite,
     /// Client and proxy have nothing in common, or the client speaks no TLS.
@@ -68,11 +70,12 @@ pub(crate) enum HandshakeResult {
 }
 
 impl HandshakeResult {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Full,
         Self::Resumed,
         Self::TimedOut,
         Self::ClientGone,
+        Self::ProxyHeader,
         Self::UnknownSite,
         Self::NotTls,
         Self::SigningBudget,
@@ -86,6 +89,7 @@ impl HandshakeResult {
             Self::Resumed => "resumed",
             Self::TimedOut => "timed-out",
             Self::ClientGone => "client-gone",
+            Self::ProxyHeader => "proxy-header",
             Self::UnknownSite => "unknown-site",
             Self::NotTls => "tls-error",
             Self::SigningBudget => "signing-budget",
@@ -100,6 +104,7 @@ impl From<&HandshakeError> for HandshakeResult {
         match error {
             HandshakeError::TimedOut => Self::TimedOut,
             HandshakeError::Gone(_) => Self::ClientGone,
+            HandshakeError::ProxyHeader(_) => Self::ProxyHeader,
             HandshakeError::NoName | HandshakeError::UnknownName => Self::UnknownSite,
             HandshakeError::SigningBudget => Self::SigningBudget,
             HandshakeError::NoSignature(_) => Self::NoSignature,

@@ -1,5 +1,7 @@
 //! One worker: a thread with a single-threaded runtime, its own listening sockets, connections and upstreams.
 
+mod client;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -15,26 +17,26 @@ use handshake_fiber::StackPool;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use crate::access_log::Lines;
 use crate::admin::Admin;
 use crate::capacity::Capacity;
-use crate::clients::{Connected, Refused};
 use crate::config::Entrance;
-use crate::connection::ClientConnection;
 use crate::forward::Forwarder;
 use crate::generation::Generation;
-use crate::handshake::{FailureLog, HandshakeError, Handshaker, SigningBudget};
+use crate::handshake::{FailureLog, Handshaker, SigningBudget};
 use crate::journal::Journal;
 use crate::keys::KeySource;
 use crate::listener;
-use crate::metrics::{HandshakeResult, Metrics};
+use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::throttle::Throttle;
 use crate::tls::TicketKeys;
 use crate::upstream::check_health;
 use crate::views::{Questions, Views, is_ready};
+
+use client::Door;
 
 /// Stacks that a worker keeps for the next burst of handshakes: 32 MiB of address space, about a third of it resident.
 const IDLE_STACKS: usize = 256;
@@ -303,16 +305,17 @@ impl Worker {
         mut stop: Shutdown,
         alive: mpsc::Sender<Infallible>,
     ) {
+        let door = Door::new(entrance);
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = stop.requested() => return self.accept_queued(listener, entrance, &alive),
+                () = stop.requested() => return self.accept_queued(listener, &door, &alive),
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, remote)) => {
                     let Some(permit) = unless(stop.requested(), self.room()).await else { return };
-                    self.spawn(stream, remote, entrance, permit, &alive);
+                    self.spawn(stream, remote, &door, permit, &alive);
                 }
                 Err(error) if is_exhaustion(&error) => {
                     if let Some(held_back) = self.shared.complaints.accept.pass() {
@@ -327,12 +330,7 @@ impl Worker {
     }
 
     /// Takes the connections that wait in the kernel: closing the socket would reset clients that have done nothing wrong.
-    fn accept_queued(
-        self: &Rc<Self>,
-        listener: TcpListener,
-        entrance: Entrance,
-        alive: &mpsc::Sender<Infallible>,
-    ) {
+    fn accept_queued(self: &Rc<Self>, listener: TcpListener, door: &Door, alive: &mpsc::Sender<Infallible>) {
         // Without the runtime, which may not have heard of them yet.
         let Ok(listener) = listener.into_std() else { return };
         for _ in 0..listener::BACKLOG {
@@ -343,45 +341,12 @@ impl Worker {
             match accepted {
                 Ok((stream, remote)) => {
                     let Ok(permit) = self.shared.connections.try_acquire() else { return };
-                    self.spawn(stream, remote, entrance, permit, alive);
+                    self.spawn(stream, remote, door, permit, alive);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_exhaustion(&error) => return,
                 Err(error) => tracing::debug!(%error, "accept"),
             }
         }
-    }
-
-    fn spawn(
-        self: &Rc<Self>,
-        stream: TcpStream,
-        remote: SocketAddr,
-        entrance: Entrance,
-        permit: OwnedSemaphorePermit,
-        alive: &mpsc::Sender<Infallible>,
-    ) {
-        let Ok(counted) = self.admit(remote) else { return };
-        let (worker, alive) = (Rc::clone(self), alive.clone());
-        tokio::task::spawn_local(async move {
-            let _counted = counted;
-            match entrance {
-                Entrance::Tls => worker.connection(stream, remote, permit).await,
-                Entrance::Redirect => worker.plain_connection(stream, remote, permit).await,
-            }
-            drop(alive);
-        });
-    }
-
-    /// Whether this client may have another connection. One who may not is told nothing, which would cost more than it does him.
-    fn admit(&self, remote: SocketAddr) -> Result<Option<Connected>, Refused> {
-        let serving = self.serving();
-        let generation = &serving.generation;
-        generation.clients.connect(remote.ip(), &generation.limits).inspect_err(|&reason| {
-            self.shared.metrics.refusals.count(reason);
-            if let Some(held_back) = self.shared.complaints.refused.pass() {
-                let client = remote.ip().to_canonical();
-                tracing::warn!(%client, limit = %reason, held_back, "connection refused");
-            }
-        })
     }
 
     /// Waits until the process may have another connection.
@@ -395,87 +360,6 @@ impl Worker {
             tracing::warn!(limit, held_back, "limits.connections is reached: new connections wait");
         }
         connections.acquire().await.ok()
-    }
-
-    /// One client, from its first byte to its last.
-    async fn connection(self: Rc<Self>, stream: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit) {
-        let _counted = Counted::new(&self.shared.metrics, permit);
-        let Ok(local) = stream.local_addr() else { return };
-        listener::configure(&stream);
-        let serving = self.serving();
-        let generation = &*serving.generation;
-        let accepted = Instant::now();
-        let deadline = accepted + generation.timeouts.handshake;
-        // On the heap, and gone before the requests are served: a handshake's state is large, and idle connections are
-        // many.
-        let mut asked_for = None;
-        let handshake = self.handshaker.accept(stream, generation, &mut asked_for);
-        let handshake = Box::pin(timeout_at(deadline, handshake)).await;
-        let established = match handshake.unwrap_or(Err(HandshakeError::TimedOut)) {
-            Ok(established) => established,
-            Err(error) => {
-                self.shared.metrics.handshake(HandshakeResult::from(&error));
-                self.shared.complaints.handshakes.failed(remote, asked_for.as_deref(), &error);
-                return;
-            }
-        };
-        let resumed = established.handshake.resumed;
-        let metrics = &self.shared.metrics;
-        let (result, timing) = if resumed {
-            (HandshakeResult::Resumed, &metrics.timings.resumed)
-        } else {
-            (HandshakeResult::Full, &metrics.timings.full)
-        };
-        metrics.handshake(result);
-        timing.observe(accepted.elapsed());
-        let connection = ClientConnection {
-            remote,
-            local,
-            protocol: established.protocol,
-            sni: established.sni,
-            handshake: established.handshake,
-            identity: established.identity,
-        };
-        let sites = Arc::clone(&generation.sites);
-        let journal = Rc::clone(&serving.journal);
-        serving.forwarder.serve(established.stream, connection, sites, journal, self.shutdown.clone()).await;
-    }
-
-    /// One client without TLS, to be sent to where there is.
-    async fn plain_connection(
-        self: Rc<Self>,
-        stream: TcpStream,
-        remote: SocketAddr,
-        permit: OwnedSemaphorePermit,
-    ) {
-        let _counted = Counted::new(&self.shared.metrics, permit);
-        let Ok(local) = stream.local_addr() else { return };
-        listener::configure(&stream);
-        let serving = self.serving();
-        let Generation { sites, redirect_port, .. } = &*serving.generation;
-        let (sites, journal) = (Arc::clone(sites), Rc::clone(&serving.journal));
-        let connection = ClientConnection::plain(remote, local);
-        let shutdown = self.shutdown.clone();
-        serving.forwarder.redirect(stream, connection, sites, journal, *redirect_port, shutdown).await;
-    }
-}
-
-/// Counts a connection while it lives, also if it panics.
-struct Counted<'a> {
-    metrics: &'a Metrics,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl<'a> Counted<'a> {
-    fn new(metrics: &'a Metrics, permit: OwnedSemaphorePermit) -> Self {
-        metrics.accepted();
-        Self { metrics, _permit: permit }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.metrics.closed();
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::network::Network;
+
 /// `[proxy]`: sockets and threads.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
@@ -16,6 +18,8 @@ pub struct ProxySettings {
     pub redirect_listen: Vec<SocketAddr>,
     /// The port that they are sent to.
     pub redirect_port: u16,
+    /// Addresses and networks of load balancers whose connections begin with a PROXY header, and are believed.
+    pub accept_proxy_protocol_from: Vec<Network>,
     /// Worker threads; 0 means one for each core.
     pub workers: usize,
     /// Where to write the process id; not at all if absent.
@@ -48,6 +52,7 @@ impl Default for ProxySettings {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8443))],
             redirect_listen: Vec::new(),
             redirect_port: 443,
+            accept_proxy_protocol_from: Vec::new(),
             workers: 0,
             pid_file: None,
             admin_listen: None,

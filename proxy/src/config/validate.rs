@@ -51,6 +51,13 @@ fn listeners(config: &Config) -> Result<(), Fault> {
             "proxy.redirect-port is 0: it is the port of HTTPS, as clients see it".to_owned(),
         ));
     }
+    let networks = proxy.accept_proxy_protocol_from.len();
+    if networks > 1_000 {
+        return Err((
+            None,
+            format!("proxy.accept-proxy-protocol-from has {networks} networks, at most 1000"),
+        ));
+    }
     if proxy.workers > 1024 {
         return Err((None, "proxy.workers is more than 1024; 0 means one for each core".to_owned()));
     }

@@ -2,6 +2,8 @@ use std::io;
 
 use rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
 
+use crate::proxy_protocol::HeaderError;
+
 /// Why a handshake came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
@@ -11,6 +13,9 @@ pub(crate) enum HandshakeError {
     /// The client hung up, or the network did.
     #[error("the client is gone: {0}")]
     Gone(io::Error),
+    /// A load balancer did not say whose connection it is.
+    #[error("{0}")]
+    ProxyHeader(HeaderError),
     /// The client asks for no name.
     #[error("the client asks for no site (no SNI)")]
     NoName,
@@ -31,6 +36,15 @@ pub(crate) enum HandshakeError {
     NoStack(io::Error),
 }
 
+impl From<HeaderError> for HandshakeError {
+    fn from(error: HeaderError) -> Self {
+        match error {
+            HeaderError::Gone(error) => Self::Gone(error),
+            error => Self::ProxyHeader(error),
+        }
+    }
+}
+
 impl HandshakeError {
     /// What tokio-rustls reports: an error of TLS, or of the connection below.
     pub(super) fn of(error: io::Error) -> Self {
@@ -45,6 +59,7 @@ impl HandshakeError {
         match self {
             Self::TimedOut => Category::TimedOut,
             Self::Gone(_) => Category::ClientGone,
+            Self::ProxyHeader(_) => Category::ProxyHeader,
             Self::NoName => Category::NoSni,
             Self::UnknownName => Category::UnknownSite,
             Self::SigningBudget => Category::SigningBudget,
@@ -61,6 +76,7 @@ impl HandshakeError {
 pub(crate) enum Category {
     TimedOut,
     ClientGone,
+    ProxyHeader,
     NoSni,
     UnknownSite,
     NotTls,
@@ -77,9 +93,10 @@ pub(crate) enum Category {
 }
 
 impl Category {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::TimedOut,
         Self::ClientGone,
+        Self::ProxyHeader,
         Self::NoSni,
         Self::UnknownSite,
         Self::NotTls,
@@ -100,6 +117,7 @@ impl Category {
         match self {
             Self::TimedOut => "timed-out",
             Self::ClientGone => "client-gone",
+            Self::ProxyHeader => "proxy-header",
             Self::NoSni => "no-sni",
             Self::UnknownSite => "unknown-site",
             Self::NotTls => "not-tls",

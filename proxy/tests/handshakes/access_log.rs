@@ -9,7 +9,7 @@ use super::support::{Client, Running, Signing, config, request};
 const A: &str = "a.example";
 
 /// The lines, as soon as there are so many.
-fn lines(path: &std::path::Path, count: usize) -> Vec<String> {
+pub(crate) fn lines(path: &std::path::Path, count: usize) -> Vec<String> {
     let start = Instant::now();
     loop {
         let text = std::fs::read_to_string(path).unwrap();

@@ -12,6 +12,7 @@ mod http2;
 mod http2_attacks;
 mod metrics;
 mod policies;
+mod proxy_protocol;
 mod reloads;
 mod status;
 mod support;

@@ -1,0 +1,189 @@
+//! One client, from its acceptance to its end: who it is, whether it may come in, its handshake, its requests.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Serving, Worker};
+use crate::clients::{Connected, Refused};
+use crate::config::Entrance;
+use crate::connection::ClientConnection;
+use crate::handshake::HandshakeError;
+use crate::listener;
+use crate::metrics::{HandshakeResult, Metrics};
+use crate::proxy_protocol::{self, Ends};
+
+/// Connections of one listening socket that wait for their PROXY header. They are not counted by client yet, and a load
+/// balancer sends the header at once.
+const AWAITED_HEADERS: usize = 1024;
+
+/// A listening socket, as those who come through it find it.
+pub(super) struct Door {
+    entrance: Entrance,
+    headers: Arc<Semaphore>,
+}
+
+impl Door {
+    pub(super) fn new(entrance: Entrance) -> Self {
+        Self { entrance, headers: Arc::new(Semaphore::new(AWAITED_HEADERS)) }
+    }
+}
+
+/// What is to be done before a client is let in.
+enum Admission {
+    /// Nothing: it was counted.
+    Given(Option<Connected>),
+    /// Its PROXY header says who it is.
+    AfterHeader(OwnedSemaphorePermit),
+}
+
+impl Worker {
+    /// Serves a connection that was just accepted, in a task of its own, if its client may have one.
+    pub(super) fn spawn(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        remote: SocketAddr,
+        door: &Door,
+        permit: OwnedSemaphorePermit,
+        alive: &mpsc::Sender<Infallible>,
+    ) {
+        let serving = self.serving();
+        let admission = if serving.generation.is_load_balancer(remote.ip()) {
+            match Arc::clone(&door.headers).try_acquire_owned() {
+                Ok(waiting) => Admission::AfterHeader(waiting),
+                Err(_) => return self.refuse(remote, Refused::NoHeaders),
+            }
+        } else {
+            let Ok(counted) = self.admit(&serving, remote) else { return };
+            Admission::Given(counted)
+        };
+        let (worker, alive, entrance) = (Rc::clone(self), alive.clone(), door.entrance);
+        tokio::task::spawn_local(async move {
+            worker.client(stream, remote, admission, entrance, &serving, permit).await;
+            drop(alive);
+        });
+    }
+
+    /// Whether this client may have another connection. One who may not is told nothing, which would cost more than it does him.
+    fn admit(&self, serving: &Serving, remote: SocketAddr) -> Result<Option<Connected>, Refused> {
+        let generation = &serving.generation;
+        generation
+            .clients
+            .connect(remote.ip(), &generation.limits)
+            .inspect_err(|&reason| self.refuse(remote, reason))
+    }
+
+    fn refuse(&self, remote: SocketAddr, reason: Refused) {
+        self.shared.metrics.refusals.count(reason);
+        if let Some(held_back) = self.shared.complaints.refused.pass() {
+            let client = remote.ip().to_canonical();
+            tracing::warn!(%client, limit = %reason, held_back, "connection refused");
+        }
+    }
+
+    /// One client, from its first byte to its last.
+    async fn client(
+        &self,
+        mut stream: TcpStream,
+        remote: SocketAddr,
+        admission: Admission,
+        entrance: Entrance,
+        serving: &Serving,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let _open = Counted::new(&self.shared.metrics, permit);
+        let accepted = Instant::now();
+        let Ok(local) = stream.local_addr() else { return };
+        listener::configure(&stream);
+        let mut ends = Ends { client: remote, server: local };
+        let _counted = match admission {
+            Admission::Given(counted) => counted,
+            Admission::AfterHeader(waiting) => {
+                let deadline = accepted + serving.generation.timeouts.handshake;
+                let header = timeout_at(deadline, proxy_protocol::read(&mut stream)).await;
+                drop(waiting);
+                match header.map_err(|_| HandshakeError::TimedOut).and_then(|read| Ok(read?)) {
+                    Ok(told) => ends = told.unwrap_or(ends),
+                    Err(error) => return self.handshake_failed(remote, None, &error),
+                }
+                let Ok(counted) = self.admit(serving, ends.client) else { return };
+                counted
+            }
+        };
+        match entrance {
+            Entrance::Tls => self.tls_client(stream, ends, accepted, serving).await,
+            Entrance::Redirect => self.plain_client(stream, ends, serving).await,
+        }
+    }
+
+    async fn tls_client(&self, stream: TcpStream, ends: Ends, accepted: Instant, serving: &Serving) {
+        let generation = &*serving.generation;
+        let deadline = accepted + generation.timeouts.handshake;
+        // On the heap, and gone before the requests are served: a handshake's state is large, and idle connections are
+        // many.
+        let mut asked_for = None;
+        let handshake = self.handshaker.accept(stream, generation, &mut asked_for);
+        let handshake = Box::pin(timeout_at(deadline, handshake)).await;
+        let established = match handshake.unwrap_or(Err(HandshakeError::TimedOut)) {
+            Ok(established) => established,
+            Err(error) => return self.handshake_failed(ends.client, asked_for.as_deref(), &error),
+        };
+        let resumed = established.handshake.resumed;
+        let metrics = &self.shared.metrics;
+        let (result, timing) = if resumed {
+            (HandshakeResult::Resumed, &metrics.timings.resumed)
+        } else {
+            (HandshakeResult::Full, &metrics.timings.full)
+        };
+        metrics.handshake(result);
+        timing.observe(accepted.elapsed());
+        let connection = ClientConnection {
+            remote: ends.client,
+            local: ends.server,
+            protocol: established.protocol,
+            sni: established.sni,
+            handshake: established.handshake,
+            identity: established.identity,
+        };
+        let (sites, journal) = (Arc::clone(&generation.sites), Rc::clone(&serving.journal));
+        serving.forwarder.serve(established.stream, connection, sites, journal, self.shutdown.clone()).await;
+    }
+
+    fn handshake_failed(&self, client: SocketAddr, asked_for: Option<&str>, error: &HandshakeError) {
+        self.shared.metrics.handshake(HandshakeResult::from(error));
+        self.shared.complaints.handshakes.failed(client, asked_for, error);
+    }
+
+    /// One client without TLS, to be sent to where there is.
+    async fn plain_client(&self, stream: TcpStream, ends: Ends, serving: &Serving) {
+        let generation = &serving.generation;
+        let (sites, journal) = (Arc::clone(&generation.sites), Rc::clone(&serving.journal));
+        let connection = ClientConnection::plain(ends.client, ends.server);
+        let (port, shutdown) = (generation.redirect_port, self.shutdown.clone());
+        serving.forwarder.redirect(stream, connection, sites, journal, port, shutdown).await;
+    }
+}
+
+/// Counts a connection while it lives, also if it panics.
+struct Counted<'a> {
+    metrics: &'a Metrics,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a Metrics, permit: OwnedSemaphorePermit) -> Self {
+        metrics.accepted();
+        Self { metrics, _permit: permit }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.metrics.closed();
+    }
+}
