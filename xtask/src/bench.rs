@@ -167,8 +167,7 @@ impl Bench {
             results.tail = Some(tail);
         }
         drop(peers);
-        let directory = self.out.clone().unwrap_or_else(|| root.join("loadtest/results"));
-        for path in results.write(&self.work.name(), &directory)? {
+        for path in results.write(&self.work.name(), &self.reports(root))? {
             println!("written: {}", path.display());
         }
         Ok(())
@@ -194,6 +193,10 @@ impl Bench {
             }
         }
         Ok(comparison)
+    }
+
+    fn reports(&self, root: &Path) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| root.join("loadtest/results"))
     }
 
     fn handshakes_at_a_time(&self) -> u16 {

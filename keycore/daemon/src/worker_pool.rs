@@ -8,7 +8,7 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, PoisonError};
 
 mod fair_queue;
 mod schedule;
@@ -17,6 +17,9 @@ use schedule::Schedule;
 
 use crate::connection::ConnectionId;
 use crate::party::Party;
+
+/// How much less of a busy processor a worker gets than the event loop: a ninth (sched(7), nice values).
+const NICE: i32 = 10;
 
 /// A job and whom its result is for.
 #[derive(Debug)]
@@ -106,13 +109,19 @@ impl<J: Send + 'static, R: Send + 'static> WorkerPool<J, R> {
                 results: Mutex::new(Results { completed: Vec::new(), announced: false }),
             }),
         };
-        let (run, notify) = (Arc::new(run), Arc::new(notify));
+        let (run, notify, ready) =
+            (Arc::new(run), Arc::new(notify), Arc::new(Barrier::new(threads.get() + 1)));
         for number in 0..threads.get() {
             let (shared, run, notify) = (Arc::clone(&pool.shared), Arc::clone(&run), Arc::clone(&notify));
-            std::thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || shared.work(&*run, &*notify))?;
+            let ready = Arc::clone(&ready);
+            std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                give_way();
+                ready.wait();
+                shared.work(&*run, &*notify);
+            })?;
         }
+        // The sandbox that comes next lets nobody change a priority.
+        ready.wait();
         Ok(pool)
     }
 
@@ -150,6 +159,14 @@ impl<J: Send + 'static, R: Send + 'static> WorkerPool<J, R> {
         let mut results = lock(&self.shared.results);
         results.announced = false;
         std::mem::take(&mut results.completed)
+    }
+}
+
+/// Lets the event loop go first where processors are short: it signs with P-256, and a flood of what workers do must not
+/// keep it from that. Workers have what it leaves, which is most, since all of their work comes through it.
+fn give_way() {
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::warn!("a worker thread can't give way to the event loop: {error}");
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Bench;
 use super::cores::{Cores, cpu_time};
 use super::engine_process::EnginePlace;
-use super::figures::{median, now};
+use super::figures::{median, now, write_json};
 use super::machine::{self, Machine};
 use crate::error::Error;
 
@@ -80,12 +80,7 @@ pub(super) fn run(bench: &Bench, programs: &Path, root: &Path, cores: &Cores) ->
     }
     drop(engine);
     print!("\n{}", table(&results.rounds));
-    let directory = bench.out.clone().unwrap_or_else(|| root.join("loadtest/results"));
-    let file = directory.join("engine.json");
-    let text = serde_json::to_string_pretty(&results).map_err(std::io::Error::from)?;
-    std::fs::write(&file, text + "\n").map_err(Error::file(&file))?;
-    println!("written: {}", file.display());
-    Ok(())
+    write_json(&bench.reports(root), "engine", &results)
 }
 
 fn measure(

@@ -205,6 +205,16 @@ impl Results {
     }
 }
 
+/// Writes a report that has no page, under this name.
+pub(super) fn write_json(directory: &Path, name: &str, report: &impl Serialize) -> Result<(), Error> {
+    std::fs::create_dir_all(directory).map_err(Error::file(directory))?;
+    let file = directory.join(format!("{name}.json"));
+    let text = serde_json::to_string_pretty(report).map_err(std::io::Error::from)?;
+    std::fs::write(&file, text + "\n").map_err(Error::file(&file))?;
+    println!("written: {}", file.display());
+    Ok(())
+}
+
 fn ratios(scenario: &Scenario, servers: &[ServerResults]) -> Vec<Ratio> {
     let Some((ours, others)) = servers.split_first() else { return Vec::new() };
     others

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Bench;
 use super::cores::Cores;
 use super::engine_process::EnginePlace;
-use super::figures::{median, now};
+use super::figures::{median, now, write_json};
 use super::machine::{self, Machine};
 use crate::error::Error;
 
@@ -89,11 +89,7 @@ pub(super) fn run(
     }
     drop(engine);
     print!("\n{}", table(&results.sizes));
-    let file = bench.out.clone().unwrap_or_else(|| root.join("loadtest/results")).join("scale.json");
-    let text = serde_json::to_string_pretty(&results).map_err(std::io::Error::from)?;
-    std::fs::write(&file, text + "\n").map_err(Error::file(&file))?;
-    println!("written: {}", file.display());
-    Ok(())
+    write_json(&bench.reports(root), "scale", &results)
 }
 
 fn resident_kib(pid: Pid) -> Result<u64, Error> {

@@ -55,6 +55,23 @@ impl Fixture {
     }
 }
 
+/// At the same priority a flood of RSA-4096 takes two thirds of a processor from the event loop.
+#[test]
+fn workers_give_way_to_the_event_loop() {
+    let (tell, told) = mpsc::channel();
+    let own = rustix::process::getpriority_process(None).unwrap();
+    let pool = WorkerPool::start(
+        size(2),
+        size(10),
+        move |()| tell.send(rustix::process::getpriority_process(None).unwrap()).unwrap(),
+        || (),
+    )
+    .unwrap();
+    pool.submit(task(0, 0, ())).unwrap();
+    assert_eq!(told.recv_timeout(LONG), Ok((own + NICE).min(19)));
+    assert_eq!(rustix::process::getpriority_process(None), Ok(own));
+}
+
 #[test]
 fn a_pool_is_idle_when_nothing_waits_and_nothing_runs() {
     let mut fixture = Fixture::new(1, 10);
