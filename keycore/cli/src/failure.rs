@@ -145,6 +145,14 @@ impl Failure {
         )
     }
 
+    /// The same where nothing can be replaced.
+    pub(crate) fn never_replaced(self) -> Self {
+        match self {
+            Self::Exists { path } => Self::KeyExists { path },
+            other => other,
+        }
+    }
+
     fn advice(&self) -> Option<String> {
         match self {
             Self::Engine(error) => engine_advice(error).map(str::to_owned),
@@ -169,7 +177,7 @@ impl Failure {
                 "such an engine does nothing more: start it anew, and replace the machine if it fails again".to_owned(),
             ),
             Self::Exists { .. } => Some("give --force to replace it".to_owned()),
-            Self::KeyExists { .. } => Some("no private key is ever replaced: name another file".to_owned()),
+            Self::KeyExists { .. } => Some("no private key is ever replaced, nor a share of one: name another file".to_owned()),
             Self::Declined { advice, .. } => advice.map(str::to_owned),
             Self::Certificate(hsm_certs::Error::TlsBound { .. }) => Some(
                 "see hsm cert csr and hsm cert issue, or hsm key generate-asymmetric-pair --usage sign"

@@ -81,7 +81,7 @@ impl Reserved {
     /// Makes a new file that its owner alone may read, and room for `size` bytes, and syncs it and its directory.
     pub(crate) fn new(path: &Path, size: usize) -> Result<Self, Failure> {
         let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::AlreadyExists => Failure::Exists { path: path.to_owned() },
+            io::ErrorKind::AlreadyExists => Failure::KeyExists { path: path.to_owned() },
             _ => Failure::Write { path: path.to_owned(), source },
         };
         let file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
@@ -185,6 +185,23 @@ mod tests {
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file stays");
     }
 
+    /// Whoever changes what the name stands for, after it was looked at, changes nothing.
+    #[test]
+    fn the_file_that_is_checked_is_the_one_that_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("x"), directory.path().join("other"));
+        std::fs::write(&path, b"private").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::write(&other, b"another's").unwrap();
+        let mut mode = 0;
+        let read = read_checked(&path, 100, |found| {
+            mode = found.permissions().mode() & 0o777;
+            std::fs::rename(&other, &path).unwrap();
+            Ok(())
+        });
+        assert_eq!((&**read.unwrap(), mode), (&b"private"[..], 0o600));
+    }
+
     #[test]
     fn a_reserved_file_is_new_and_private_and_stays_only_with_its_content() {
         let directory = tempfile::tempdir().unwrap();
@@ -194,7 +211,7 @@ mod tests {
         Reserved::new(&path, 100).unwrap().fill(b"content").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"content");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(matches!(Reserved::new(&path, 100), Err(Failure::Exists { .. })));
+        assert!(matches!(Reserved::new(&path, 100), Err(Failure::KeyExists { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), b"content");
         let nowhere = Reserved::new(&directory.path().join("none/x"), 100);
         assert!(matches!(nowhere, Err(Failure::Write { .. })));

@@ -42,12 +42,12 @@ impl Keygen {
         // Before any is written, so that a set is whole or not there.
         for (path, _) in &secrets {
             if path.symlink_metadata().is_ok() {
-                return Err(Failure::Exists { path: path.clone() });
+                return Err(Failure::KeyExists { path: path.clone() });
             }
         }
         for (path, text) in &secrets {
             let line = Zeroizing::new([text.as_str(), "\n"].concat());
-            file::write(path, line.as_bytes(), 0o600, false)?;
+            file::write(path, line.as_bytes(), 0o600, false).map_err(Failure::never_replaced)?;
         }
         let files: Vec<_> = secrets.iter().map(|(path, _)| path.display().to_string()).collect();
         let what = match self.shares {

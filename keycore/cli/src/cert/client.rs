@@ -65,10 +65,7 @@ impl ClientRequest {
         let request = key.request(&subject)?;
         // The key first: without it the request would be good for nothing.
         let private = key.pem()?;
-        file::write(&self.key_out, private.as_bytes(), 0o600, false).map_err(|failure| match failure {
-            Failure::Exists { path } => Failure::KeyExists { path },
-            other => other,
-        })?;
+        file::write(&self.key_out, private.as_bytes(), 0o600, false).map_err(Failure::never_replaced)?;
         let data = json!({ "request": request, "key_file": self.key_out });
         let answer = self.out.write("the request", &request, data)?;
         Ok(answer.note(format!(
