@@ -96,6 +96,9 @@ pub enum AuditError {
     /// A checkpoint can't be signed.
     #[error("an audit checkpoint can't be signed")]
     Sign,
+    /// Whoever writes it found that it is not the log that it should be.
+    #[error("the audit log is another one than was anchored, and takes no record")]
+    Closed,
     /// The entry can't be encoded: a fault of the program.
     #[error("an audit entry can't be encoded")]
     Entry,
@@ -107,7 +110,7 @@ impl AuditError {
         let kind = match self {
             Self::Sink(error) => error.kind(),
             Self::Failed(kind) => *kind,
-            Self::Sign | Self::Entry => return false,
+            Self::Sign | Self::Closed | Self::Entry => return false,
         };
         matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }

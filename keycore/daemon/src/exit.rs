@@ -12,8 +12,8 @@ pub(crate) const CONFIG: u8 = 64;
 /// `EX_SOFTWARE` of sysexits.h: the configuration is fine, what it names can't be used.
 pub(crate) const SOFTWARE: u8 = 70;
 
-/// `EX_TEMPFAIL` of sysexits.h: the cluster was destroyed; start the program anew, without what it knew.
-pub(crate) const ZEROIZED: u8 = 75;
+/// `EX_TEMPFAIL` of sysexits.h: what the program knows of its cluster is of no more use; start it anew, without that.
+pub(crate) const ANEW: u8 = 75;
 
 /// The program can't start, or can't go on.
 #[derive(Debug, thiserror::Error)]

@@ -23,7 +23,7 @@ use keycore_store::{Archive, ArchivedRecord, CommitError, Record, Revision, Stor
 use keycore_wire::{BackupContent, BackupInfo, BackupPage, MAX_BACKUP_PAGE, RefusalCode, Secret};
 
 use crate::backup::content::ContentCheck;
-pub(crate) use crate::backup::feed::{Feeds, chunk, end, end_by, restore, verify};
+pub(crate) use crate::backup::feed::{Feeds, chunk, end, end_by, restore, restores, verify};
 pub use crate::backup::place::{BackupFile, BackupPlace};
 pub(crate) use crate::backup::restore::{Restored, separate_sessions};
 pub(crate) use crate::backup::schedule::{health, told};

@@ -18,6 +18,7 @@ use crate::job::{Answer, Finished, Job, Leisure, Step};
 use crate::journal::{self, Journal, Throttle};
 use crate::key_cache::{KeyCache, LoadedKey};
 use crate::ledger::{Transaction, transact};
+use crate::left_behind::LeftBehind;
 use crate::login::GuessLimit;
 use crate::mechanism::GcmNonces;
 use crate::notary::Notary;
@@ -57,6 +58,8 @@ pub struct Engine {
     pub(crate) journal: Journal,
     /// Set when the store was emptied: this engine is of no more use.
     pub(crate) zeroized: AtomicBool,
+    /// Set when this engine can't follow the cluster any more.
+    pub(crate) left_behind: OnceLock<LeftBehind>,
     pub(crate) self_tests: SelfTests,
     pub(crate) notary: Notary,
     pub(crate) backups: Backups,
@@ -130,6 +133,7 @@ impl Engine {
             nonces: Mutex::new(GcmNonces::new()),
             journal: Journal::new(log),
             zeroized: AtomicBool::new(false),
+            left_behind: OnceLock::new(),
             self_tests: SelfTests::default(),
             notary: Notary::default(),
             backups: Backups::default(),
@@ -228,7 +232,7 @@ impl Engine {
             {
                 identity::MAX_REQUEST
             }
-            Request::UnsealCluster(_) => MAX_UNSEAL_PART + 16,
+            Request::UnsealCluster(_) if self.cluster_state() == ClusterState::Sealed => MAX_UNSEAL_PART + 16,
             _ => MAX_STRANGERS_JOB,
         }
     }

@@ -53,7 +53,7 @@ impl Engine {
         loop {
             let sessions = self.transact(|records| records.scan::<SessionKeys>(None, after, AT_ONCE))?;
             for session in &sessions {
-                if session.content.have_ended(session.id.0, &self.snapshot(), now.wall) {
+                if session.content.seem_over(session.id.0, &self.snapshot(), now.wall) {
                     self.end_session_keys(session.id, now)?;
                 }
             }
@@ -65,7 +65,7 @@ impl Engine {
     }
 
     fn end_session_keys(&self, session: RecordId, now: Now) -> Result<(), Denial> {
-        let ended = self.transact(|records| session_keys::end(records, session))?;
+        let ended = self.transact(|records| session_keys::end_if_over(records, session, now.wall))?;
         if ended == 0 {
             return Ok(());
         }

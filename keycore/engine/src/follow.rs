@@ -3,18 +3,18 @@
 use std::sync::{PoisonError, RwLockWriteGuard};
 
 use keycore_store::{Changes, Kind, Record, RecordId, Revision, Store};
-use keycore_wire::{KeyId, UserId};
+use keycore_wire::KeyId;
 
 use crate::backup;
 use crate::cluster::{self, WrappedRing};
 use crate::engine::{Engine, locked};
 use crate::error::{FollowError, OpenError};
-use crate::identity::{self, ClusterCertificate, IdentityKey};
+use crate::identity::{self, ClusterCertificate, ClusterIdentity, IdentityKey};
 use crate::ledger::{LoadError, Opened, load, open};
 use crate::options::Now;
 use crate::records::{CLUSTER, Content, ONLY, PublicKeyPart, Revocation, SecretKeyPart, User};
 use crate::seal::SealingKeys;
-use crate::snapshot::{KnownUser, Revoked, Snapshot};
+use crate::snapshot::{Gathered, Snapshot};
 
 /// Records read at a time.
 const PAGE: usize = 256;
@@ -40,8 +40,17 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`FollowError`]; the engine goes on with what it knows, and the next call tries again.
+    /// [`FollowError`]; the engine goes on with what it knows, and the next call tries again, unless it is left behind for good:
+    /// [`Engine::left_behind`].
     pub fn follow(&self, now: Now) -> Result<bool, FollowError> {
+        let followed = self.follow_changes(now);
+        if let Err(error) = &followed {
+            self.note_unfollowed(error);
+        }
+        followed
+    }
+
+    fn follow_changes(&self, now: Now) -> Result<bool, FollowError> {
         self.unsealing.drop_stale(now);
         if self.failed_self_test().is_some() {
             return Ok(false);
@@ -59,9 +68,7 @@ impl Engine {
         let outcome = match &changes {
             Changes::These(records) if !initialized_elsewhere => {
                 self.check_cluster(&mut **store, records)?;
-                let refresh =
-                    |keys| with_current_keys(&mut **store, keys, |store| self.refresh(store, keys, records));
-                self.sealing.get().map_or(Ok(()), refresh)
+                self.sealing.get().map_or(Ok(()), |keys| self.refresh(&mut **store, keys, records))
             }
             _ => self.reload(&mut **store, now),
         };
@@ -105,31 +112,22 @@ impl Engine {
         keys: &SealingKeys,
         records: &[(Kind, RecordId)],
     ) -> Result<(), FollowError> {
-        let mut outcome = Ok(());
-        let mut identity_changed = false;
+        let (mut read, mut identity) = (Gathered::default(), None);
+        let outcome = with_current_keys(store, keys, |store| {
+            // What an earlier try could not open may be sealed with a key that came since.
+            (read, identity) = (Gathered::default(), None);
+            gather(store, keys, records, &mut read, &mut identity)
+        });
+        // Nobody is shut out because the store fails.
+        let opened_all = !matches!(outcome, Err(FollowError::Store(_)));
+        read.publish(&mut self.snapshot_mut(), opened_all);
         for &(kind, id) in records {
-            match kind {
-                User::KIND => match load::<User>(store, keys, id) {
-                    Ok(user) => self.snapshot_mut().note_user(id, user.as_ref().map(|user| &user.content)),
-                    Err(LoadError::Damaged(what)) => {
-                        self.snapshot_mut().note_user(id, None);
-                        outcome = Err(FollowError::Damaged(what));
-                    }
-                    Err(LoadError::Store(error)) => return Err(error.into()),
-                },
-                // A revocation that does not open any more goes on to be one.
-                Revocation::KIND => match load::<Revocation>(store, keys, id) {
-                    Ok(revocation) => self.snapshot_mut().note_revocation(id, revocation.as_ref()),
-                    Err(LoadError::Damaged(what)) => outcome = Err(FollowError::Damaged(what)),
-                    Err(LoadError::Store(error)) => return Err(error.into()),
-                },
-                PublicKeyPart::KIND | SecretKeyPart::KIND => locked(&self.keys).evict(KeyId(id.0)),
-                IdentityKey::KIND | ClusterCertificate::KIND => identity_changed = true,
-                _ => {}
+            if matches!(kind, PublicKeyPart::KIND | SecretKeyPart::KIND) {
+                locked(&self.keys).evict(KeyId(id.0));
             }
         }
-        if identity_changed {
-            self.read_identity(store, keys, &mut outcome)?;
+        if let Some(identity) = identity {
+            self.take_identity(identity);
         }
         outcome
     }
@@ -140,11 +138,13 @@ impl Engine {
         if self.is_zeroized() {
             return Ok(());
         }
-        let read = |keys| with_current_keys(store, keys, |store| self.read_everything(store, keys));
-        self.sealing.get().map_or(Ok(()), read)
+        let Some(keys) = self.sealing.get() else { return Ok(()) };
+        let (everything, outcome) = read_everything(store, keys)?;
+        self.publish(everything);
+        outcome
     }
 
-    /// Takes the keys of the cluster that was sealed, once everything is read with them.
+    /// Takes the keys of the cluster that was sealed, once everything is read with them and nothing can fail any more.
     pub(crate) fn take_keys(
         &self,
         watch: &mut Watch,
@@ -153,8 +153,10 @@ impl Engine {
         now: Now,
     ) -> Result<(), FollowError> {
         let revision = watch.store.revision()?;
-        with_current_keys(store, &keys, |store| self.read_everything(store, &keys))?;
+        let (everything, outcome) = read_everything(store, &keys)?;
+        outcome?;
         self.compare_with_anchor(store, &keys, now)?;
+        self.publish(everything);
         watch.seen = revision;
         self.snapshot_mut().revision = revision;
         let _set_once_as_the_store_is_locked = self.sealing.set(keys);
@@ -162,40 +164,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads all users and logged-out sessions.
-    fn read_everything(&self, store: &mut dyn Store, keys: &SealingKeys) -> Result<(), FollowError> {
-        let mut fresh = Snapshot::default();
-        let mut outcome = Ok(());
-        each::<User>(store, keys, &mut outcome, |user| fresh.note_user(user.id, Some(&user.content)))?;
-        each::<Revocation>(store, keys, &mut outcome, |opened| {
-            fresh.note_revocation(opened.id, Some(&opened));
-        })?;
+    /// From now on this is what is known.
+    fn publish(&self, everything: Everything) {
+        let Everything { snapshot: mut fresh, identity } = everything;
         let mut snapshot = self.snapshot_mut();
         fresh.revision = snapshot.revision;
         *snapshot = fresh;
         drop(snapshot);
         locked(&self.keys).clear();
-        self.read_identity(store, keys, &mut outcome)?;
-        outcome
-    }
-
-    /// Reads the cluster's key for the network and its certificate. What does not open is shown to nobody.
-    fn read_identity(
-        &self,
-        store: &mut dyn Store,
-        keys: &SealingKeys,
-        outcome: &mut Result<(), FollowError>,
-    ) -> Result<(), FollowError> {
-        let found = match identity::load(store, keys) {
-            Ok(found) => found,
-            Err(LoadError::Damaged(what)) => {
-                *outcome = Err(FollowError::Damaged(what));
-                None
-            }
-            Err(LoadError::Store(error)) => return Err(error.into()),
-        };
-        self.take_identity(found);
-        Ok(())
+        self.take_identity(identity);
     }
 
     /// Brings the keys of an open cluster to what the store has. The record of one that is not open here.
@@ -265,22 +242,83 @@ pub(crate) fn check_not_put_back(known: Revision, found: Revision) -> Result<(),
     if found < known { Err(FollowError::PutBack { known: known.0, found: found.0 }) } else { Ok(()) }
 }
 
-impl Snapshot {
-    fn note_user(&mut self, id: RecordId, user: Option<&User>) {
-        match user {
-            Some(user) => self.users.insert(UserId(id.0), KnownUser::from(user)),
-            None => self.users.remove(&UserId(id.0)),
-        };
-    }
+/// What an engine knows of its cluster without asking the store.
+#[derive(Default)]
+struct Everything {
+    snapshot: Snapshot,
+    identity: Option<ClusterIdentity>,
+}
 
-    fn note_revocation(&mut self, id: RecordId, revocation: Option<&Opened<Revocation>>) {
-        match revocation {
-            Some(Opened { version, content, .. }) => {
-                let revoked = Revoked { expires_at: content.expires_at, version: *version };
-                self.revoked.insert(id.0, revoked)
-            }
-            None => self.revoked.remove(&id.0),
-        };
+/// Reads all users, logged-out sessions and the identity: as far as they open, and what does not.
+fn read_everything(
+    store: &mut dyn Store,
+    keys: &SealingKeys,
+) -> Result<(Everything, Result<(), FollowError>), FollowError> {
+    let mut everything = Everything::default();
+    let outcome = with_current_keys(store, keys, |store| {
+        everything = Everything::default();
+        let (mut read, mut outcome) = (Gathered::default(), Ok(()));
+        each::<User>(store, keys, &mut outcome, |user| read.user(user.id, Some(&user.content)))?;
+        each::<Revocation>(store, keys, &mut outcome, |opened| read.revocation(opened.id, Some(&opened)))?;
+        everything.identity = read_identity(store, keys, &mut outcome)?;
+        read.publish(&mut everything.snapshot, true);
+        outcome
+    });
+    match outcome {
+        Ok(()) | Err(FollowError::Damaged(_)) => Ok((everything, outcome)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads changed records: what they are now, and `identity` if it is another one.
+fn gather(
+    store: &mut dyn Store,
+    keys: &SealingKeys,
+    records: &[(Kind, RecordId)],
+    read: &mut Gathered,
+    identity: &mut Option<Option<ClusterIdentity>>,
+) -> Result<(), FollowError> {
+    let mut outcome = Ok(());
+    let mut identity_changed = false;
+    for &(kind, id) in records {
+        match kind {
+            User::KIND => match load::<User>(store, keys, id) {
+                Ok(user) => read.user(id, user.as_ref().map(|user| &user.content)),
+                Err(LoadError::Damaged(what)) => {
+                    read.unopened(id);
+                    outcome = Err(FollowError::Damaged(what));
+                }
+                Err(LoadError::Store(error)) => return Err(error.into()),
+            },
+            // A revocation that does not open any more goes on to be one.
+            Revocation::KIND => match load::<Revocation>(store, keys, id) {
+                Ok(revocation) => read.revocation(id, revocation.as_ref()),
+                Err(LoadError::Damaged(what)) => outcome = Err(FollowError::Damaged(what)),
+                Err(LoadError::Store(error)) => return Err(error.into()),
+            },
+            IdentityKey::KIND | ClusterCertificate::KIND => identity_changed = true,
+            _ => {}
+        }
+    }
+    if identity_changed {
+        *identity = Some(read_identity(store, keys, &mut outcome)?);
+    }
+    outcome
+}
+
+/// Reads the cluster's key for the network and its certificate. What does not open is shown to nobody.
+fn read_identity(
+    store: &mut dyn Store,
+    keys: &SealingKeys,
+    outcome: &mut Result<(), FollowError>,
+) -> Result<Option<ClusterIdentity>, FollowError> {
+    match identity::load(store, keys) {
+        Ok(found) => Ok(found),
+        Err(LoadError::Damaged(what)) => {
+            *outcome = Err(FollowError::Damaged(what));
+            Ok(None)
+        }
+        Err(LoadError::Store(error)) => Err(error.into()),
     }
 }
 

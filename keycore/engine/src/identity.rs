@@ -103,10 +103,10 @@ impl Engine {
     /// The cluster's identity on the network, as the store has it; none before a certificate is set, while the engine is sealed,
     /// and once a self-test failed. Every replica follows it within [`Engine::follow`]'s interval; compare [`ClusterIdentity::revision`].
     pub fn cluster_identity(&self) -> Option<Arc<ClusterIdentity>> {
-        match self.failed_self_test() {
-            Some(_) => None,
-            None => self.identity.read().unwrap_or_else(PoisonError::into_inner).clone(),
+        if self.failed_self_test().is_some() || self.sealing.get().is_none() {
+            return None;
         }
+        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on this is it.

@@ -42,9 +42,7 @@ impl Journal {
 
     /// Whether what is done now can be written down. Asks no disk: after a failure [`Journal::flush`] tries again.
     pub(crate) fn ready(&self) -> Result<(), Denial> {
-        if let Some(reason) = self.closed.get() {
-            return Err(unavailable(reason.clone()));
-        }
+        self.check_open()?;
         match self.log.try_lock() {
             Ok(log) if log.healthy() => Ok(()),
             Ok(_) => Err(unavailable("since an earlier failure")),
@@ -58,6 +56,7 @@ impl Journal {
 
     /// Takes an entry, without waiting for a sync that is under way.
     pub(crate) fn append(&self, entry: &Entry<'_>) -> Result<(), Denial> {
+        self.check_open()?;
         match self.log.try_lock() {
             Ok(mut log) => self.drain(&mut log).and_then(|()| log.append(entry)),
             Err(TryLockError::Poisoned(log)) => log.into_inner().append(entry),
@@ -71,6 +70,7 @@ impl Journal {
 
     /// Takes an entry, and returns when it and all before it are on the disk.
     pub(crate) fn append_and_sync(&self, entry: &Entry<'_>) -> Result<(), Denial> {
+        self.check_open()?;
         let mut log = locked(&self.log);
         self.drain(&mut log)
             .and_then(|()| log.append(entry))
@@ -78,13 +78,20 @@ impl Journal {
             .map_err(|error| unwritable(&error))
     }
 
-    /// From now on nothing is ready to be recorded, for this reason.
+    /// From now on nothing is recorded, for this reason.
     pub(crate) fn close(&self, reason: String) {
         let _the_first_reason_stays = self.closed.set(reason);
     }
 
+    fn check_open(&self) -> Result<(), Denial> {
+        self.closed.get().map_or(Ok(()), |reason| Err(unavailable(reason.clone())))
+    }
+
     /// Takes an entry of the engine itself.
     pub(crate) fn append_own(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
+        if self.closed.get().is_some() {
+            return Err(AuditError::Closed);
+        }
         let mut log = locked(&self.log);
         self.drain(&mut log)?;
         log.append(entry)

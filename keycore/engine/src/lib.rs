@@ -23,7 +23,8 @@
 //!
 //! **What the store sees.** Sealed records (`seal.rs`) and blind tags. A record that was changed, moved, swapped or put
 //! back under another version does not open. A record put back together with its version does, and so does a whole store of
-//! yesterday; a running engine notices only that the revision went back, and changes nothing any more.
+//! yesterday; a running engine notices only that the revision went back, and changes nothing any more. One that can't follow the cluster key any
+//! more does nothing at all (`left_behind.rs`).
 //!
 //! **What is audited.** Every operation, signatures included, before its answer is given; management is on the disk
 //! before its answer is. If the log can't be written, nothing is done. Not recorded one by one: successful hellos, pings and
@@ -69,6 +70,7 @@ mod key_sharing;
 mod keyring;
 mod keys;
 mod ledger;
+mod left_behind;
 mod lifecycle;
 mod login;
 mod material;
@@ -110,6 +112,7 @@ pub use identity::{ClusterIdentity, IdentityFailed};
 pub use job::{Answer, Cost, Finished, Job, Leisure, Step};
 pub use keycore_audit::{CertificateSha256, Peer, network_of};
 pub use keycore_backup::Recipient as BackupRecipient;
+pub use left_behind::LeftBehind;
 pub use notary::{LifeEvent, NotaryError, RolledBack};
 pub use options::{Now, Options, PasswordCost};
 pub use unseal_secret::{UnsealSecret, UnsealTooShort};

@@ -162,9 +162,12 @@ pub(crate) fn check_inactive(engine: &Engine, records: &mut Transaction<'_>) -> 
     Ok(())
 }
 
+/// Opens what a sibling initialized. That the log can take records was asked before it was held against the anchor that there
+/// is now.
 fn adopt(engine: &Engine, store: &mut dyn keycore_store::Store, now: Now) -> Result<(), Denial> {
     engine.adopt_cluster(store, now).map_err(|error| match error {
         FollowError::Store(error) => Denial::store(&error),
         other => Denial::internal(other.to_string()),
-    })
+    })?;
+    engine.journal.ready()
 }

@@ -39,7 +39,7 @@ impl Content for AuditAnchor {
 }
 
 /// That the log which was anchored so is elsewhere, since the anchor came with a backup; the record's id is the replica's number.
-/// It is of no effect for any later anchor: that is of a log here.
+/// It is of no effect for any later anchor, which is of a log here, and goes with the first one.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AnchorElsewhere {
     /// The anchor's head, which no other log has.
@@ -135,6 +135,10 @@ impl Engine {
             let anchored = anchor.sequence;
             self.transact(|records| {
                 let before = records.load::<AuditAnchor>(id)?.map(|opened| opened.version);
+                // That was of the anchor which this one replaces.
+                if let Some(elsewhere) = records.load::<AnchorElsewhere>(id)? {
+                    records.delete::<AnchorElsewhere>(id, elsewhere.version);
+                }
                 records.put(id, before, anchor, Vec::new(), None)
             })?;
             *pending = None;

@@ -87,6 +87,8 @@ fn decide(
 ) -> Result<Executed, Denial> {
     // A cluster that was destroyed has nothing to say.
     engine.check_not_zeroized(request)?;
+    // Nor has an engine that can't learn any more what the cluster changes.
+    engine.check_not_left_behind(request)?;
     // Nor has one that is sealed, but what it is and that it waits for shares.
     engine.check_not_sealed(request)?;
     // Session: who asks, as of now and not as of the login.

@@ -8,9 +8,9 @@ use crate::engine::Engine;
 use crate::keys;
 use crate::ledger::{Opened, Transaction};
 use crate::policy::Permission;
-use crate::records::SessionKeys;
+use crate::records::{Revocation, SessionKeys, User};
 use crate::session::Session;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, user_record};
 
 /// Will note a new key under its session.
 pub(crate) fn note(records: &mut Transaction<'_>, session: &Session, key: KeyId) -> Result<(), Denial> {
@@ -66,9 +66,24 @@ pub(crate) fn end(records: &mut Transaction<'_>, session: RecordId) -> Result<u6
     Ok(ended)
 }
 
+/// The same if the session is over as the store has it: what an engine remembers, or could not read for a moment, destroys
+/// no key.
+pub(crate) fn end_if_over(
+    records: &mut Transaction<'_>,
+    session: RecordId,
+    now: UnixMillis,
+) -> Result<u64, Denial> {
+    let Some(Opened { content, .. }) = records.load::<SessionKeys>(session)? else { return Ok(0) };
+    let over = now >= content.expires_at || records.load::<Revocation>(session)?.is_some() || {
+        let user = records.load::<User>(user_record(content.user))?;
+        user.is_none_or(|user| user.content.credential != content.credential)
+    };
+    if over { end(records, session) } else { Ok(0) }
+}
+
 impl SessionKeys {
-    /// Whether the session is over: expired, logged out, its user deleted or given other credentials.
-    pub(crate) fn have_ended(&self, session: [u8; 16], snapshot: &Snapshot, now: UnixMillis) -> bool {
+    /// Whether the session is over as far as this engine knows: expired, logged out, its user deleted or given other credentials.
+    pub(crate) fn seem_over(&self, session: [u8; 16], snapshot: &Snapshot, now: UnixMillis) -> bool {
         let is_users = |user: &crate::snapshot::KnownUser| user.credential == self.credential;
         now >= self.expires_at
             || snapshot.revoked.contains_key(&session)

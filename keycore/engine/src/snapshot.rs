@@ -6,9 +6,10 @@ use std::sync::Arc;
 use keycore_store::{RecordId, Revision};
 use keycore_wire::{Role, SpkiSha256, UnixMillis, UserId, UserInfo, UserName};
 
+use crate::ledger::Opened;
 use crate::login::MAX_ATTEMPTS;
 use crate::private_key::spki_sha256;
-use crate::records::{User, VerifyingKey};
+use crate::records::{Revocation, User, VerifyingKey};
 
 /// All users and logged-out sessions at some revision. Changed only while the store is locked, so what was read first
 /// never overwrites what was read later.
@@ -38,6 +39,55 @@ pub(crate) struct KnownUser {
 pub(crate) struct Revoked {
     pub(crate) expires_at: UnixMillis,
     pub(crate) version: Revision,
+}
+
+/// What was read to bring a snapshot up to date. Nobody sees it before all of it is there: what does not open at first may, a
+/// moment later, with a cluster key that came meanwhile.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    users: Vec<(UserId, Option<KnownUser>)>,
+    unopened: Vec<UserId>,
+    revoked: Vec<([u8; 16], Option<Revoked>)>,
+}
+
+impl Gathered {
+    /// A user, or that there is none any more.
+    pub(crate) fn user(&mut self, id: RecordId, user: Option<&User>) {
+        self.users.push((UserId(id.0), user.map(KnownUser::from)));
+    }
+
+    /// A user whose record does not open.
+    pub(crate) fn unopened(&mut self, id: RecordId) {
+        self.unopened.push(UserId(id.0));
+    }
+
+    /// A logged-out session, or that it is forgotten.
+    pub(crate) fn revocation(&mut self, id: RecordId, revocation: Option<&Opened<Revocation>>) {
+        let revoked = revocation.map(|Opened { version, content, .. }| Revoked {
+            expires_at: content.expires_at,
+            version: *version,
+        });
+        self.revoked.push((id.0, revoked));
+    }
+
+    /// Brings it into the snapshot. `shut_out`: whoever's record does not open is not known any more.
+    pub(crate) fn publish(self, snapshot: &mut Snapshot, shut_out: bool) {
+        for (id, user) in self.users {
+            match user {
+                Some(user) => snapshot.users.insert(id, user),
+                None => snapshot.users.remove(&id),
+            };
+        }
+        for id in self.unopened.into_iter().filter(|_| shut_out) {
+            snapshot.users.remove(&id);
+        }
+        for (id, revoked) in self.revoked {
+            match revoked {
+                Some(revoked) => snapshot.revoked.insert(id, revoked),
+                None => snapshot.revoked.remove(&id),
+            };
+        }
+    }
 }
 
 impl KnownUser {

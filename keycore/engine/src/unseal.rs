@@ -92,7 +92,8 @@ impl Unsealing {
         }
     }
 
-    /// Takes a share; what all of them make, once there are enough, which are wiped then.
+    /// Takes a share; what the last ones make, once there are enough. They are kept: what is left to do may fail for a moment, and
+    /// nobody should have to call the custodians again for it.
     fn take(&self, share: &Share, needed: u8, now: Now) -> Result<Option<Zeroizing<[u8; 32]>>, Denial> {
         let mut state = locked(&self.state);
         let part = SecretBytes::copy_from(&mut *Zeroizing::new(*share.part()))
@@ -103,16 +104,26 @@ impl Unsealing {
         if state.shares.len() < usize::from(needed) {
             return Ok(None);
         }
+        let spare = state.shares.len() - usize::from(needed);
         let shares: Vec<_> = state
             .shares
             .iter()
+            .skip(spare)
             .filter_map(|(index, part)| {
                 let part = part.expose().try_into().ok()?;
                 Some(Share::new(SharePurpose::Unseal, share.of(), needed, *index, part))
             })
             .collect();
-        state.forget_shares();
-        Share::combine(&shares).map(Some).map_err(|error| wrong(error.to_string()))
+        let made = Share::combine(&shares);
+        if made.is_err() {
+            state.forget_shares();
+        }
+        made.map(Some).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// Wipes the shares: one of them is forged.
+    fn forget_shares(&self) {
+        locked(&self.state).forget_shares();
     }
 }
 
@@ -264,6 +275,7 @@ fn open(engine: &Engine, part: &[u8], now: Now) -> Result<bool, Denial> {
     let keys = match opened {
         Ok(keys) => keys,
         Err(UnsealError::WrongSecret) if wrapped.split().is_some() => {
+            engine.unsealing.forget_shares();
             return Err(wrong(
                 "the shares don't open the cluster, one of them is forged; all were wiped, begin anew",
             ));

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use keycore_engine::{Engine, Resealed};
+use keycore_engine::{Engine, LeftBehind, Resealed};
 
 use crate::clock::Clock;
 use crate::exit;
@@ -24,7 +24,7 @@ impl Chores {
     const MAX_PAUSE: u32 = 40;
     /// Every so many periods the log is made durable: a machine that loses power loses a second of signatures' records.
     const SYNC_EVERY: u32 = 40;
-    /// How long an engine answers after its cluster was destroyed.
+    /// How long an engine answers once it is of no more use.
     const LAST_ANSWERS: Duration = Duration::from_millis(500);
     /// Every so many periods what ended is deleted, some ten seconds after it ended.
     const TIDY_EVERY: u32 = 400;
@@ -95,6 +95,7 @@ fn follow(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
     let mut leftovers = Health::new("keys whose time is over can't be deleted");
     let (mut pause, mut next_pause) = (0, 1);
     let mut periods = 0;
+    let mut stands_still = false;
     while stopped.recv_timeout(Chores::PERIOD) == Err(RecvTimeoutError::Timeout) {
         if pause > 0 {
             pause -= 1;
@@ -109,7 +110,19 @@ fn follow(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
         }
         store.note(followed.as_ref().err());
         if engine.is_zeroized() {
-            leave(engine, stopped);
+            leave(engine, stopped, "the cluster was zeroized");
+        }
+        match engine.left_behind() {
+            Some(LeftBehind::MethodChanged) => leave(
+                engine,
+                stopped,
+                "what unseals the cluster was changed while this engine did not follow; it needs the new secret, or shares",
+            ),
+            Some(LeftBehind::PutBack(why)) if !stands_still => {
+                tracing::error!("this engine does nothing more until it is started anew: {why}");
+                stands_still = true;
+            }
+            _ => {}
         }
         periods = (periods + 1) % Chores::TIDY_EVERY;
         if periods == 0 {
@@ -119,13 +132,13 @@ fn follow(engine: &Engine, clock: Clock, stopped: &mpsc::Receiver<()>) {
 }
 
 /// Ends the process, whose memory knew the cluster, once answers on their way are out and the audit log is on the disk.
-fn leave(engine: &Engine, stopped: &mpsc::Receiver<()>) {
-    tracing::warn!("the cluster was zeroized; this engine ends, to be started anew");
+fn leave(engine: &Engine, stopped: &mpsc::Receiver<()>, why: &str) -> ! {
+    tracing::warn!("{why}; this engine ends, to be started anew");
     let _stopped = stopped.recv_timeout(Chores::LAST_ANSWERS);
     if let Err(error) = engine.sync_audit() {
         tracing::error!("the audit log's last records may be lost: {error}");
     }
-    std::process::exit(i32::from(exit::ZEROIZED));
+    std::process::exit(i32::from(exit::ANEW));
 }
 
 fn record(engine: &Engine, stopped: &mpsc::Receiver<()>) {

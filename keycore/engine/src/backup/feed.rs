@@ -162,7 +162,7 @@ pub(crate) fn end_by(
     method: UnsealMethod,
     now: Now,
 ) -> Result<(BackupContent, NewUnseal), Denial> {
-    if !locked(&engine.backups.feeds.open).get(&connection).is_some_and(restores) {
+    if !restores(engine, connection) {
         return Err(Denial::new(
             RefusalCode::BadBackup,
             "this connection restores nothing, or it was refused",
@@ -184,7 +184,7 @@ fn finish(
 ) -> Result<BackupContent, Denial> {
     let mut open = locked(&engine.backups.feeds.open);
     // Looked at again: the connection may have begun another meanwhile.
-    if method.is_some() && !open.get(&connection).is_some_and(restores) {
+    if method.is_some() && !open.get(&connection).is_some_and(Feed::is_to_stay) {
         return Err(nothing_begun());
     }
     let feed = open.remove(&connection).ok_or_else(nothing_begun)?;
@@ -229,6 +229,11 @@ impl Feed {
         finished
     }
 
+    /// Whether what comes is to stay.
+    fn is_to_stay(&self) -> bool {
+        self.restore.as_ref().is_some_and(|restore| !restore.is_rehearsed())
+    }
+
     fn abort(&self, engine: &Engine) {
         if let Some(restore) = &self.restore {
             restore.abort(engine);
@@ -236,11 +241,14 @@ impl Feed {
     }
 }
 
-/// Whether what comes is to stay.
-fn restores(feed: &Feed) -> bool {
-    feed.restore.as_ref().is_some_and(|restore| !restore.is_rehearsed())
+/// Whether the connection sends a backup that is to stay.
+pub(crate) fn restores(engine: &Engine, connection: u64) -> bool {
+    locked(&engine.backups.feeds.open).get(&connection).is_some_and(Feed::is_to_stay)
 }
 
 fn nothing_begun() -> Denial {
     Denial::new(RefusalCode::BadBackup, "this connection has begun no backup, or it was refused")
 }
+
+#[cfg(test)]
+mod tests;

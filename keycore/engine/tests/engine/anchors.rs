@@ -2,17 +2,22 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keycore_audit::{
     AuditKey, Chain, Log, Outlived, Retention, Sink, Trust, VerifyError, Wrong, file, verify,
 };
-use keycore_engine::{Engine, NotaryError, OpenError, Options, PasswordCost, UnsealSecret};
+use keycore_engine::{
+    Engine, FollowError, LifeEvent, NotaryError, OpenError, Options, PasswordCost, UnsealSecret,
+};
 use keycore_secmem::SecretBytes;
-use keycore_wire::{ActivateCluster, AuditAnchors, InitializeCluster, ListKeys, RefusalCode};
+use keycore_store::Kind;
+use keycore_wire::{ActivateCluster, AuditAnchors, ClusterState, InitializeCluster, ListKeys, RefusalCode};
 
 use crate::harness::{PASSWORD, World, name, secret};
+use crate::hooked::{Hook, Hooked};
 
 /// An engine of replica 0 whose log is in `dir`; the store is the world's.
 fn open(world: &World, dir: &Path, losses: &[(u16, u64)]) -> Result<Engine, OpenError> {
@@ -172,6 +177,61 @@ fn nothing_is_served_before_the_log_is_held_against_an_anchor_that_came_later() 
     assert_eq!(refused.code, RefusalCode::AuditUnavailable);
     let lost = late.engine.checkpoint_audit(late.now()).unwrap_err();
     assert!(matches!(lost, NotaryError::RolledBack(_)), "{lost}");
+}
+
+/// What is written behind the end of another log is evidence of nothing, and makes it look as if it were this one.
+#[test]
+fn a_log_that_is_another_one_takes_no_record_at_all() {
+    let world = World::new();
+    let (late, other) = (world.replica(0), world.replica(0));
+    other.client().call(&InitializeCluster).unwrap();
+    other.engine.checkpoint_audit(other.now()).unwrap();
+    late.follow();
+    let records = late.audit.map(&late.engine, |_| ()).len();
+    world.pass(Duration::from_secs(2));
+    let mut client = late.client();
+    assert_eq!(client.login("root", PASSWORD).unwrap_err().code, RefusalCode::AuditUnavailable);
+    assert_eq!(client.refused(&ListKeys { after: None, limit: 1 }), RefusalCode::AuditUnavailable);
+    client.send(b"GET / HTTP/1.1");
+    late.engine.note_life(LifeEvent::Stopped, late.now()).unwrap_err();
+    assert_eq!(late.audit.map(&late.engine, |_| ()).len(), records);
+}
+
+/// A sibling initializes the cluster between the question whether the log is ready and what it is asked for.
+#[test]
+fn nobody_becomes_admin_by_an_engine_whose_log_is_another_one() {
+    let world = World::new();
+    let other = world.replica(0);
+    let hook = Hook::default();
+    let store = Box::new(Hooked { store: world.store(), hook: hook.clone() });
+    let late = world.open(store, 0, 7).unwrap();
+    let mut client = late.client();
+    let sibling = other.clone();
+    hook.once(Kind(1), move || {
+        sibling.client().call(&InitializeCluster).unwrap();
+        sibling.engine.checkpoint_audit(sibling.now()).unwrap();
+    });
+    let activate = ActivateCluster { admin: name("mallory"), password: secret(PASSWORD) };
+    assert_eq!(client.refused(&activate), RefusalCode::AuditUnavailable);
+    assert!(hook.is_over());
+    other.follow();
+    assert_eq!(other.engine.cluster_state(), ClusterState::Initialized);
+}
+
+#[test]
+fn a_log_that_can_t_be_read_for_a_moment_is_looked_at_again() {
+    let world = World::new();
+    let (late, other) = (world.replica(0), world.replica(0));
+    act(&world, &late.engine, 9);
+    other.client().call(&InitializeCluster).unwrap();
+    other.engine.checkpoint_audit(other.now()).unwrap();
+    late.audit.unreadable.store(true, Ordering::SeqCst);
+    let unread = late.engine.follow(late.now());
+    assert!(matches!(unread, Err(FollowError::Audit(_))), "{unread:?}");
+    assert_eq!(late.engine.cluster_state(), ClusterState::Uninitialized);
+    late.audit.unreadable.store(false, Ordering::SeqCst);
+    assert!(late.follow());
+    assert_eq!(late.engine.cluster_state(), ClusterState::Initialized);
 }
 
 fn copy_log(from: &Path, to: &Path) {

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use keycore_audit::Outcome;
 use keycore_backup::Identity;
 use keycore_engine::{BackupFile, BackupPlace, BackupPlan, OpenError, Resealed};
+use keycore_store::Kind;
 use keycore_wire::{
     Attributes, AuditAnchors, BackupChunk, BackupContent, BackupCreate, BackupEnd, BackupEndBy, BackupInfo,
     BackupList, BackupRestore, BackupVerify, ClusterInfo, ClusterState, ClusterStatus, InitializeCluster,
@@ -18,6 +20,9 @@ use keycore_wire::{
 
 use crate::harness::{Client, PASSWORD, Replica, World, name};
 use crate::quorum::{OwnKey, propose, register};
+
+/// Which logs are elsewhere.
+const ELSEWHERE: Kind = Kind(56);
 
 /// A directory of backups in memory.
 #[derive(Clone, Default)]
@@ -374,7 +379,7 @@ fn a_record_that_does_not_open_makes_no_backup() {
     let key = replica.client_of("web").generate(KeyAlgorithm::P256, Attributes::SIGN, "p");
     let mut store = world.store();
     let revision = store.revision().unwrap();
-    let (kind, id) = (keycore_store::Kind(5), keycore_store::RecordId(key.id.0));
+    let (kind, id) = (Kind(5), keycore_store::RecordId(key.id.0));
     let record = store.load(kind, id).unwrap().unwrap();
     let mut sealed = record.sealed;
     sealed[60] ^= 1;
@@ -548,7 +553,10 @@ fn no_moment_of_a_rotation_takes_an_anchor_from_here_for_one_of_a_log_elsewhere_
     let (_, file) = backup(&old, &shelf);
     let (world, new) = fresh();
     restore(&mut new.client(), &file, 1).unwrap();
+    let elsewhere = || world.store().scan(ELSEWHERE, None, None, 9).unwrap().len();
+    assert_eq!(elsewhere(), 2);
     new.engine.checkpoint_audit(new.now()).unwrap();
+    assert_eq!(elsewhere(), 1, "the log of replica 0 is here now");
     new.client_of("root").call(&RotateClusterKey).unwrap();
     check_logs(&world);
     let mut batches = 0;
@@ -631,4 +639,32 @@ fn an_engine_of_custodians_restores_under_new_shares() {
     let restored =
         format!("BackupEndBy cluster {} at revision {revision}; 2 of 3 custodians", info.content.cluster);
     assert!(told.contains(&restored), "{told:?}");
+}
+
+/// The end of it may find the disk full; that it began is on the disk then.
+#[test]
+fn a_restore_is_on_record_before_there_is_a_cluster() {
+    let (_old_world, old, shelf) = active();
+    let (_, file) = backup(&old, &shelf);
+    let (_world, new) = fresh();
+    let mut client = new.client();
+    client.call(&BackupRestore { identity: identity_text(1), rehearse: false }).unwrap();
+    send(&mut client, &file, 10_000).unwrap();
+    new.audit.breaks_after.store(1, Ordering::SeqCst);
+    assert_eq!(client.refused(&BackupEnd), RefusalCode::AuditUnavailable);
+    assert_eq!(state(&new).state, ClusterState::Active);
+    new.audit.broken.store(false, Ordering::SeqCst);
+    let told = new.audit.map(&new.engine, |entry| (entry.operation.to_owned(), entry.outcome));
+    assert!(told.contains(&("BackupEnd".to_owned(), Outcome::Begun)), "{told:?}");
+}
+
+#[test]
+fn pieces_of_a_backup_that_nobody_began_do_not_fill_the_log() {
+    let (_world, replica) = World::active();
+    let mut stranger = replica.client();
+    for _ in 0..100 {
+        assert_eq!(stranger.refused(&BackupChunk { offset: 0, bytes: b"piece" }), RefusalCode::BadBackup);
+    }
+    let told = replica.audit.map(&replica.engine, |entry| entry.operation == "BackupChunk");
+    assert!(told.iter().filter(|chunk| **chunk).count() <= 32, "{}", told.len());
 }

@@ -4,11 +4,12 @@ use core::time::Duration;
 use std::sync::atomic::Ordering;
 
 use keycore_audit::Outcome;
-use keycore_engine::{OpenError, Resealed, UnsealError};
+use keycore_engine::{LeftBehind, OpenError, Resealed, UnsealError};
 use keycore_store::{Change, Kind, RecordId, Store};
 use keycore_wire::{
-    Attributes, ChangeUnseal, ClusterInfo, ClusterState, KeyAlgorithm, KeySelector, ListKeys, NewUnseal,
-    RefusalCode, Resume, RotateClusterKey, Secret, Sign, SignatureScheme, UnsealCluster, UnsealMethod,
+    Attributes, ChangeUnseal, ClusterInfo, ClusterState, InitializeCluster, KeyAlgorithm, KeySelector,
+    ListKeys, NewUnseal, Ping, RefusalCode, Resume, RotateClusterKey, Secret, Sign, SignatureScheme,
+    UnsealCluster, UnsealMethod, ZeroizeCluster,
 };
 
 use crate::harness::{Client, PASSWORD, Replica, World};
@@ -314,23 +315,51 @@ fn what_keeps_the_reply_from_being_told_keeps_the_old_method() {
     world.unsealed_by(1, Some(&[7; 32])).unwrap();
 }
 
+/// It would sign for users that were deleted and with keys that were, for as long as its process lives.
 #[test]
-fn a_replica_that_missed_the_handover_says_so_and_goes_on_signing() {
+fn a_replica_that_missed_the_handover_does_nothing_more() {
     let (world, first) = World::active();
     let second = world.replica(1);
     make_keys(&first, 0..1);
     let mut there = second.client_of("web");
     assert_eq!(sign_with_all(&mut there), 1);
     let key = there.call(&ListKeys { after: None, limit: 1 }).unwrap().keys[0].id;
-    let secret = Some(Secret::new(b"correct horse battery staple".to_vec()));
-    let change = ChangeUnseal { method: UnsealMethod::Passphrase, secret };
+    let words = b"correct horse battery staple";
+    let change = ChangeUnseal { method: UnsealMethod::Passphrase, secret: Some(Secret::new(words.to_vec())) };
     first.client_of("root").call(&change).unwrap();
     world.pass(Duration::from_secs(11));
     first.engine.tidy(first.now()).unwrap();
+    assert_eq!(second.engine.left_behind(), None);
     let error = second.engine.follow(second.now()).unwrap_err().to_string();
     assert!(error.contains("start it anew"), "{error}");
+    assert_eq!(second.engine.left_behind(), Some(&LeftBehind::MethodChanged));
     let sign = Sign { key, scheme: SignatureScheme::Ed25519, message: b"message" };
-    there.call(&sign).unwrap();
-    let refused = there.refused(&ListKeys { after: None, limit: 1 });
-    assert_eq!(refused, RefusalCode::StoreUnavailable);
+    assert_eq!(there.refused(&sign), RefusalCode::ShuttingDown);
+    assert_eq!(there.refused(&ListKeys { after: None, limit: 1 }), RefusalCode::ShuttingDown);
+    assert_eq!(second.client().login("web", PASSWORD).unwrap_err().code, RefusalCode::ShuttingDown);
+    there.call(&Ping).unwrap();
+    let told = second.audit.map(&second.engine, |entry| format!("{} {}", entry.operation, entry.detail));
+    assert!(
+        told.iter().any(|line| line.contains("was changed while this engine did not follow")),
+        "{told:?}"
+    );
+
+    // Its process is started anew.
+    let anew = world.unsealed_by(1, Some(words)).unwrap();
+    assert_eq!(sign_with_all(&mut anew.client_of("web")), 1);
+}
+
+#[test]
+fn a_replica_whose_cluster_was_replaced_while_it_stood_still_forgets_the_old_one() {
+    let (world, first) = World::active();
+    let second = world.replica(1);
+    make_keys(&first, 0..1);
+    let mut there = second.client_of("web");
+    assert_eq!(sign_with_all(&mut there), 1);
+    let cluster = first.client().call(&ClusterInfo).unwrap().cluster.unwrap();
+    first.client_of("root").call(&ZeroizeCluster { cluster }).unwrap();
+    world.replica(0).client().call(&InitializeCluster).unwrap();
+    second.engine.follow(second.now()).unwrap_err();
+    assert!(second.engine.is_zeroized());
+    assert_eq!(there.refused(&ListKeys { after: None, limit: 1 }), RefusalCode::ShuttingDown);
 }

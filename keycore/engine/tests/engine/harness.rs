@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keycore_audit::{Chain, Entry, Log, Sink};
+use keycore_audit::{Chain, Entry, Log, Past, Sink};
 use keycore_engine::{
     Answer, Connection, Engine, Leisure, Now, OpenError, Options, PasswordCost, Peer, Step, UnsealSecret,
 };
@@ -287,6 +287,8 @@ pub(crate) struct AuditTrail {
     pub(crate) broken: Arc<AtomicBool>,
     /// After how many syncs more it breaks by itself; 0: never.
     pub(crate) breaks_after: Arc<AtomicU64>,
+    /// What it knows of earlier heads can't be read.
+    pub(crate) unreadable: Arc<AtomicBool>,
 }
 
 #[derive(Deserialize)]
@@ -320,6 +322,13 @@ impl AuditTrail {
 }
 
 impl Sink for AuditTrail {
+    fn head_at(&mut self, _sequence: u64) -> io::Result<Past> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(Past::Unknown)
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());

@@ -1,9 +1,11 @@
 //! The cluster's identity on the network: made inside, certified outside, followed by every replica.
 
-use keycore_engine::ClusterIdentity;
+use std::sync::atomic::Ordering;
+
+use keycore_engine::{ClusterIdentity, Leisure};
 use keycore_wire::{
-    ActivateCluster, ClusterCsr, ClusterInfo, ClusterName, ClusterStatus, InitializeCluster, Refusal,
-    RefusalCode, SetClusterCertificate,
+    ActivateCluster, ClusterCsr, ClusterInfo, ClusterName, ClusterState, ClusterStatus, InitializeBy,
+    InitializeCluster, NewUnseal, Refusal, RefusalCode, SetClusterCertificate, UnsealCluster, UnsealMethod,
 };
 use p256::ecdsa::signature::Verifier;
 use p256::ecdsa::{DerSignature, VerifyingKey};
@@ -13,7 +15,7 @@ use rcgen::{
     IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, date_time_ymd,
 };
 
-use crate::harness::{Client, PASSWORD, Replica, World, name, secret};
+use crate::harness::{Client, PASSWORD, PEER, Replica, World, name, secret};
 
 /// A CA of the operator's.
 struct Ca {
@@ -278,4 +280,34 @@ fn cluster_information_counts_connections_and_logins() {
     second.call(&keycore_wire::Logout).unwrap();
     let after = watcher.call(&ClusterInfo).unwrap();
     assert_eq!((after.connections, after.sessions), (before.connections + 1, before.sessions));
+}
+
+/// The last step before an engine is open may fail; until then nobody is shown the cluster's certificate.
+#[test]
+fn an_engine_that_stays_sealed_shows_no_certificate() {
+    let world = World::new();
+    let sealed = world.unsealed_by(0, None).unwrap();
+    for _ in 0..40 {
+        let _recorded =
+            sealed.engine.begin(&mut sealed.engine.connect(PEER), sealed.now(), b"no hello", Leisure::Busy);
+        world.pass(core::time::Duration::from_secs(2));
+    }
+    let maker = world.unsealed_by(0, None).unwrap();
+    let method = UnsealMethod::Custodians { needed: 2, of: 2 };
+    let NewUnseal { shares, .. } = maker.client().call(&InitializeBy { method }).unwrap();
+    let (ca, mut client) = (Ca::new(), maker.client());
+    let csr = csr(&mut client);
+    ca.set(&mut client, &csr).unwrap();
+    maker.engine.checkpoint_audit(maker.now()).unwrap();
+
+    sealed.follow();
+    let mut custodian = sealed.client();
+    sealed.audit.unreadable.store(true, Ordering::SeqCst);
+    custodian.call(&UnsealCluster { part: shares[0].duplicate() }).unwrap();
+    custodian.call(&UnsealCluster { part: shares[1].duplicate() }).unwrap_err();
+    assert_eq!(sealed.engine.cluster_state(), ClusterState::Sealed);
+    assert!(identity(&sealed).is_none());
+    sealed.audit.unreadable.store(false, Ordering::SeqCst);
+    custodian.call(&UnsealCluster { part: shares[1].duplicate() }).unwrap();
+    assert!(signs_for(&sealed, &csr));
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keycore_store::{Change, Kind};
 use keycore_wire::{
     Attribute, AttributeChange, Attributes, DeleteKey, FindKey, GenerateKey, Hash, KeyAlgorithm, KeyId,
     KeyInfo, KeySelector, ListKeys, ListSessionKeys, Logout, MAX_SESSION_KEYS, RefusalCode, Resume, Role,
@@ -212,4 +213,32 @@ fn an_admin_deletes_all_keys_of_a_user() {
     assert_eq!(web.refused(&mac(of_session)), RefusalCode::NotFound);
     assert_eq!(app.refused(&mac(stays)), RefusalCode::NotFound);
     app.call(&mac(others)).unwrap();
+}
+
+/// An engine that can't read a user shuts him out; that is no reason to destroy what can't be made again.
+#[test]
+fn keys_of_a_session_are_not_destroyed_because_its_user_can_t_be_read() {
+    const USER: Kind = Kind(2);
+    let (world, here) = World::active();
+    let there = world.replica(1);
+    let mut web = here.client_of("web");
+    let key = web.call(&session_key("k")).unwrap().id;
+    let mut store = world.store();
+    let whole = store.scan(USER, None, None, 9).unwrap();
+    let mut change_all = |damage: u8| {
+        for user in &whole {
+            let expect = store.load(USER, user.id).unwrap().unwrap().version;
+            let mut sealed = user.sealed.clone();
+            *sealed.last_mut().unwrap() ^= damage;
+            let base = store.revision().unwrap();
+            store.commit(base, &[Change::Reseal { kind: USER, id: user.id, expect, sealed }]).unwrap();
+        }
+    };
+    change_all(1);
+    there.engine.follow(there.now()).unwrap_err();
+    let told = there.engine.tidy(there.now()).unwrap_err();
+    assert!(told.contains("of kind 2 is damaged"), "{told}");
+    assert_eq!(keys_in_store(&here), 1);
+    here.engine.follow(here.now()).unwrap_err();
+    assert_eq!(web.refused(&mac(key)), RefusalCode::SessionEnded);
 }

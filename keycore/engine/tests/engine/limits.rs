@@ -1,7 +1,8 @@
 //! The limits of the configuration: what fits, and the first thing that does not.
 
 use keycore_wire::{
-    Attribute, Attributes, KeyAlgorithm, RefusalCode, Role, ShareKey, WrapKey, WrapMechanism,
+    Attribute, Attributes, KeyAlgorithm, RefusalCode, Role, Secret, ShareKey, UnsealCluster, WrapKey,
+    WrapMechanism,
 };
 
 use crate::harness::{World, generate, name, random_key};
@@ -111,4 +112,15 @@ fn a_shared_key_is_not_wrapped_by_whom_it_is_shared_with() {
     // Its owner does, with a wrapping key of its own: it is the sharee that may not.
     let wrapping = web.generate(KeyAlgorithm::Aes256, Attributes::WRAP, "kek").id;
     web.call(&WrapKey { wrapping, ..wrap }).unwrap();
+}
+
+#[test]
+fn only_a_sealed_engine_lets_strangers_queue_a_long_secret() {
+    let unseal = UnsealCluster { part: Secret::new(vec![b'x'; 2000]) };
+    let (_world, open) = World::active();
+    let (refused, inline) = open.client().call_where(&unseal);
+    assert_eq!((refused.unwrap_err().code, inline), (RefusalCode::Malformed, true));
+    let (_world, sealed) = crate::unseal::sealed();
+    let (refused, inline) = sealed.client().call_where(&unseal);
+    assert_eq!((refused.unwrap_err().code, inline), (RefusalCode::WrongUnsealPart, false));
 }

@@ -11,6 +11,7 @@ mod cluster;
 mod cluster_rotation;
 mod crash;
 mod harness;
+mod hooked;
 mod identity;
 mod key_lives;
 mod key_quorum;

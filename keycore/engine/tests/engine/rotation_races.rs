@@ -3,100 +3,17 @@
 use std::sync::{Arc, Mutex};
 
 use keycore_engine::Resealed;
-use keycore_store::{
-    Change, Changes, CommitError, GroupTag, IndexTag, Kind, Record, RecordId, Revision, Store, StoreError,
-};
+use keycore_store::Kind;
 use keycore_wire::{
-    ActivateCluster, ClusterState, InitializeBy, NewUnseal, Role, RotateClusterKey, UnsealCluster,
+    ActivateCluster, ClusterState, InitializeBy, NewUnseal, Random, Role, RotateClusterKey, UnsealCluster,
     UnsealMethod, UserChangePassword,
 };
 
 use crate::harness::{PASSWORD, Replica, World, name, secret};
+use crate::hooked::{Hook, Hooked, Then};
 
+const CLUSTER: Kind = Kind(1);
 const USER: Kind = Kind(2);
-
-type Event = Box<dyn FnOnce() + Send>;
-
-/// A store in which something happens once, before users are next read.
-#[derive(Clone, Default)]
-struct Fuse(Arc<Mutex<Option<Event>>>);
-
-impl Fuse {
-    fn set(&self, event: impl FnOnce() + Send + 'static) {
-        *self.0.lock().unwrap() = Some(Box::new(event));
-    }
-
-    fn burn(&self, kind: Kind) {
-        if kind == USER
-            && let Some(event) = self.0.lock().unwrap().take()
-        {
-            event();
-        }
-    }
-
-    fn burned(&self) -> bool {
-        self.0.lock().unwrap().is_none()
-    }
-}
-
-struct Meanwhile {
-    store: Box<dyn Store>,
-    fuse: Fuse,
-}
-
-impl Store for Meanwhile {
-    fn revision(&mut self) -> Result<Revision, StoreError> {
-        self.store.revision()
-    }
-
-    fn load(&mut self, kind: Kind, id: RecordId) -> Result<Option<Record>, StoreError> {
-        self.fuse.burn(kind);
-        self.store.load(kind, id)
-    }
-
-    fn find(&mut self, kind: Kind, tag: &IndexTag) -> Result<Option<Record>, StoreError> {
-        self.store.find(kind, tag)
-    }
-
-    fn scan(
-        &mut self,
-        kind: Kind,
-        group: Option<&GroupTag>,
-        after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<Vec<Record>, StoreError> {
-        self.fuse.burn(kind);
-        self.store.scan(kind, group, after, limit)
-    }
-
-    fn count(&mut self, kind: Kind, group: Option<&GroupTag>) -> Result<u64, StoreError> {
-        self.store.count(kind, group)
-    }
-
-    fn walk(
-        &mut self,
-        after: Option<(Kind, RecordId)>,
-        limit: usize,
-    ) -> Result<Vec<(Kind, Record)>, StoreError> {
-        self.store.walk(after, limit)
-    }
-
-    fn total(&mut self) -> Result<u64, StoreError> {
-        self.store.total()
-    }
-
-    fn commit(&mut self, base: Revision, changes: &[Change]) -> Result<Revision, CommitError> {
-        self.store.commit(base, changes)
-    }
-
-    fn erase(&mut self) -> Result<Revision, StoreError> {
-        self.store.erase()
-    }
-
-    fn changes_since(&mut self, since: Revision) -> Result<(Revision, Changes), StoreError> {
-        self.store.changes_since(since)
-    }
-}
 
 /// From the first to the last moment of a rotation.
 fn rotate(replica: &Replica) {
@@ -109,32 +26,32 @@ fn rotate(replica: &Replica) {
     panic!("it does not end");
 }
 
-fn open(world: &World, fuse: &Fuse) -> Replica {
-    let store = Box::new(Meanwhile { store: world.store(), fuse: fuse.clone() });
+fn open(world: &World, hook: &Hook) -> Replica {
+    let store = Box::new(Hooked { store: world.store(), hook: hook.clone() });
     world.open(store, 1, 7).unwrap()
 }
 
 #[test]
 fn an_engine_starts_while_the_key_is_rotated() {
     let (world, first) = World::active();
-    let fuse = Fuse::default();
-    fuse.set(move || rotate(&first));
-    let second = open(&world, &fuse);
-    assert!(fuse.burned());
+    let hook = Hook::default();
+    hook.once(USER, move || rotate(&first));
+    let second = open(&world, &hook);
+    assert!(hook.is_over());
     second.client_of("web");
 }
 
 #[test]
 fn changes_are_followed_while_the_key_is_rotated() {
     let (world, first) = World::active();
-    let fuse = Fuse::default();
-    let second = open(&world, &fuse);
+    let hook = Hook::default();
+    let second = open(&world, &hook);
     let new = "another horse battery";
     let change = UserChangePassword { name: Some(name("web")), current: None, new: secret(new) };
     first.client_of("root").call(&change).unwrap();
-    fuse.set(move || rotate(&first));
+    hook.once(USER, move || rotate(&first));
     assert!(second.follow());
-    assert!(fuse.burned());
+    assert!(hook.is_over());
     second.client().login("web", new).unwrap();
 }
 
@@ -146,13 +63,43 @@ fn an_engine_is_unsealed_while_the_key_is_rotated() {
     let NewUnseal { shares, .. } = maker.client().call(&InitializeBy { method }).unwrap();
     maker.client().call(&ActivateCluster { admin: name("root"), password: secret(PASSWORD) }).unwrap();
     maker.client_of("root").create_user("web", Role::CryptoUser).unwrap();
-    let fuse = Fuse::default();
-    let sealed = open(&world, &fuse);
+    let hook = Hook::default();
+    let sealed = open(&world, &hook);
     assert_eq!(sealed.engine.cluster_state(), ClusterState::Sealed);
     let mut custodian = sealed.client();
     custodian.call(&UnsealCluster { part: shares[0].duplicate() }).unwrap();
-    fuse.set(move || rotate(&maker));
+    hook.once(USER, move || rotate(&maker));
     custodian.call(&UnsealCluster { part: shares[1].duplicate() }).unwrap();
-    assert!(fuse.burned());
+    assert!(hook.is_over());
     sealed.client_of("web");
+}
+
+/// A session must not end, nor its keys be destroyed, because its user could not be read for a moment.
+#[test]
+fn nobody_is_missing_for_an_instant_while_the_key_is_rotated() {
+    let (world, first) = World::active();
+    let hook = Hook::default();
+    let second = open(&world, &hook);
+    let web = Arc::new(Mutex::new(second.client_of("web")));
+    let still_logged_in =
+        move || web.lock().unwrap().call(&Random { length: 1 }).map(|_| ()).map_err(|refusal| refusal.code);
+    second.follow();
+    // Changes the user's record, and no credential.
+    first.client().login("web", "a wrong password").unwrap_err();
+
+    let (mut rotated, looks) = (false, Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&looks);
+    hook.set(move |kind| {
+        if kind == USER && !rotated {
+            rotate(&first);
+            rotated = true;
+        } else if kind == CLUSTER && rotated {
+            // Between a try with the old keys and one with the new ones.
+            seen.lock().unwrap().push(still_logged_in());
+        }
+        Ok(Then::Again)
+    });
+    assert!(second.follow());
+    let looks = looks.lock().unwrap();
+    assert!(looks.len() > 1 && looks.iter().all(|look| *look == Ok(())), "{looks:?}");
 }

@@ -4,17 +4,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use keycore_engine::{FollowError, OpenError, PasswordCost};
+use keycore_engine::{FollowError, LeftBehind, OpenError, PasswordCost, Resealed};
 use keycore_store::{
     Change, Changes, CommitError, GroupTag, IndexTag, Kind, Record, RecordId, Revision, Store, StoreError,
 };
 use keycore_wire::{
-    ActivateCluster, Attributes, FindKey, KeyAlgorithm, KeySelector, ListKeys, RefusalCode, Sign,
-    SignatureScheme,
+    ActivateCluster, Attributes, FindKey, KeyAlgorithm, KeySelector, ListKeys, RefusalCode, RotateClusterKey,
+    Sign, SignatureScheme,
 };
 
 use crate::harness::{PASSWORD, World, name, secret};
 
+const CLUSTER: Kind = Kind(1);
 const USER: Kind = Kind(2);
 const PUBLIC: Kind = Kind(4);
 const PRIVATE: Kind = Kind(5);
@@ -219,4 +220,33 @@ fn a_store_put_back_whole_is_noticed_by_a_running_engine() {
     assert_eq!(web.refused(&list), RefusalCode::StoreUnavailable);
     forgets.store(0, Ordering::SeqCst);
     web.call(&list).unwrap();
+}
+
+#[test]
+fn a_cluster_key_that_was_put_back_stops_the_engine_until_a_person_starts_it() {
+    let (world, honest) = World::active();
+    let only = RecordId([0; 16]);
+    let old = world.store().load(CLUSTER, only).unwrap().unwrap();
+    let lies = Arc::new(Mutex::new(HashMap::new()));
+    let liar = Liar { honest: world.store(), lies: Arc::clone(&lies), hides: None, forgets: Arc::default() };
+    let replica = world.open(Box::new(liar), 1, 7).unwrap();
+    let mut web = replica.client_of("web");
+    let key = web.generate(KeyAlgorithm::P256, Attributes::SIGN, "k").id;
+    let sign = Sign { key, scheme: SignatureScheme::EcdsaP256Sha256, message: b"m" };
+    honest.client_of("root").call(&RotateClusterKey).unwrap();
+    while honest.engine.reseal(honest.now()).unwrap() != Resealed::Complete {}
+    replica.follow();
+    web.call(&sign).unwrap();
+
+    lies.lock().unwrap().insert((CLUSTER, only), old);
+    honest.client_of("web");
+    let followed = replica.engine.follow(replica.now());
+    assert!(matches!(followed, Err(FollowError::ClusterKeyPutBack { known: 2 })), "{followed:?}");
+    assert!(matches!(replica.engine.left_behind(), Some(LeftBehind::PutBack(_))));
+    assert_eq!(web.refused(&sign), RefusalCode::ShuttingDown);
+    // Nor does it go on once the record is there again.
+    lies.lock().unwrap().clear();
+    honest.client_of("web");
+    replica.follow();
+    assert_eq!(web.refused(&sign), RefusalCode::ShuttingDown);
 }

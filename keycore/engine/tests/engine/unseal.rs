@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use keycore_engine::{OpenError, UnsealError};
-use keycore_store::{Change, Kind, RecordId};
+use keycore_store::{Change, Kind, RecordId, StoreError};
 use keycore_wire::{
     ActivateCluster, Attributes, ClusterInfo, ClusterState, ClusterStatus, Hello, InitializeBy,
     InitializeCluster, KeyAlgorithm, ListKeys, Login, NewUnseal, Ping, RefusalCode, Resume, Role, Secret,
@@ -11,7 +11,9 @@ use keycore_wire::{
 };
 
 use crate::harness::{Client, PASSWORD, Replica, World, name, secret};
+use crate::hooked::{Hook, Hooked, Then};
 
+const USER: Kind = Kind(2);
 /// What a cluster was restored from.
 const RESTORED: Kind = Kind(44);
 const TWO_OF_THREE: UnsealMethod = UnsealMethod::Custodians { needed: 2, of: 3 };
@@ -253,4 +255,25 @@ fn forged_shares_are_throttled_so_that_they_do_not_fill_the_audit_log() {
     world.pass(Duration::from_secs(60));
     give(&mut client, shares[0].expose()).unwrap();
     assert_eq!(given(&give(&mut client, shares[2].expose()).unwrap()).0, ClusterState::Active);
+}
+
+/// Nobody should have to call the custodians again because a disk was slow.
+#[test]
+fn shares_are_kept_until_the_cluster_is_open() {
+    let (world, _maker, shares) = of_custodians();
+    let hook = Hook::default();
+    let store = Box::new(Hooked { store: world.store(), hook: hook.clone() });
+    let replica = world.open(store, 1, 7).unwrap();
+    let mut client = replica.client();
+    give(&mut client, shares[0].expose()).unwrap();
+    hook.set(|kind| match kind {
+        USER => Err(StoreError::Busy { path: "store.db".into() }),
+        _ => Ok(Then::Again),
+    });
+    assert_eq!(give(&mut client, shares[1].expose()), Err(RefusalCode::StoreUnavailable));
+    assert_eq!(given(&client.call(&ClusterInfo).unwrap()), (ClusterState::Sealed, 2));
+    hook.set(|_| Ok(Then::Over));
+    // Any one that belongs to them, and no other.
+    assert_eq!(given(&give(&mut client, shares[2].expose()).unwrap()), (ClusterState::Active, 0));
+    replica.client_of("web");
 }
