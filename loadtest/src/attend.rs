@@ -8,16 +8,21 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::load::{LoadError, Running};
 use crate::progress::Progress;
 
-/// Ctrl-C and SIGTERM, from now on no longer fatal.
+/// Ctrl-C, SIGTERM and a terminal that is closed, from now on no longer fatal.
 pub(crate) struct Interrupt {
     int: Signal,
     term: Signal,
+    hangup: Signal,
 }
 
 impl Interrupt {
     /// Inside a runtime only.
     pub(crate) fn catch() -> io::Result<Self> {
-        Ok(Self { int: signal(SignalKind::interrupt())?, term: signal(SignalKind::terminate())? })
+        Ok(Self {
+            int: signal(SignalKind::interrupt())?,
+            term: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     /// Waits for one of them.
@@ -25,6 +30,7 @@ impl Interrupt {
         tokio::select! {
             _ = self.int.recv() => {}
             _ = self.term.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }

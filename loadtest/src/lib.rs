@@ -32,4 +32,4 @@ pub use report::{Latency, Report, Second};
 pub use schedule::Extent;
 pub use tally::Tally;
 pub use target::{KeyExchange, Target, TargetError, TargetOptions, TlsVersion};
-pub use time::{InvalidDuration, parse_duration};
+pub use time::{InvalidDuration, human, parse_duration};

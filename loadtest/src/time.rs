@@ -33,7 +33,7 @@ pub(crate) fn millis(duration: Duration) -> f64 {
 }
 
 /// `950 µs`, `4.21 ms`, `310 ms`, `1.52 s`.
-pub(crate) fn human(duration: Duration) -> String {
+pub fn human(duration: Duration) -> String {
     let micros = duration.as_micros();
     match micros {
         0..1_000 => format!("{micros} µs"),

@@ -10,7 +10,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// Like curl and openssl, it accepts a self-signed server certificate that it was given, even one that says it is a
-/// CA's, as `openssl req -x509` makes them. Name, time and handshake signature are verified in any case.
+/// CA's, as `openssl req -x509` makes them, and one that a CA issued that it was not given. Name, time and handshake signature are verified in any case.
 ///
 /// A chain that comes again and again is verified once, not with each handshake: the load should fill the server's
 /// core before the client's. The signature of each handshake is new, and is always verified.
@@ -66,8 +66,9 @@ impl Trust {
         let verified =
             self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // What webpki says of a CA's certificate that a server uses; it has checked the time before.
-            Err(Error::InvalidCertificate(CertificateError::Other(_)))
+            // What webpki says of a CA's certificate that a server uses, and of one whose issuer was not given; it has
+            // checked the time before.
+            Err(Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::UnknownIssuer))
                 if self.given.iter().any(|given| given == end_entity) =>
             {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)
@@ -118,5 +119,39 @@ impl ServerCertVerifier for Trust {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chains.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
+    use rustls::crypto::aws_lc_rs::default_provider;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_was_given_needs_no_issuer_but_its_name_and_its_time() {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.distinguished_name.push(DnType::CommonName, "an issuer that is not given");
+        let issuer = Issuer::new(ca, &ca_key);
+        let issued = |change: fn(&mut CertificateParams)| {
+            let mut parameters = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+            change(&mut parameters);
+            let made = parameters.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
+            CertificateDer::from(made.der().to_vec())
+        };
+        let (good, other) = (issued(|_| ()), issued(|_| ()));
+        let over = issued(|parameters| parameters.not_after = rcgen::date_time_ymd(2020, 1, 1));
+        let provider = Arc::new(default_provider());
+        let trust = Trust::new(vec![good.clone(), over.clone()], &provider).unwrap();
+        let verify = |certificate: &CertificateDer<'_>, name: &'static str| {
+            let name = ServerName::try_from(name).unwrap();
+            trust.verify_server_cert(certificate, &[], &name, &[], UnixTime::now()).map(drop)
+        };
+        verify(&good, "a.example").unwrap();
+        for (certificate, name) in [(&good, "b.example"), (&other, "a.example"), (&over, "a.example")] {
+            assert!(verify(certificate, name).is_err(), "{name}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, UpstreamUrl};
 use crate::dev::{self, DevOptions};
+use crate::drill;
 use crate::proxy::Proxy;
 use crate::signer::EngineKeys;
 use crate::upgrade::Inherited;
@@ -39,6 +40,12 @@ enum Command {
     Check(ConfigFile),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
+    /// Kill or freeze an engine of a proxy that runs, and see what clients see: full handshakes before, during and after.
+    ///
+    /// Asks before it does. A frozen engine continues however this command ends, but by SIGKILL. It needs the right to
+    /// signal the engine: run it as root, or as the engine's user. Exits with 64 if it is asked for something that can't
+    /// be, and with 1 if a client noticed or the drill could not be made.
+    Drill(drill::Options),
     /// Try it out: engines, cluster, users, keys, certificates and the proxy, all in one directory.
     ///
     /// The first run makes them, later runs reuse them. Everything stops when this process does.
@@ -87,12 +94,13 @@ pub fn main() -> ExitCode {
         }
     };
     start_logging(match arguments.command {
-        Command::Dev(_) => "warn",
+        Command::Dev(_) | Command::Drill(_) => "warn",
         Command::Run(_) | Command::Check(_) | Command::Schema => "info",
     });
     match arguments.command {
         Command::Run(file) => run(&file.config),
         Command::Check(file) => prove(&file.config),
+        Command::Drill(options) => exercise(&options),
         Command::Schema => {
             // To a closed pipe: nobody to tell.
             let _ = write!(std::io::stdout(), "{}", Config::json_schema());
@@ -143,6 +151,24 @@ fn prove(file: &Path) -> ExitCode {
     // To a closed pipe: the exit code still tells.
     let _ = write!(std::io::stdout(), "{report}");
     if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn exercise(options: &drill::Options) -> ExitCode {
+    let config = match Config::load(&options.config) {
+        Ok(config) => config,
+        Err(error) => return failed(&error, USAGE),
+    };
+    let report = match drill::run(options, &config) {
+        Ok(report) => report,
+        Err(error) => return failed(&error, if error.is_usage() { USAGE } else { 1 }),
+    };
+    let text = match serde_json::to_string_pretty(&report) {
+        Ok(json) if options.json => format!("{json}\n"),
+        _ => report.to_string(),
+    };
+    // To a closed pipe: the exit code still tells.
+    let _ = write!(std::io::stdout(), "{text}");
+    if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn load(file: &Path) -> Result<(Config, EngineKeys), ExitCode> {

@@ -19,6 +19,7 @@ mod compression;
 mod config;
 mod connection;
 mod dev;
+mod drill;
 mod forward;
 mod generation;
 mod handshake;

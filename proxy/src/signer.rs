@@ -17,6 +17,7 @@ use rustls::sign::{Signer, SigningKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
 
 pub use settings::SettingsError;
+pub(crate) use settings::{DEFAULT_ENGINES, engine_addresses};
 
 use engines::{Engines, Place};
 

@@ -1,10 +1,11 @@
-//! The engine process that a drill disturbs: found by its pid file, made sure of, signalled without a race.
+//! The engine process that a drill disturbs: found by its pid file or its socket, made sure of, signalled without a race.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::net::UnixStream;
 
@@ -14,12 +15,20 @@ const PROGRAM: &str = "hsm-engine";
 /// How often files and sockets are looked at while a replica comes back. The time it took is known this well.
 const POLL: Duration = Duration::from_millis(2);
 
-/// One of the engines of a state directory.
+/// One of several engines.
 #[derive(Clone, Debug)]
 pub struct Replica {
     number: u16,
-    pid_file: PathBuf,
+    known_by: KnownBy,
     socket: PathBuf,
+}
+
+/// Where its process id comes from.
+#[derive(Clone, Debug)]
+enum KnownBy {
+    PidFile(PathBuf),
+    /// The kernel, which knows who listens at the socket (`SO_PEERCRED`, `unix(7)`).
+    Listening,
 }
 
 /// A live engine process. The pid can't come to mean another process while this exists.
@@ -39,35 +48,50 @@ impl Replica {
         let run = state_dir.join("run");
         Self {
             number,
-            pid_file: run.join(format!("engine-{number}.pid")),
+            known_by: KnownBy::PidFile(run.join(format!("engine-{number}.pid"))),
             socket: run.join(format!("engine-{number}.sock")),
         }
+    }
+
+    /// The engine that listens at this socket.
+    pub fn listening_at(socket: &Path, number: u16) -> Self {
+        Self { number, known_by: KnownBy::Listening, socket: socket.to_owned() }
     }
 
     /// Its process, after checking that it is one of an engine.
     ///
     /// # Errors
     ///
-    /// If the pid file is missing or damaged, or names no process or another program's.
+    /// If the pid file is missing or damaged, or nobody listens at the socket; if no process has that id, or another
+    /// program's has.
     pub fn process(&self) -> Result<EngineProcess, ReplicaError> {
-        let path = &self.pid_file;
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ReplicaError::PidFile { path: path.clone(), source })?;
-        let pid = text
-            .trim()
-            .parse()
-            .ok()
-            .filter(|pid| *pid > 1)
-            .and_then(Pid::from_raw)
-            .ok_or_else(|| ReplicaError::NoPid { path: path.clone() })?;
+        let pid = match &self.known_by {
+            KnownBy::PidFile(path) => pid_in(path)?,
+            KnownBy::Listening => self.listener()?,
+        };
         // First the handle, then the check: what is checked is then what is signalled, or the signal finds nobody.
         let gone = || ReplicaError::Gone { pid: pid.as_raw_pid(), number: self.number };
         let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
         let name = program(pid).ok_or_else(gone)?;
-        if name != PROGRAM {
-            return Err(ReplicaError::NotAnEngine { pid: pid.as_raw_pid(), name, path: path.clone() });
+        if name == PROGRAM {
+            return Ok(EngineProcess { pid, handle });
         }
-        Ok(EngineProcess { pid, handle })
+        Err(match &self.known_by {
+            KnownBy::PidFile(path) => {
+                ReplicaError::NotAnEngine { pid: pid.as_raw_pid(), name, path: path.clone() }
+            }
+            KnownBy::Listening => {
+                ReplicaError::OtherListens { pid: pid.as_raw_pid(), name, socket: self.socket.clone() }
+            }
+        })
+    }
+
+    /// Who listens at the socket. A process that stands still is found, too: the kernel takes the connection.
+    fn listener(&self) -> Result<Pid, ReplicaError> {
+        let nobody = |source| ReplicaError::Socket { socket: self.socket.clone(), source };
+        let connection = std::os::unix::net::UnixStream::connect(&self.socket).map_err(nobody)?;
+        let credentials = socket_peercred(&connection).map_err(|error| nobody(error.into()))?;
+        Ok(credentials.pid)
     }
 
     /// Waits until another process than `before` has taken over and its socket accepts connections; gives its pid.
@@ -86,6 +110,13 @@ impl Replica {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+fn pid_in(path: &Path) -> Result<Pid, ReplicaError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ReplicaError::PidFile { path: path.to_owned(), source })?;
+    let pid = text.trim().parse().ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
+    pid.ok_or_else(|| ReplicaError::NoPid { path: path.to_owned() })
 }
 
 impl EngineProcess {
@@ -170,6 +201,24 @@ pub enum ReplicaError {
         name: String,
         /// The file.
         path: PathBuf,
+    },
+    /// Nobody listens at the engine's socket, or this process may not connect.
+    #[error("{}: {source}; is the engine running, and may this user connect to it?", socket.display())]
+    Socket {
+        /// The socket.
+        socket: PathBuf,
+        /// Why there is no connection.
+        source: io::Error,
+    },
+    /// Another program listens at the socket.
+    #[error("process {pid}, which listens at {}, is {name}, not hsm-engine; nothing was signalled", socket.display())]
+    OtherListens {
+        /// The process.
+        pid: i32,
+        /// What it runs.
+        name: String,
+        /// The socket.
+        socket: PathBuf,
     },
     /// The signal was refused.
     #[error("process {pid} can't be signalled: {source}")]

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use keycore_client::{EngineFailure, EngineState, EngineStatus, Identity, IdentityError, TlsError, TlsFiles};
+use keycore_client::{
+    EngineAddress, EngineFailure, EngineState, EngineStatus, Identity, IdentityError, TlsError, TlsFiles,
+};
 
 use super::EngineKeys;
 use super::engines::Place;
@@ -11,7 +13,7 @@ use crate::config::HsmSettings;
 use crate::keys::SignerStatus;
 
 /// Where engines are if the configuration does not say it.
-const DEFAULT_ENGINES: &str = "/run/hsm-engine";
+pub(crate) const DEFAULT_ENGINES: &str = "/run/hsm-engine";
 
 /// The proxy can't log in as the configuration says.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,14 @@ impl EngineKeys {
         };
         Ok(Self::of(place, identity, timeout))
     }
+}
+
+/// Where the engines are that `[hsm]` means, as far as they are there now.
+pub(crate) fn engine_addresses(settings: &HsmSettings) -> Vec<EngineAddress> {
+    if !settings.engines.is_empty() {
+        return settings.engines.clone();
+    }
+    sockets_in(Path::new(DEFAULT_ENGINES)).into_iter().map(EngineAddress::Unix).collect()
 }
 
 /// The engines' sockets in a directory, in order.

@@ -75,3 +75,17 @@ async fn a_replica_is_back_when_another_process_accepts() {
     std::fs::remove_file(engine.socket()).unwrap();
     assert_eq!(replica.back(pid + 1, soon()).await, None, "its socket is not there");
 }
+
+#[test]
+fn who_listens_at_a_socket_is_an_engine_or_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("engine-0.sock");
+    let replica = Replica::listening_at(&socket, 0);
+    let nobody = replica.process();
+    assert!(matches!(nobody, Err(ReplicaError::Socket { .. })), "{nobody:?}");
+    // This test listens, and is no engine.
+    let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let refused = replica.process();
+    let own = i32::try_from(std::process::id()).unwrap();
+    assert!(matches!(&refused, Err(ReplicaError::OtherListens { pid, .. }) if *pid == own), "{refused:?}");
+}
