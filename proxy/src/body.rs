@@ -15,6 +15,8 @@ pub(crate) use response::{ResponseBody, Source};
 pub(crate) enum BodyError {
     #[error("no part of the body came in time")]
     Stalled,
+    #[error("the body is longer than body-bytes")]
+    TooLarge,
     #[error("the body was not wanted any more")]
     Unwanted,
     #[error("the response can't be compressed: {0}")]

@@ -102,6 +102,10 @@ impl Foundation {
                 requests: self.metrics.requests.of(settings.name()),
                 routes: routes_of(settings, &config.routes, &upstreams),
                 max_requests: settings.max_requests.map(SharedBucket::new),
+                body_bytes: settings
+                    .body_bytes
+                    .or(config.limits.body_bytes)
+                    .map_or(u64::MAX, |size| size as u64),
                 http,
                 ..site
             });

@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Misdirected,
     #[error("limits.requests-per-ip or the site's max-requests is reached, for another {0:?}")]
     TooManyRequests(Duration),
+    #[error("the request's body is longer than body-bytes")]
+    BodyTooLarge,
     #[error("the request's body did not come in time")]
     BodyTimeout,
     #[error("the client broke its request off")]
@@ -55,6 +57,7 @@ impl Failure {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Unreachable(_)
             | Self::NoAddress(_)
@@ -87,6 +90,7 @@ impl Failure {
             Self::MethodNotAllowed => "this method is not forwarded",
             Self::Misdirected => "no site has this host name here",
             Self::TooManyRequests(_) => "too many requests: try again later",
+            Self::BodyTooLarge => "the request's body is too long",
             Self::BodyTimeout => "the request's body did not come in time",
             Self::Unreachable(_) | Self::NoAddress(_) | Self::UpstreamTls(_) => {
                 "the server behind this site can't be reached"
@@ -104,7 +108,14 @@ impl Failure {
 
     /// Whether the end of the request is in doubt, so that nothing may follow on its connection.
     fn closes(&self) -> bool {
-        matches!(self, Self::BadRequest(_) | Self::BodyTimeout | Self::ClientGone | Self::MethodNotAllowed)
+        matches!(
+            self,
+            Self::BadRequest(_)
+                | Self::BodyTooLarge
+                | Self::BodyTimeout
+                | Self::ClientGone
+                | Self::MethodNotAllowed
+        )
     }
 
     /// The response to a request of the given version. A client that asked with HEAD gets the fields only; hyper sees to

@@ -42,6 +42,8 @@ pub struct Site {
     pub http: HttpPolicy,
     /// How many requests it takes.
     pub(crate) max_requests: Option<SharedBucket>,
+    /// Bytes of a request's body; `u64::MAX` if there is no limit.
+    pub(crate) body_bytes: u64,
 }
 
 /// Where a site's requests go.
@@ -94,6 +96,7 @@ impl Site {
             routes: Routes::default(),
             http: HttpPolicy::default(),
             max_requests: None,
+            body_bytes: u64::MAX,
             requests: Arc::default(),
         }
     }

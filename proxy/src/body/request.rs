@@ -23,6 +23,8 @@ pub(crate) struct RequestBody(Option<Box<Stream>>);
 struct Stream {
     incoming: Incoming,
     stall: StallTimer,
+    /// How much more of it may come.
+    left: u64,
     progress: Rc<Progress>,
     gate: Option<(Gate, Pin<Box<Sleep>>)>,
 }
@@ -38,6 +40,7 @@ pub(crate) struct Progress {
 #[derive(Clone, Copy)]
 enum Fault {
     Stalled,
+    TooLarge,
     Broken,
 }
 
@@ -47,15 +50,21 @@ impl RequestBody {
         Self(None)
     }
 
-    /// A body that fails if the client sends nothing of it for `stall`.
-    pub(crate) fn streaming(incoming: Incoming, stall: Duration, gate: Option<Gate>) -> (Self, Rc<Progress>) {
+    /// A body that fails if the client sends nothing of it for `stall`, or more than `most` bytes.
+    pub(crate) fn streaming(
+        incoming: Incoming,
+        stall: Duration,
+        most: u64,
+        gate: Option<Gate>,
+    ) -> (Self, Rc<Progress>) {
         let progress = Rc::new(Progress {
             moved: Cell::new(Instant::now()),
             awaits_client: Cell::new(false),
             failed: Cell::new(None),
         });
         let gate = gate.map(|gate| (gate, Box::pin(sleep(EXPECT_PATIENCE))));
-        let stream = Stream { incoming, stall: StallTimer::new(stall), progress: Rc::clone(&progress), gate };
+        let stall = StallTimer::new(stall);
+        let stream = Stream { incoming, stall, left: most, progress: Rc::clone(&progress), gate };
         (Self(Some(Box::new(stream))), progress)
     }
 
@@ -75,6 +84,7 @@ impl Progress {
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.failed.get().map(|fault| match fault {
             Fault::Stalled => Failure::BodyTimeout,
+            Fault::TooLarge => Failure::BodyTooLarge,
             Fault::Broken => Failure::ClientGone,
         })
     }
@@ -110,6 +120,12 @@ impl Body for RequestBody {
                 progress.awaits_client.set(false);
                 Poll::Ready(frame.map(|frame| match frame {
                     Ok(mut frame) => {
+                        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                        let Some(left) = stream.left.checked_sub(length) else {
+                            progress.failed.set(Some(Fault::TooLarge));
+                            return Err(BodyError::TooLarge);
+                        };
+                        stream.left = left;
                         frame.trailers_mut().map(headers::prepare_trailers);
                         Ok(frame)
                     }

@@ -33,6 +33,10 @@ pub struct Limits {
     #[serde(with = "units::size")]
     #[schemars(with = "units::Size")]
     pub header_bytes: usize,
+    /// A request's body, in bytes, on sites that say nothing else; no limit if absent.
+    #[serde(with = "units::optional_size")]
+    #[schemars(with = "Option<units::Size>")]
+    pub body_bytes: Option<usize>,
     /// Header fields of a request.
     pub headers: usize,
     /// Concurrent streams of an HTTP/2 connection.
@@ -66,6 +70,7 @@ impl Default for Limits {
             signatures_per_site: 128,
             signature_queue: 1_000,
             header_bytes: 64 * 1024,
+            body_bytes: None,
             headers: 100,
             http2_streams: 128,
             http2_resets: 100,

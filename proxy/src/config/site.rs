@@ -38,6 +38,10 @@ pub struct SiteSettings {
     pub client_crl: Vec<PathBuf>,
     /// Requests of all clients together, like "500/s"; no limit if absent.
     pub max_requests: Option<Rate>,
+    /// A request's body, in bytes; `limits.body-bytes` if absent.
+    #[serde(default, with = "units::optional_size")]
+    #[schemars(with = "Option<units::Size>")]
+    pub body_bytes: Option<usize>,
     /// The value of `Strict-Transport-Security` on every response.
     pub hsts: Option<Hsts>,
     /// Fields of every response, as "Name: value", in place of those of that name from the upstream.
@@ -75,6 +79,7 @@ impl SiteSettings {
             client_ca: None,
             client_crl: Vec::new(),
             max_requests: None,
+            body_bytes: None,
             hsts: None,
             add_headers: Vec::new(),
             remove_headers: Vec::new(),

@@ -102,6 +102,28 @@ pub(super) mod size {
     }
 }
 
+/// Sizes that may be absent.
+pub(super) mod optional_size {
+    use serde::{Deserializer, Serializer};
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<usize>, D::Error> {
+        super::size::deserialize(deserializer).map(Some)
+    }
+
+    /// For the defaults in the JSON Schema.
+    pub(in crate::config) fn serialize<S: Serializer>(
+        size: &Option<usize>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match size {
+            Some(size) => super::size::serialize(size, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

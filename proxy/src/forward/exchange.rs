@@ -91,13 +91,17 @@ async fn answer(
 ) -> Result<Response<Source>, Failure> {
     let wish = site.http.compression.wish(&parts.headers);
     allow(client, site)?;
+    // What is known to be too long is refused before any of it is asked for.
+    if body.size_hint().lower() > site.body_bytes {
+        return Err(Failure::BodyTooLarge);
+    }
     let (routed, path) = site.routes.find(&parts.uri)?;
     if let Some(path) = path {
         parts.uri = path.into();
     }
     let response = match routed.unwrap_or(&site.upstream) {
         Upstream::Handler(handler) => handler.answer(&client.connection, &parts).map(Source::own),
-        Upstream::Http(upstream) => to_upstream(client, upstream, parts, body, tell).await?,
+        Upstream::Http(upstream) => to_upstream(client, site, upstream, parts, body, tell).await?,
     };
     Ok(match wish {
         Some(wish) => compressed(client, site, &wish, response),
@@ -131,6 +135,7 @@ fn log(client: &Client, failure: &Failure) {
 
 async fn to_upstream(
     client: &Client,
+    site: &Site,
     upstream: &Arc<ServerGroup>,
     mut parts: Parts,
     body: Incoming,
@@ -147,7 +152,8 @@ async fn to_upstream(
         Outgoing { request: Request::from_parts(parts, RequestBody::empty()), progress: None, gate: None }
     } else {
         let gate = expects_continue.then(Gate::default);
-        let (body, progress) = RequestBody::streaming(body, client.forwarder.timeouts.stall, gate.clone());
+        let stall = client.forwarder.timeouts.stall;
+        let (body, progress) = RequestBody::streaming(body, stall, site.body_bytes, gate.clone());
         Outgoing { request: Request::from_parts(parts, body), progress: Some(progress), gate }
     };
     let from = client.connection.remote.ip();

@@ -1,5 +1,6 @@
 //! The forwarder between clients on pipes and upstreams on loopback sockets; no TLS.
 
+mod bodies;
 mod compression;
 mod groups;
 mod http2_upstreams;

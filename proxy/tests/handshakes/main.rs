@@ -14,6 +14,7 @@ mod metrics;
 mod policies;
 mod proxy_protocol;
 mod reloads;
+mod slow_peers;
 mod status;
 mod support;
 mod upstream;
