@@ -2,6 +2,7 @@
 
 mod certificate;
 mod proof;
+mod surroundings;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ use crate::signer::EngineKeys;
 pub struct Report {
     /// One for each certificate of each `[[site]]`.
     pub sites: Vec<SiteReport>,
+    /// What should be looked at beside the sites: upstreams that can't be reached, files that others may change.
+    pub warnings: Vec<String>,
 }
 
 /// What was found for one certificate of a site.
@@ -39,11 +42,16 @@ pub struct SiteReport {
     pub warnings: Vec<String>,
 }
 
-/// Looks at every site: certificate chain, names, expiry, and a signature by an engine that the certificate verifies.
-pub fn check(config: &Config, keys: &EngineKeys, now: OffsetDateTime) -> Report {
+/// Looks at every site: certificate chain, names, expiry, and a signature by an engine that the certificate verifies; and at what the
+/// sites rely on: connects to each upstream, and looks who may change the files. `file` is the configuration's.
+pub fn check(config: &Config, file: &Path, keys: &EngineKeys, now: OffsetDateTime) -> Report {
     let certificates = config.sites.iter().flat_map(|site| site.cert.iter().map(move |path| (site, path)));
     Report {
         sites: certificates.map(|(site, path)| check_certificate(config, site, path, keys, now)).collect(),
+        warnings: surroundings::open_files(config, file)
+            .into_iter()
+            .chain(surroundings::unreachable_upstreams(config))
+            .collect(),
     }
 }
 
@@ -98,7 +106,8 @@ impl fmt::Display for Report {
         if self.sites.is_empty() {
             writeln!(f, "no [[site]] is configured")?;
         }
-        self.sites.iter().try_for_each(|site| site.fmt(f))
+        self.sites.iter().try_for_each(|site| site.fmt(f))?;
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "{:8}{warning}", "warning"))
     }
 }
 

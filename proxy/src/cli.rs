@@ -36,7 +36,8 @@ enum Command {
     Run(ConfigFile),
     /// Check the configuration, and prove the key of each site: an engine signs, the certificate verifies.
     ///
-    /// Exits with 64 if the configuration can't be used, and with 1 if anything would not work.
+    /// Warns of upstreams that can't be reached now, certificates that end soon, and files that others may change. Exits with
+    /// 64 if the configuration can't be used, with 1 if a site would not work, and with 0 after warnings.
     Check(ConfigFile),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
@@ -147,7 +148,7 @@ fn prove(file: &Path) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let report = crate::check::check(&config, &keys, OffsetDateTime::now_utc());
+    let report = crate::check::check(&config, file, &keys, OffsetDateTime::now_utc());
     // To a closed pipe: the exit code still tells.
     let _ = write!(std::io::stdout(), "{report}");
     if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -106,7 +106,7 @@ fn checked(cert: &[&Path], host: &str) -> Report {
     let identity = Identity::with_password("web".parse().unwrap(), Secret::new(b"not a password".to_vec()));
     let nowhere = std::path::PathBuf::from("/nonexistent/engine-0.sock");
     let keys = EngineKeys::new(vec![nowhere.into()], identity, Duration::from_millis(20));
-    check(&config, &keys, OffsetDateTime::now_utc())
+    check(&config, Path::new("/nonexistent.toml"), &keys, OffsetDateTime::now_utc())
 }
 
 #[test]
