@@ -40,7 +40,9 @@ pub use route::{InvalidRoutePath, RoutePath, RouteSettings};
 pub use site::SiteSettings;
 pub use timeouts::Timeouts;
 pub use tls::{TlsPreset, TlsSettings};
-pub use upstream::{Balance, CookieName, HashBy, HealthCheck, HealthStatus, TlsName, UpstreamSettings};
+pub use upstream::{
+    Balance, CookieName, HashBy, HealthCheck, HealthStatus, ProxyProtocol, TlsName, UpstreamSettings,
+};
 pub use upstream_url::{InvalidUpstream, UpstreamPlace, UpstreamScheme, UpstreamUrl};
 
 /// A whole configuration, valid by itself: what it names (files, sockets, addresses) has not been looked at.

@@ -1,7 +1,9 @@
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::client_identity::ClientIdentity;
+use crate::proxy_protocol::{self, Ends};
 
 /// What is known of a client's connection once its handshake is done.
 #[derive(Debug, Clone)]
@@ -21,6 +23,16 @@ pub struct ClientConnection {
 }
 
 impl ClientConnection {
+    /// What tells a server of an upstream whose connection it gets: a PROXY header.
+    pub(crate) fn header(&self) -> io::Result<Vec<u8>> {
+        let alpn: &[u8] = match self.protocol {
+            Protocol::Http1 => b"http/1.1",
+            Protocol::Http2 => b"h2",
+        };
+        let ends = Ends { client: self.remote, server: self.local };
+        proxy_protocol::header_of(ends, self.sni.as_deref(), Some(alpn))
+    }
+
     /// A connection in plain text: all that TLS would tell is empty.
     pub(crate) fn plain(remote: SocketAddr, local: SocketAddr) -> Self {
         let handshake =

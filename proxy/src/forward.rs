@@ -222,6 +222,7 @@ impl Forwarder {
         if let Err(reason) = ended {
             debug!(client = %client.connection.remote, %reason, "connection ended early");
         }
+        self.upstreams.forget(&client.connection);
         let tunnel = client.tunnel.take();
         if let Some(tunnel) = tunnel {
             tunnel.run(self.timeouts.idle).await;

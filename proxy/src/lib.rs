@@ -54,9 +54,9 @@ pub use compression::{Coding, Compression};
 pub use config::{
     AddedField, Balance, Config, ConfigError, CookieName, Destination, HashBy, HealthCheck, HealthStatus,
     HostPattern, HsmSettings, Hsts, InvalidField, InvalidHost, InvalidNetwork, InvalidRate, InvalidRoutePath,
-    InvalidUpstream, InvalidUpstreamName, Limits, LogFormat, LogSettings, Network, ProxySettings, Rate,
-    RemovedField, RoutePath, RouteSettings, SiteSettings, Timeouts, TlsName, TlsPreset, TlsSettings,
-    UpstreamName, UpstreamPlace, UpstreamScheme, UpstreamSettings, UpstreamUrl,
+    InvalidUpstream, InvalidUpstreamName, Limits, LogFormat, LogSettings, Network, ProxyProtocol,
+    ProxySettings, Rate, RemovedField, RoutePath, RouteSettings, SiteSettings, Timeouts, TlsName, TlsPreset,
+    TlsSettings, UpstreamName, UpstreamPlace, UpstreamScheme, UpstreamSettings, UpstreamUrl,
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use http_policy::{ErrorPageError, HttpPolicy};

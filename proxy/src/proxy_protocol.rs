@@ -1,11 +1,13 @@
 //! The PROXY protocol (HAProxy's `doc/proxy-protocol.txt`): who a client is, told by whoever passed its connection on.
 
 mod read;
+mod write;
 
 use std::io;
 use std::net::SocketAddr;
 
 pub(crate) use read::read;
+pub(crate) use write::{header_of, own_header};
 
 /// The ends of a client's connection, as they were before somebody passed it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

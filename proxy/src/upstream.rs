@@ -18,9 +18,8 @@ mod send;
 mod stream;
 mod tls;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -31,6 +30,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 
 use crate::config::{Limits, Timeouts};
+use crate::connection::ClientConnection;
 use crate::respond::Failure;
 
 pub(crate) use checks::run as check_health;
@@ -69,6 +69,8 @@ const PING: Duration = Duration::from_secs(20);
 /// All upstreams of one worker.
 pub(crate) struct Upstreams {
     settings: Settings,
+    /// Whether some server is told whose its connections are.
+    introduces: Cell<bool>,
     pools: RefCell<HashMap<u64, Rc<Pool>>>,
     groups: RefCell<HashMap<*const ServerGroup, Rc<Group>>>,
 }
@@ -124,7 +126,7 @@ impl Upstreams {
     /// No connection yet.
     pub(crate) fn new(limits: &Limits, timeouts: &Timeouts) -> Self {
         let settings = Settings::new(limits, timeouts);
-        Self { settings, pools: RefCell::default(), groups: RefCell::default() }
+        Self { settings, introduces: Cell::new(false), pools: RefCell::default(), groups: RefCell::default() }
     }
 
     /// Sends a request of `client` to a server of `upstream` and waits for the head of its response. Dropping the future
@@ -142,19 +144,22 @@ impl Upstreams {
     pub(crate) async fn send(
         &self,
         upstream: &Arc<ServerGroup>,
-        client: IpAddr,
+        client: &Rc<ClientConnection>,
         mut outgoing: Outgoing,
     ) -> Result<(Answer, Option<String>), Failure> {
         let group = self.group(upstream);
         group.budget.earn();
         let headers = outgoing.request.headers();
-        let wish = Wish { hash: upstream.hash_of(headers, client), stuck_to: upstream.stuck_to(headers) };
+        let wish = Wish {
+            hash: upstream.hash_of(headers, client.remote.ip()),
+            stuck_to: upstream.stuck_to(headers),
+        };
         let mut tried = Vec::new();
         let mut last = Failure::NoServer;
         while let Some(at) = group.chooser.choose(upstream, wish, &tried, |at| group.pools[at].in_flight()) {
             let pool = &group.pools[at];
             let others = tried.len() < upstream.retries && tried.len() + 1 < group.pools.len();
-            match send::send(pool, &self.settings, outgoing, others).await {
+            match send::send(pool, &self.settings, client, outgoing, others).await {
                 Ok(answer) => {
                     pool.server().health.succeeded();
                     let stays = wish.stuck_to == Some(at);
@@ -175,6 +180,13 @@ impl Upstreams {
         Err(last)
     }
 
+    /// This client is gone: so are the connections that were its own.
+    pub(crate) fn forget(&self, client: &Rc<ClientConnection>) {
+        if self.introduces.get() {
+            self.pools.borrow().values().for_each(|pool| pool.forget(client));
+        }
+    }
+
     fn group(&self, shared: &Arc<ServerGroup>) -> Rc<Group> {
         let mut groups = self.groups.borrow_mut();
         if let Some(group) = groups.get(&Arc::as_ptr(shared)) {
@@ -191,6 +203,9 @@ impl Upstreams {
             let new = || Rc::new(Pool::new(Arc::clone(server), &self.settings));
             Rc::clone(pools.entry(server.id).or_insert_with(new))
         };
+        if servers.iter().any(|server| server.options.introduces) {
+            self.introduces.set(true);
+        }
         let group = Rc::new(Group {
             shared: Arc::downgrade(shared),
             pools: servers.iter().map(pool).collect(),

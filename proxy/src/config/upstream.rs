@@ -88,6 +88,16 @@ pub struct UpstreamSettings {
     pub tls_ca: Option<PathBuf>,
     /// The name that certificates of `https://` servers must have; the URL's host if absent.
     pub tls_name: Option<TlsName>,
+    /// How each connection to a server says whose it is; not at all if absent.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// The version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum ProxyProtocol {
+    /// The binary one.
+    #[serde(rename = "v2")]
+    V2,
 }
 
 /// How a server is asked whether it is well.
@@ -166,6 +176,7 @@ impl UpstreamSettings {
             health_fall: default_health_fall(),
             tls_ca: None,
             tls_name: None,
+            proxy_protocol: None,
         }
     }
 

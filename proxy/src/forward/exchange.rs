@@ -156,8 +156,8 @@ async fn to_upstream(
         let (body, progress) = RequestBody::streaming(body, stall, site.body_bytes, gate.clone());
         Outgoing { request: Request::from_parts(parts, body), progress: Some(progress), gate }
     };
-    let from = client.connection.remote.ip();
-    let (answer, cookie) = client.forwarder.upstreams.send(upstream, from, outgoing).await?;
+    let upstreams = &client.forwarder.upstreams;
+    let (answer, cookie) = upstreams.send(upstream, &client.connection, outgoing).await?;
     let mut response = from_upstream(client, answer, websocket)?;
     if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()) {
         response.headers_mut().append(SET_COOKIE, cookie);

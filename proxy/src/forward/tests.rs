@@ -4,6 +4,7 @@ mod bodies;
 mod compression;
 mod groups;
 mod http2_upstreams;
+mod introduced;
 mod lifetime;
 mod passage;
 mod pool;

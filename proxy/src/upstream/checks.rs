@@ -106,7 +106,7 @@ async fn probe(
 ) -> Result<(), Bad> {
     let no_room = |_| Failure::NoRoom(check.timeout);
     let room = Arc::new(Semaphore::new(1)).acquire_owned().await.map_err(no_room)?;
-    let mut connection = Connection::open(server, addresses, settings, room, false).await?;
+    let mut connection = Connection::open(server, addresses, settings, None, room, false).await?;
     let HealthCheck::Http(path) = &check.what else { return Ok(()) };
     let mut request = Request::new(RequestBody::empty());
     *request.uri_mut() = Uri::from(path.clone());

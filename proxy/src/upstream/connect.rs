@@ -1,11 +1,12 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use http::Request;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{AbortHandle, spawn_local};
@@ -19,6 +20,8 @@ use super::send::Sent;
 use super::stream::Stream;
 use crate::body::RequestBody;
 use crate::config::{UpstreamPlace, UpstreamScheme};
+use crate::connection::ClientConnection;
+use crate::proxy_protocol::own_header;
 use crate::respond::Failure;
 
 /// Requests at once on one HTTP/2 connection; servers that allow fewer hold the others back.
@@ -44,23 +47,32 @@ struct Open {
     task: AbortHandle,
     /// When the last request on it ended.
     used: Cell<Instant>,
+    /// The only client that it serves, if the server was told of it.
+    client: Option<Weak<ClientConnection>>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Connection {
     /// Connects to the first of the server's addresses that takes it, all within the connect timeout; and occupies
-    /// `room` as long as it lives. `only_http1` is for what HTTP/2 can't do.
+    /// `room` as long as it lives. `only_http1` is for what HTTP/2 can't do. A server that wants to know is told of
+    /// `client`; none is this proxy itself.
     pub(super) async fn open(
         server: &Server,
         addresses: &Addresses,
         settings: &Settings,
+        client: Option<&Rc<ClientConnection>>,
         room: OwnedSemaphorePermit,
         only_http1: bool,
     ) -> Result<Self, Failure> {
         if only_http1 && server.url.scheme() == UpstreamScheme::H2c {
             return Err(Failure::NoUpgrade);
         }
-        let connected = timeout(settings.connect, connect(server, addresses, only_http1)).await;
+        let header = match (server.options.introduces, client) {
+            (false, _) => Vec::new(),
+            (true, Some(client)) => client.header().map_err(Failure::Unreachable)?,
+            (true, None) => own_header().map_err(Failure::Unreachable)?,
+        };
+        let connected = timeout(settings.connect, connect(server, addresses, &header, only_http1)).await;
         let (stream, address) = connected.map_err(|_| Failure::ConnectTimeout(settings.connect))??;
         let is_http2 = server.url.scheme() == UpstreamScheme::H2c || stream.has_chosen_http2();
         let (io, url) = (TokioIo::new(stream), server.url.clone());
@@ -85,7 +97,9 @@ impl Connection {
             (Sender::Http1(sender), task)
         };
         let used = Cell::new(Instant::now());
-        Ok(Self { sender, open: Rc::new(Open { address, task: task.abort_handle(), used, _room: room }) })
+        let client = client.filter(|_| server.options.introduces).map(Rc::downgrade);
+        let open = Open { address, task: task.abort_handle(), used, client, _room: room };
+        Ok(Self { sender, open: Rc::new(open) })
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -101,6 +115,16 @@ impl Connection {
             Sender::Http1(sender) => sender.is_ready(),
             Sender::Http2(sender) => sender.is_ready() && self.streams() < STREAMS as usize,
         }
+    }
+
+    /// Whether requests of this client may go over it.
+    pub(super) fn serves(&self, client: &Rc<ClientConnection>) -> bool {
+        self.open.client.as_ref().is_none_or(|only| only.as_ptr() == Rc::as_ptr(client))
+    }
+
+    /// Whether the only client that it serves is gone.
+    pub(super) fn is_widowed(&self) -> bool {
+        self.open.client.as_ref().is_some_and(|only| only.strong_count() == 0)
     }
 
     /// Whether it is HTTP/2.
@@ -157,20 +181,28 @@ impl Drop for Open {
 async fn connect(
     server: &Server,
     addresses: &Addresses,
+    header: &[u8],
     only_http1: bool,
 ) -> Result<(Stream, Option<SocketAddr>), Failure> {
     match server.url.place() {
         UpstreamPlace::Unix(path) => {
-            let stream = UnixStream::connect(path).await.map_err(Failure::Unreachable)?;
+            let mut stream = UnixStream::connect(path).await.map_err(Failure::Unreachable)?;
+            stream.write_all(header).await.map_err(Failure::Unreachable)?;
             Ok((Stream::Unix(stream), None))
         }
         UpstreamPlace::Tcp { authority, port } => {
-            let (stream, address) = connect_tcp(&addresses.find(authority, *port).await?).await?;
+            let (mut stream, address) = connect_tcp(&addresses.find(authority, *port).await?).await?;
+            // Before TLS: it is for whoever accepts the connection.
+            stream.write_all(header).await.map_err(Failure::Unreachable)?;
             let stream = match &server.tls {
                 None => Stream::Tcp(stream),
                 Some(tls) => {
                     let tls = tls.connect(authority.host(), stream, only_http1).await;
-                    Stream::Tls(Box::new(tls.map_err(Failure::UpstreamTls)?))
+                    Stream::Tls(Box::new(tls.map_err(|error| match error {
+                        // That it has no HTTP/1.1 is no fault of its.
+                        error if only_http1 && has_no_such_protocol(&error) => Failure::NoUpgrade,
+                        error => Failure::UpstreamTls(error),
+                    })?))
                 }
             };
             Ok((stream, Some(address)))
@@ -191,4 +223,11 @@ async fn connect_tcp(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr)
         }
     }
     Err(last)
+}
+
+/// Whether a handshake failed because the server speaks nothing of what it was offered (RFC 7301, section 3.2).
+fn has_no_such_protocol(error: &io::Error) -> bool {
+    use rustls::AlertDescription::NoApplicationProtocol;
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::AlertReceived(NoApplicationProtocol)))
 }

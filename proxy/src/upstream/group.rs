@@ -10,7 +10,9 @@ use http::header::COOKIE;
 use super::checks::Check;
 use super::health::{Health, Rules};
 use super::tls::{ClientTls, TrustError};
-use crate::config::{Balance, CookieName, HashBy, UpstreamScheme, UpstreamSettings, UpstreamUrl};
+use crate::config::{
+    Balance, CookieName, HashBy, ProxyProtocol, UpstreamScheme, UpstreamSettings, UpstreamUrl,
+};
 
 /// Servers that share the requests of some sites, as `[[upstream]]` says; immutable, shared by all workers.
 pub struct ServerGroup {
@@ -51,6 +53,8 @@ pub(super) struct Options {
     pub(super) max_pending: usize,
     pub(super) resolve_interval: Duration,
     pub(super) check: Option<Check>,
+    /// Whether connections begin with a PROXY header, so that each serves one client.
+    pub(super) introduces: bool,
 }
 
 impl ServerGroup {
@@ -98,6 +102,7 @@ impl ServerGroup {
             max_connections: settings.max_connections,
             max_pending: settings.max_pending,
             resolve_interval: settings.resolve_interval,
+            introduces: settings.proxy_protocol == Some(ProxyProtocol::V2),
             check: settings.health_check.clone().map(|what| Check {
                 what,
                 status: settings.health_status.map(|status| status.0),

@@ -1,10 +1,10 @@
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
@@ -15,6 +15,7 @@ use super::group::Server;
 use super::resolve::Addresses;
 use crate::body::Gate;
 use crate::config::UpstreamScheme;
+use crate::connection::ClientConnection;
 use crate::respond::Failure;
 
 /// At most one line about an upstream in this time, however many requests fail.
@@ -26,8 +27,9 @@ pub(super) struct Pool {
     addresses: Addresses,
     /// Those of HTTP/2, which requests share.
     shared: RefCell<Vec<Connection>>,
-    /// Held while one is made, so that the requests that come meanwhile share it.
-    making: tokio::sync::Mutex<()>,
+    /// Held while one is made, so that the requests that come meanwhile share it: one for all, or by client if each
+    /// has connections of its own.
+    making: RefCell<HashMap<*const ClientConnection, Weak<Mutex<()>>>>,
     speaks_http2: Cell<bool>,
     /// Requests that it has, those that wait for a connection included.
     in_flight: Cell<u32>,
@@ -61,7 +63,7 @@ impl Pool {
         Self {
             addresses: Addresses::new(server.options.resolve_interval),
             shared: RefCell::default(),
-            making: tokio::sync::Mutex::new(()),
+            making: RefCell::default(),
             speaks_http2: Cell::new(server.url.scheme() == UpstreamScheme::H2c),
             server,
             in_flight: Cell::new(0),
@@ -84,12 +86,12 @@ impl Pool {
         self.in_flight.get()
     }
 
-    /// Takes one that can take a request now: of HTTP/2, or else the one of HTTP/1.1 that was used last.
-    pub(super) fn take(&self, only_http1: bool) -> Option<Connection> {
+    /// Takes one that can take a request of `client` now: of HTTP/2, or else the one of HTTP/1.1 that was used last.
+    pub(super) fn take(&self, client: &Rc<ClientConnection>, only_http1: bool) -> Option<Connection> {
         if self.speaks_http2.get() && !only_http1 {
             let mut shared = self.shared.borrow_mut();
             shared.retain(|connection| !connection.is_closed());
-            let ready = shared.iter().find(|connection| connection.is_ready());
+            let ready = shared.iter().find(|connection| connection.serves(client) && connection.is_ready());
             if let Some(connection) = ready.and_then(Connection::share) {
                 return Some(connection);
             }
@@ -99,7 +101,7 @@ impl Pool {
             let connection = &idle[index].connection;
             if connection.is_closed() {
                 idle.remove(index);
-            } else if connection.is_ready() {
+            } else if connection.serves(client) && connection.is_ready() {
                 return idle.remove(index).map(|idle| idle.connection);
             }
             // Neither: the response is complete, but the upstream still takes the rest of the request.
@@ -107,39 +109,71 @@ impl Pool {
         None
     }
 
-    /// Makes a connection, as soon as there is room for it; one of HTTP/2 may be another request's.
+    /// Makes a connection for `client`, as soon as there is room for it; one of HTTP/2 may be another request's.
     pub(super) async fn open(
         self: &Rc<Self>,
         settings: &Settings,
+        client: &Rc<ClientConnection>,
         only_http1: bool,
     ) -> Result<Connection, Failure> {
         if only_http1 || !self.speaks_http2.get() {
-            return self.open_own(settings, only_http1).await;
+            return self.open_own(settings, client, only_http1).await;
         }
-        let making = timeout(settings.connect, self.making.lock()).await;
-        let _making = making.map_err(|_| Failure::ConnectTimeout(settings.connect))?;
-        match self.take(false) {
+        let making = self.making(client);
+        let _making = match making.try_lock() {
+            Ok(making) => making,
+            Err(_) => {
+                let _waiting = self.wait()?;
+                let making = timeout(settings.connect, making.lock()).await;
+                making.map_err(|_| Failure::ConnectTimeout(settings.connect))?
+            }
+        };
+        match self.take(client, false) {
             Some(connection) => Ok(connection),
-            None => self.open_own(settings, false).await,
+            None => self.open_own(settings, client, false).await,
         }
     }
 
-    async fn open_own(self: &Rc<Self>, settings: &Settings, only_http1: bool) -> Result<Connection, Failure> {
+    fn making(&self, client: &Rc<ClientConnection>) -> Rc<Mutex<()>> {
+        let key = if self.server.options.introduces { Rc::as_ptr(client) } else { std::ptr::null() };
+        let mut all = self.making.borrow_mut();
+        if let Some(making) = all.get(&key).and_then(Weak::upgrade) {
+            return making;
+        }
+        all.retain(|_, making| making.strong_count() > 0);
+        let making = Rc::default();
+        all.insert(key, Rc::downgrade(&making));
+        making
+    }
+
+    /// Another request that waits for a connection, if one more may.
+    fn wait(&self) -> Result<Waiting<'_>, Failure> {
+        if self.waiting.get() >= self.server.options.max_pending {
+            return Err(Failure::TooManyWait);
+        }
+        Ok(Waiting::begin(&self.waiting))
+    }
+
+    async fn open_own(
+        self: &Rc<Self>,
+        settings: &Settings,
+        client: &Rc<ClientConnection>,
+        only_http1: bool,
+    ) -> Result<Connection, Failure> {
         let no_room = || Failure::NoRoom(settings.connect);
-        let room = match Arc::clone(&self.room).try_acquire_owned() {
-            Ok(room) => room,
-            Err(_) if self.waiting.get() >= self.server.options.max_pending => {
-                return Err(Failure::TooManyWait);
-            }
-            Err(_) => {
-                let _waiting = Waiting::begin(&self.waiting);
+        let room = match self.room_now() {
+            Some(room) => room,
+            None => {
+                let _waiting = self.wait()?;
                 timeout(settings.connect, Arc::clone(&self.room).acquire_owned())
                     .await
                     .map_err(|_| no_room())?
                     .map_err(|_| no_room())?
             }
         };
-        let connection = Connection::open(&self.server, &self.addresses, settings, room, only_http1).await?;
+        let (server, addresses) = (&self.server, &self.addresses);
+        let connection =
+            Connection::open(server, addresses, settings, Some(client), room, only_http1).await?;
         if !only_http1 {
             self.speaks_http2.set(connection.is_http2());
         }
@@ -148,6 +182,26 @@ impl Pool {
             self.start_sweeping();
         }
         Ok(connection)
+    }
+
+    /// Room for a connection, without waiting. What other clients keep is of no use to this one, so it gives way.
+    fn room_now(&self) -> Option<OwnedSemaphorePermit> {
+        let room = || Arc::clone(&self.room).try_acquire_owned().ok();
+        room().or_else(|| {
+            if self.server.options.introduces {
+                drop(self.idle.borrow_mut().pop_front()?);
+                return room();
+            }
+            None
+        })
+    }
+
+    /// Closes what was kept for a client that is gone.
+    pub(super) fn forget(&self, client: &Rc<ClientConnection>) {
+        if self.server.options.introduces {
+            self.idle.borrow_mut().retain(|idle| !idle.connection.serves(client));
+            self.shared.borrow_mut().retain(|shared| !shared.serves(client));
+        }
     }
 
     fn keep(self: &Rc<Self>, connection: Connection) {
@@ -161,7 +215,7 @@ impl Pool {
             }
             return;
         }
-        if self.max_idle == 0 || is_full || moved || connection.is_closed() {
+        if self.max_idle == 0 || is_full || moved || connection.is_closed() || connection.is_widowed() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -236,7 +290,9 @@ async fn sweep(pool: Weak<Pool>, max_age: Duration) {
         let mut idle = pool.idle.borrow_mut();
         idle.retain(|idle| !idle.connection.is_closed() && now < idle.since + max_age);
         let mut shared = pool.shared.borrow_mut();
-        let lives = |connection: &Connection| connection.streams() > 0 || now < connection.used() + max_age;
+        let lives = |connection: &Connection| {
+            connection.streams() > 0 || (now < connection.used() + max_age && !connection.is_widowed())
+        };
         shared.retain(|connection| !connection.is_closed() && lives(connection));
         if idle.is_empty() && shared.is_empty() {
             pool.sweeping.set(false);

@@ -15,6 +15,7 @@ use super::pool::{InFlight, Lease, Pool};
 use super::{Answer, Settings};
 use crate::body::{Gate, Progress, RequestBody};
 use crate::config::UpstreamScheme;
+use crate::connection::ClientConnection;
 use crate::respond::Failure;
 
 /// A request as it goes to an upstream.
@@ -44,18 +45,19 @@ pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBo
 pub(super) async fn send(
     pool: &Rc<Pool>,
     settings: &Settings,
+    client: &Rc<ClientConnection>,
     outgoing: Outgoing,
     others: bool,
 ) -> Result<Answer, Unanswered> {
     let Outgoing { mut request, progress, gate } = outgoing;
     let mut in_flight = InFlight::begin(pool);
     let only_http1 = request.headers().contains_key(UPGRADE);
-    let mut kept = pool.take(only_http1);
+    let mut kept = pool.take(client, only_http1);
     loop {
         let is_kept = kept.is_some();
         let connection = match kept.take() {
             Some(connection) => connection,
-            None => match pool.open(settings, only_http1).await {
+            None => match pool.open(settings, client, only_http1).await {
                 Ok(connection) => connection,
                 Err(failure) => {
                     return Err(Unanswered { failure, again: Some(Outgoing { request, progress, gate }) });

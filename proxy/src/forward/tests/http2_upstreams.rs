@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::forward::StreamExecutor;
 
 /// Answers each request of HTTP/2 with its body, and trailers as gRPC has them.
-async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+pub(super) async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
     let service = service_fn(|request: http::Request<Incoming>| async move {
         let (parts, body) = request.into_parts();
         assert_eq!(parts.version, http::Version::HTTP_2);
@@ -204,5 +204,32 @@ fn a_websocket_goes_over_http1_where_there_is_http2() {
         assert_eq!(&answer, b"HTTP/1.1 101");
         drop(client);
         assert!(proxy.raw(closing("GET", "")).await.contains("x-te: none"), "HTTP/2 still");
+    });
+}
+
+#[test]
+fn that_a_server_has_no_websockets_does_not_count_against_it() {
+    on_worker(async {
+        let directory = tempfile::tempdir().unwrap();
+        let (only_http2, keys) = tls(&["h2"], &directory).await;
+        let (other, _) = answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother").await;
+        let text = format!(
+            "[[upstream]]\nname = \"a\"\nservers = [{only_http2:?}, \"http://{other}\"]\nmax-failures = 1\n\
+             balance = \"round-robin\"\ntls-name = \"upstream.test\"\n{keys}"
+        );
+        let settings = Config::parse(&text).unwrap().upstreams.remove(0);
+        let group = ServerGroup::of(&settings, None).unwrap();
+        let proxy = Proxy::to_group(group, &Timeouts::default(), &Limits::default());
+        for _ in 0..4 {
+            let upgrade = "GET / HTTP/1.1\r\nHost: example.org\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n";
+            assert!(proxy.raw(upgrade).await.ends_with("other"), "the one that has HTTP/1.1 answers");
+        }
+        let mut of_other = 0;
+        for _ in 0..8 {
+            let answer = proxy.raw(closing("GET", "")).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            of_other += usize::from(answer.ends_with("other"));
+        }
+        assert_eq!(of_other, 4, "the other half went to the server without");
     });
 }

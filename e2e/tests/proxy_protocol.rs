@@ -1,0 +1,83 @@
+//! Between other people's proxies: HAProxy says who the clients are, nginx is told.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use hsm_e2e::front::{configuration, replace};
+use hsm_e2e::{Front, Program, Stack, run, tool, wait};
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
+}
+
+fn start(what: &str, command: &mut Command, address: SocketAddr) -> Program {
+    let program = Program::start(command);
+    wait::until(what, Duration::from_secs(30), || TcpStream::connect(address).ok());
+    program
+}
+
+/// An nginx that says what it was told.
+fn nginx(nginx: &Path, directory: &Path, listen: &str, address: SocketAddr, block: &str) -> Program {
+    let file = directory.join("nginx.conf");
+    let text = format!(
+        "daemon off;\nerror_log stderr error;\npid {dir}/nginx.pid;\nevents {{}}\nhttp {{\n access_log off;\n\
+         client_body_temp_path {dir}/body;\n proxy_temp_path {dir}/proxy;\n fastcgi_temp_path {dir}/f;\n\
+         uwsgi_temp_path {dir}/u;\n scgi_temp_path {dir}/s;\n\
+         server {{ listen {address} {listen}; {block} }} }}\n",
+        dir = directory.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    start("nginx listens", Command::new(nginx).arg("-c").arg(&file).arg("-p").arg(directory), address)
+}
+
+#[test]
+fn the_client_is_known_from_one_end_to_the_other() {
+    let (Some(haproxy), Some(web), Some(curl)) =
+        (tool::find("haproxy"), tool::find("nginx"), tool::find("curl"))
+    else {
+        return;
+    };
+    let stack = Stack::start();
+    let directory = tempfile::tempdir().unwrap();
+    let (server, balancer) = (free(), free());
+    let says = "location / { return 200 \"$proxy_protocol_addr $http_x_forwarded_for $http_forwarded\"; }";
+    let _nginx = nginx(&web, directory.path(), "proxy_protocol", server, says);
+
+    let front = Front::start(&stack, directory.path(), "http://127.0.0.1:9");
+    let text = configuration(&stack, &front.certificate, front.address, "nginx").replace(
+        "[proxy]\n",
+        &format!(
+            "[[upstream]]\nname = \"nginx\"\nservers = [\"http://{server}\"]\nproxy-protocol = \"v2\"\n\
+             health-check = \"http:/\"\n[proxy]\naccept-proxy-protocol-from = [\"127.0.0.1\"]\n"
+        ),
+    );
+    replace(&front.file, text);
+    assert!(front.reloaded().starts_with("READY=1"), "it is reloaded");
+
+    let file = directory.path().join("haproxy.cfg");
+    for send in ["send-proxy-v2", "send-proxy"] {
+        let text = format!(
+            "global\n maxconn 100\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
+             listen tls\n bind {balancer}\n server proxy {} {send}\n",
+            front.address
+        );
+        std::fs::write(&file, text).unwrap();
+        let _haproxy =
+            start("HAProxy listens", Command::new(&haproxy).arg("-db").arg("-f").arg(&file), balancer);
+        for version in ["--http1.1", "--http2"] {
+            let mut curl = stack.curl(&curl);
+            curl.args([version, "--interface", "127.0.0.77"])
+                .arg(format!("https://localhost:{}/", balancer.port()));
+            let told = run(&mut curl).success();
+            let expected = format!(
+                "127.0.0.77 127.0.0.77 for=127.0.0.77;host=\"localhost:{}\";proto=https",
+                balancer.port()
+            );
+            assert_eq!(told, expected, "{send} {version}");
+        }
+    }
+}
