@@ -150,6 +150,11 @@ impl SharedBucket {
         Self { rate, start: Instant::now(), bucket: Mutex::default() }
     }
 
+    /// Whether it is of this rate.
+    pub(crate) fn is_at(&self, rate: Rate) -> bool {
+        self.rate == rate
+    }
+
     /// Takes one, or says how long it takes until there is one.
     pub(crate) fn take(&self) -> Result<(), Duration> {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);

@@ -101,7 +101,7 @@ impl Foundation {
                     .map_err(|source| StartError::ClientAuth { site: settings.name().to_owned(), source })?,
                 requests: self.metrics.requests.of(settings.name()),
                 routes: routes_of(settings, &config.routes, &upstreams),
-                max_requests: settings.max_requests.map(SharedBucket::new),
+                max_requests: bucket_of(settings, previous.map(|previous| &*previous.sites)),
                 body_bytes: settings
                     .body_bytes
                     .or(config.limits.body_bytes)
@@ -165,6 +165,15 @@ impl Foundation {
             None => Upstream::Http(upstreams.at(&settings.to)),
         }
     }
+}
+
+/// The site's requests are counted on where nothing of that has changed: else each reload would give all of them anew.
+fn bucket_of(site: &SiteSettings, before: Option<&Sites>) -> Option<Arc<SharedBucket>> {
+    let rate = site.max_requests?;
+    let known =
+        before.and_then(|before| before.find(site.name())).filter(|known| known.name() == site.name());
+    let kept = known.and_then(|known| known.max_requests.as_ref()).filter(|bucket| bucket.is_at(rate));
+    Some(kept.map_or_else(|| Arc::new(SharedBucket::new(rate)), Arc::clone))
 }
 
 fn routes_of(site: &SiteSettings, all: &[RouteSettings], upstreams: &ServerGroups) -> Routes {

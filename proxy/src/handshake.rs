@@ -33,7 +33,7 @@ pub(crate) use gate::Gate;
 pub(crate) use watched::WatchedKey;
 
 use budget::{Place, QueueIsFull, Sizes};
-use offered_tickets::offered_tickets;
+use offered_tickets::{is_session_of, offered_tickets};
 
 use crate::capacity::Capacity;
 use crate::client_identity::ClientIdentity;
@@ -102,12 +102,17 @@ impl InProgress {
             return true;
         }
         let Some(place) = signing.budget.try_enter(&signing.site) else {
-            signing.refused.set(true);
-            self.leave_unsigned();
+            self.refuse();
             return false;
         };
         signing.place.replace(Some(place));
         true
+    }
+
+    /// There is no place, and none to wait for one: the client gets its alert, and nothing else.
+    fn refuse(&self) {
+        self.signing.refused.set(true);
+        self.leave_unsigned();
     }
 
     /// The signature was there, or not, after this time.
@@ -183,7 +188,7 @@ impl Handshaker {
         let mut start =
             LazyConfigAcceptor::new(Acceptor::default(), gated).await.map_err(HandshakeError::of)?;
         let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
-        let sni: Option<Arc<str>> = name.map(|name| Arc::from(name.trim_end_matches('.')));
+        let sni: Option<Arc<str>> = name.as_deref().map(|name| Arc::from(name.trim_end_matches('.')));
         asked_for.clone_from(&sni);
         let Some(site) = served.sites.for_sni(sni.as_deref()) else {
             let (alert, error) = match sni {
@@ -198,7 +203,10 @@ impl Handshaker {
             return Err(refuse(&mut start.io, &INTERNAL_ERROR, error).await);
         };
         let first_bytes = start.io.take_first_bytes();
-        let is_ours = |ticket: &Vec<u8>| config.ticketer.decrypt(ticket).is_some();
+        let is_ours = |ticket: &Vec<u8>| {
+            let session = config.ticketer.decrypt(ticket);
+            session.is_some_and(|session| is_session_of(&session, name.as_deref()))
+        };
         let signing = Signing {
             budget: Rc::clone(&self.budget),
             site: site.name().into(),
@@ -258,7 +266,9 @@ impl Handshaker {
         loop {
             let queued = Instant::now();
             // At once in the first step, and once it has signed; not if the client had to choose another group.
-            progress.signing.enter().await.map_err(|QueueIsFull| HandshakeError::SigningBudget)?;
+            if let Err(QueueIsFull) = progress.signing.enter().await {
+                progress.refuse();
+            }
             // Never closed.
             let permit = self.fibers.acquire().await;
             self.metrics.timings.queue.observe(queued.elapsed());

@@ -120,6 +120,20 @@ fn remove(headers: &mut HeaderMap, name: &HeaderName) {
     }
 }
 
+/// The files of a directory that are error pages, and the directory itself, which changes when one comes or goes.
+pub(crate) fn page_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let pages = entries.map(|entry| entry.path()).filter(|path| status_of(path).is_some());
+    pages.chain([directory.to_owned()]).collect()
+}
+
+/// The status that a page is for, by its name.
+fn status_of(page: &Path) -> Option<StatusCode> {
+    let digits = page.file_name()?.to_str()?.strip_suffix(".html")?;
+    let status = digits.parse::<StatusCode>().ok()?;
+    (status.is_client_error() || status.is_server_error()).then_some(status)
+}
+
 /// Reads `502.html` and its like from a directory.
 fn read_pages(directory: &Path) -> Result<HashMap<u16, Bytes>, ErrorPageError> {
     let failed = |path: &Path, reason: String| ErrorPageError { path: path.to_owned(), reason };
@@ -127,13 +141,7 @@ fn read_pages(directory: &Path) -> Result<HashMap<u16, Bytes>, ErrorPageError> {
     let mut pages = HashMap::new();
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        let status = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.strip_suffix(".html"))
-            .and_then(|digits| digits.parse::<StatusCode>().ok())
-            .filter(|status| status.is_client_error() || status.is_server_error());
-        let Some(status) = status else { continue };
+        let Some(status) = status_of(&path) else { continue };
         let mut page = Vec::new();
         std::fs::File::open(&path)
             .and_then(|file| file.take(MAX_PAGE + 1).read_to_end(&mut page))

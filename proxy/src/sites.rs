@@ -40,8 +40,8 @@ pub struct Site {
     pub routes: Routes,
     /// What it changes about requests and responses.
     pub http: HttpPolicy,
-    /// How many requests it takes.
-    pub(crate) max_requests: Option<SharedBucket>,
+    /// How many requests it takes. Stays the same over reloads that leave it as it is.
+    pub(crate) max_requests: Option<Arc<SharedBucket>>,
     /// Bytes of a request's body; `u64::MAX` if there is no limit.
     pub(crate) body_bytes: u64,
 }

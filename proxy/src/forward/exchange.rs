@@ -125,7 +125,7 @@ fn compressed(client: &Client, site: &Site, wish: &Wish, mut response: Response<
 fn allow(client: &Client, site: &Site) -> Result<(), Failure> {
     let Forwarder { clients, limits, .. } = &*client.forwarder;
     clients.request(client.connection.remote.ip(), limits).map_err(Failure::TooManyRequests)?;
-    site.max_requests.as_ref().map_or(Ok(()), SharedBucket::take).map_err(Failure::TooManyRequests)
+    site.max_requests.as_deref().map_or(Ok(()), SharedBucket::take).map_err(Failure::TooManyRequests)
 }
 
 fn log(client: &Client, failure: &Failure) {

@@ -5,8 +5,8 @@ use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
 
-use super::Client;
 use super::target::{Target, origin_form};
+use super::{Client, Forwarder};
 use crate::body::Source;
 use crate::headers;
 use crate::journal::Record;
@@ -27,6 +27,8 @@ pub(super) fn redirect(
     let target = Target::of(&parts)?;
     let site = client.sites.find(target.host).ok_or(Failure::Misdirected)?;
     record.is_for(site);
+    let Forwarder { clients, limits, .. } = &*client.forwarder;
+    clients.request(client.connection.remote.ip(), limits).map_err(Failure::TooManyRequests)?;
     let host = target.host.to_ascii_lowercase();
     let mut response = if parts.uri.path().starts_with(ACME_CHALLENGES) {
         let mut response = Response::new(Bytes::from_static(b"404 Not Found: no such challenge\n"));

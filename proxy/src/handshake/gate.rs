@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection that swallows what is written once it is shut.
+/// A connection that swallows what is written once it is shut, and gives nothing more to read.
 ///
 /// When a key can't sign, rustls has its ServerHello ready, and tokio-rustls sends it before it reports the error. After a
 /// ServerHello only encrypted alerts count, and nobody can make one any more. So nothing is sent, and the client gets
@@ -48,6 +48,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Gate<IO> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_shut() {
+            // Whoever polls the handshake once more ends it, before it has computed anything.
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         if let Some(first) = &mut self.first_bytes {

@@ -13,6 +13,16 @@ pub(super) fn offered_tickets(mut records: &[u8]) -> Vec<Vec<u8>> {
     in_message(&message).unwrap_or_default()
 }
 
+/// Whether a session, as rustls puts it into a ticket, is one with the server of this name: it resumes no other. The name is
+/// what it begins with; if that should ever change, tickets wait like full handshakes, and nothing else happens.
+pub(super) fn is_session_of(mut session: &[u8], name: Option<&str>) -> bool {
+    match take(&mut session, 1) {
+        Some([0]) => name.is_none(),
+        Some([1]) => vector::<1>(&mut session).is_some_and(|known| Some(known) == name.map(str::as_bytes)),
+        _ => false,
+    }
+}
+
 /// The next record's content, if it belongs to a handshake.
 fn record<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     const HANDSHAKE: u8 = 22;

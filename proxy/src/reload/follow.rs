@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::Reloader;
 use super::files::Files;
 use crate::config::Config;
+use crate::http_policy::page_files;
 use crate::notify::notify;
 
 /// Reloads `config` when `hangup` (SIGHUP) comes, and when the file or one that it names has changed. Never ends.
@@ -93,8 +94,10 @@ fn reload(reloader: &Reloader, path: &Path, watched: &mut Watched, why: &str) ->
 
 fn named(config: &Config) -> Files {
     // Often one file serves many sites.
-    let paths: BTreeSet<&Path> = config.files().collect();
-    Files::new(paths.into_iter().map(Path::to_owned).collect())
+    let pages: BTreeSet<&Path> = config.sites.iter().filter_map(|site| site.error_pages.as_deref()).collect();
+    let pages = pages.into_iter().flat_map(page_files);
+    let paths: BTreeSet<PathBuf> = config.files().map(Path::to_owned).chain(pages).collect();
+    Files::new(paths.into_iter().collect())
 }
 
 /// See `sd_notify(3)`: with the time, the service manager knows which of its requests this answers.
@@ -102,4 +105,28 @@ fn announce_reload() {
     let now = clock_gettime(ClockId::Monotonic);
     let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
     notify(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_pages_that_come_change_or_go_are_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let pages = directory.path().join("pages");
+        std::fs::create_dir(&pages).unwrap();
+        std::fs::write(pages.join("502.html"), "one").unwrap();
+        let site = "[[site]]\nhost = \"a.example\"\ncert = \"/c\"\nto = \"http://b\"\n";
+        let config = Config::parse(&format!("{site}error-pages = {pages:?}")).unwrap();
+        let changes = |change: &dyn Fn()| {
+            let mut named = named(&config);
+            change();
+            named.look() || named.look()
+        };
+        assert!(!changes(&|| {}));
+        assert!(changes(&|| std::fs::write(pages.join("502.html"), "another").unwrap()), "changed");
+        assert!(changes(&|| std::fs::write(pages.join("503.html"), "new").unwrap()), "came");
+        assert!(changes(&|| std::fs::remove_file(pages.join("503.html")).unwrap()), "went");
+    }
 }

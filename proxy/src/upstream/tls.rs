@@ -55,26 +55,35 @@ pub enum TrustError {
 impl ClientTls {
     /// Trusts the anchors in the file `ca`, or the system's.
     pub(super) fn new(ca: Option<&Path>, name: Option<ServerName<'static>>) -> Result<Self, TrustError> {
-        let mut roots = RootCertStore::empty();
-        let mut source = Vec::new();
-        match ca {
+        let anchors = match ca {
             Some(path) => {
-                source = std::fs::read(path)
+                let text = std::fs::read(path)
                     .map_err(|source| TrustError::File { path: path.to_owned(), source })?;
-                let anchors: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&source).collect();
-                let anchors = anchors.map_err(|_| TrustError::NoAnchors(path.to_owned()))?;
-                roots.add_parsable_certificates(anchors);
-                if roots.is_empty() {
-                    return Err(TrustError::NoAnchors(path.to_owned()));
-                }
+                let anchors: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
+                anchors.map_err(|_| TrustError::NoAnchors(path.to_owned()))?
             }
-            None => {
-                // What can't be parsed is no anchor; the others are.
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                if roots.is_empty() {
-                    return Err(TrustError::NoSystemAnchors);
-                }
-            }
+            None => rustls_native_certs::load_native_certs().certs,
+        };
+        Self::trusting(anchors, name)?.ok_or_else(|| match ca {
+            Some(path) => TrustError::NoAnchors(path.to_owned()),
+            None => TrustError::NoSystemAnchors,
+        })
+    }
+
+    /// `None` if none of these is an anchor.
+    fn trusting(
+        mut anchors: Vec<CertificateDer<'static>>,
+        name: Option<ServerName<'static>>,
+    ) -> Result<Option<Self>, TrustError> {
+        // In whatever order a directory has them: it is the same trust.
+        anchors.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
+        let mut source = format!("{name:?}").into_bytes();
+        anchors.iter().for_each(|anchor| source.extend_from_slice(digest(&SHA256, anchor).as_ref()));
+        let mut roots = RootCertStore::empty();
+        // What can't be parsed is no anchor; the others are.
+        roots.add_parsable_certificates(anchors);
+        if roots.is_empty() {
+            return Ok(None);
         }
         let provider: Arc<CryptoProvider> = Arc::new(provider::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -85,10 +94,9 @@ impl ClientTls {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http1 = Arc::new(config.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        source.extend_from_slice(format!("\0{name:?}").as_bytes());
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, &source).as_ref());
-        Ok(Self { either: Arc::new(config), http1, name, source: hash })
+        Ok(Some(Self { either: Arc::new(config), http1, name, source: hash }))
     }
 
     /// Makes the handshake with the server that the URL calls `host`.
@@ -113,5 +121,29 @@ impl ClientTls {
 impl PartialEq for ClientTls {
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_the_same_as_long_as_the_same_anchors_are_trusted_wherever_they_come_from() {
+        let [one, other] = ["one.test", "other.test"].map(|name| {
+            let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+            made.cert.der().clone()
+        });
+        let name = || Some(ServerName::try_from("a.test").unwrap());
+        let trusting = |anchors: &[&CertificateDer<'static>], name| {
+            let anchors = anchors.iter().map(|&anchor| anchor.clone()).collect();
+            ClientTls::trusting(anchors, name).unwrap().unwrap()
+        };
+        let before = trusting(&[&one, &other], None);
+        assert!(before == trusting(&[&other, &one], None));
+        assert!(before != trusting(&[&one], None), "one was taken out of the system's");
+        assert!(before != trusting(&[&one, &other], name()));
+        assert!(trusting(&[&one], name()) == trusting(&[&one], name()));
+        assert!(ClientTls::trusting(vec![CertificateDer::from(vec![1])], None).unwrap().is_none());
     }
 }

@@ -102,3 +102,47 @@ fn a_client_that_must_choose_another_group_holds_no_place_meanwhile() {
     let mut connection = Client::new(&proxy).guessing_a_wrong_group().connect("a.example").unwrap();
     assert!(get(&mut connection, "a.example").starts_with("HTTP/1.1 200"));
 }
+
+/// One worker with one place, and a key that does not sign.
+fn with_one_place(queue: usize) -> Running {
+    let mut config = config(&[&["slow.example"], &["a.example"], &["b.example"]]);
+    config.proxy.workers = 1;
+    config.limits.signatures = 1;
+    config.limits.signatures_per_site = 1;
+    config.limits.signature_queue = queue;
+    config.timeouts.handshake = Duration::from_secs(60);
+    Running::start(config, Signing::WhenReleased { site: "slow.example" })
+}
+
+#[test]
+fn a_ticket_of_another_site_leads_past_nobody() {
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let proxy = with_one_place(5);
+        let client = Client::new(&proxy).versions(&[version]).mixing_up_names();
+        get(&mut client.connect("a.example").unwrap(), "a.example"); // brings the ticket
+        let slow = proxy.connect_in_background("slow.example");
+        proxy.wait_for_signatures(2);
+        let waiting = std::thread::spawn(move || client.connect("b.example").map(drop));
+        proxy.wait_for_metric("hsm_proxy_signing_queue 1\n");
+        proxy.release();
+        slow.join().unwrap().unwrap();
+        waiting.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn who_is_refused_after_a_hello_retry_request_is_told_so() {
+    let proxy = with_one_place(0);
+    let (mut tls, mut stream) = Client::new(&proxy).guessing_a_wrong_group().asked_again("a.example");
+    let slow = proxy.connect_in_background("slow.example");
+    proxy.wait_for_signatures(1);
+    while tls.wants_write() {
+        tls.write_tls(&mut stream).unwrap();
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, [21, 3, 3, 0, 2, 2, 80]);
+    proxy.wait_for_metric("hsm_proxy_refused_handshakes_total{site=\"a.example\"} 1\n");
+    proxy.release();
+    slow.join().unwrap().unwrap();
+}

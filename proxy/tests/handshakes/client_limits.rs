@@ -74,3 +74,35 @@ fn who_asks_too_often_gets_429_on_any_worker_and_sites_have_a_rate_of_their_own(
     let responses = request(&mut Client::new(&proxy).connect("a.example").unwrap(), &pipelined);
     assert_eq!(responses.matches("HTTP/1.1 429").count(), 3, "{responses}");
 }
+
+#[test]
+fn plain_http_is_asked_no_more_often_and_a_reload_gives_no_new_rate() {
+    let mut config = config(&[&["a.example"], &["b.example"]]);
+    config.limits.requests_per_ip = Some("3/h".parse().unwrap());
+    config.sites[0].max_requests = Some("2/h".parse().unwrap());
+    config.proxy.redirect_listen = vec![([127, 0, 0, 1], 0).into()];
+    let proxy = Running::start(config, Signing::AtOnce);
+    let status =
+        || get(&mut Client::new(&proxy).connect("a.example").unwrap(), "a.example")[9..12].to_owned();
+    assert_eq!([status(), status()], ["200", "200"]);
+    let plain = |asks: usize| {
+        let mut stream = TcpStream::connect(proxy.plain.unwrap()).unwrap();
+        let kept = "GET / HTTP/1.1\r\nHost: b.example\r\n\r\n".repeat(asks - 1);
+        let last = "GET / HTTP/1.1\r\nHost: b.example\r\nConnection: close\r\n\r\n";
+        std::io::Write::write_all(&mut stream, (kept + last).as_bytes()).unwrap();
+        let mut responses = String::new();
+        stream.read_to_string(&mut responses).unwrap();
+        responses
+    };
+    let responses = plain(3);
+    assert_eq!(responses.matches("HTTP/1.1 301").count(), 1, "{responses}");
+    assert_eq!(responses.matches("HTTP/1.1 429").count(), 2, "{responses}");
+
+    let mut config = proxy.config();
+    config.limits.requests_per_ip = None;
+    proxy.reload(&config).unwrap();
+    assert_eq!(status(), "429", "the site's rate is spent as before");
+    config.sites[0].max_requests = Some("3/h".parse().unwrap());
+    proxy.reload(&config).unwrap();
+    assert_eq!(status(), "200", "another rate");
+}

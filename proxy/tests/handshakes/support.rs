@@ -14,12 +14,13 @@ use hsm_proxy::{
     SiteSettings, StartError,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::sign::{Signer, SigningKey};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureAlgorithm,
+    ClientConfig, ClientConnection, DigitallySignedStruct, NamedGroup, RootCertStore, SignatureAlgorithm,
     SignatureScheme, StreamOwned, SupportedCipherSuite, SupportedProtocolVersion,
 };
 use tokio::sync::watch;
@@ -352,6 +353,7 @@ pub(crate) struct Client {
     guesses_wrong: bool,
     shows: Option<ClientCertificate>,
     early_data: bool,
+    mixes_up_names: bool,
     /// Made at the first connection: sessions resume only within one.
     config: OnceLock<Arc<ClientConfig>>,
 }
@@ -373,6 +375,7 @@ impl Client {
             guesses_wrong: false,
             shows: None,
             early_data: false,
+            mixes_up_names: false,
             config: OnceLock::new(),
         }
     }
@@ -388,6 +391,11 @@ impl Client {
     /// Shows a certificate if it is asked for one.
     pub(crate) fn showing(self, certificate: &ClientCertificate) -> Self {
         Self { shows: Some(certificate.clone()), ..self }
+    }
+
+    /// Offers the ticket that it got last to whatever server.
+    pub(crate) fn mixing_up_names(self) -> Self {
+        Self { mixes_up_names: true, ..self }
     }
 
     /// Sends its request before the handshake is over if the server allows it.
@@ -463,6 +471,9 @@ impl Client {
             };
             config.alpn_protocols.clone_from(&self.alpn);
             config.enable_early_data = self.early_data;
+            if self.mixes_up_names {
+                config.resumption = rustls::client::Resumption::store(Arc::new(OneName::default()));
+            }
             if self.trusts_anybody {
                 config.dangerous().set_certificate_verifier(Arc::new(Anybody(provider)));
             }
@@ -505,6 +516,21 @@ impl Client {
         let mut answer = Vec::new();
         self.hello(name).read_to_end(&mut answer).unwrap();
         answer
+    }
+
+    /// A handshake that the server wants begun again with another key share, before the client does so.
+    pub(crate) fn asked_again(&self, name: &str) -> (ClientConnection, TcpStream) {
+        let mut tls = self.tls(name);
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        while tls.wants_write() {
+            tls.write_tls(&mut stream).unwrap();
+        }
+        while !tls.wants_write() {
+            assert_ne!(tls.read_tls(&mut stream).unwrap(), 0);
+            tls.process_new_packets().unwrap();
+        }
+        (tls, stream)
     }
 
     pub(crate) fn hello(&self, name: &str) -> TcpStream {
@@ -663,4 +689,44 @@ pub(crate) fn request(connection: &mut Connection, request: &str) -> String {
     let mut response = String::new();
     connection.stream.read_to_string(&mut response).unwrap();
     response
+}
+
+/// Sessions of all servers, as if they were one.
+#[derive(Debug)]
+struct OneName(rustls::client::ClientSessionMemoryCache, ServerName<'static>);
+
+impl Default for OneName {
+    fn default() -> Self {
+        Self(rustls::client::ClientSessionMemoryCache::new(8), ServerName::try_from("any.example").unwrap())
+    }
+}
+
+impl ClientSessionStore for OneName {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.0.set_kx_hint(self.1.clone(), group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.kx_hint(&self.1)
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, session: Tls12ClientSessionValue) {
+        self.0.set_tls12_session(self.1.clone(), session);
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.tls12_session(&self.1)
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.0.remove_tls12_session(&self.1);
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(self.1.clone(), ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(&self.1)
+    }
 }

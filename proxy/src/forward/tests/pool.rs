@@ -220,3 +220,51 @@ fn an_upstream_gets_no_more_connections_than_it_may() {
         }
     });
 }
+
+#[test]
+fn who_waits_for_the_first_connection_of_http2_is_counted_too() {
+    on_worker(async {
+        // Takes connections and says nothing, so that the client's settings are all that is ever sent.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // The queue of the kernel is full: connecting takes as long as it may.
+        let full = socket2::SockRef::from(&listener);
+        full.listen(0).unwrap();
+        let _fillers: Vec<_> = (0..4).map(|_| tokio::spawn(TcpStream::connect(address))).collect();
+        for _ in 0..20 {
+            tokio::task::yield_now().await; // a connection to this machine is in the queue, or is not, at once
+        }
+        let text = format!(
+            "[[upstream]]\nname = \"a\"\nservers = [\"h2c://{address}\"]\nmax-pending = 2\nretries = 0"
+        );
+        let settings = Config::parse(&text).unwrap().upstreams.remove(0);
+        let timeouts = Timeouts { upstream_connect: Duration::from_millis(500), ..Timeouts::default() };
+        let proxy = Proxy::to_group(ServerGroup::of(&settings, None).unwrap(), &timeouts, &Limits::default());
+        let asking: Vec<_> = (0..6).map(|_| proxy.raw(closing("GET", ""))).collect();
+        let mut statuses = Vec::new();
+        for answer in futures_of(asking).await {
+            statuses.push(answer[9..12].to_owned());
+        }
+        statuses.sort();
+        assert_eq!(statuses, ["503", "503", "503", "504", "504", "504"]);
+    });
+}
+
+/// What they come to, run at once.
+async fn futures_of(all: Vec<impl Future<Output = String>>) -> Vec<String> {
+    let mut all: Vec<_> = all.into_iter().map(Box::pin).map(Some).collect();
+    let mut done = Vec::new();
+    std::future::poll_fn(|cx| {
+        for slot in &mut all {
+            if let Some(future) = slot
+                && let std::task::Poll::Ready(output) = future.as_mut().poll(cx)
+            {
+                done.push(output);
+                *slot = None;
+            }
+        }
+        if all.iter().all(Option::is_none) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    done
+}
