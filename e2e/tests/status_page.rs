@@ -109,12 +109,22 @@ fn a_browser_shows_that_all_is_well_and_then_that_an_engine_was_killed() {
     wait::until("both engines are up and a sample has the handshake", Duration::from_secs(20), || {
         let report = report(&url);
         let up = report["engines"].as_array().unwrap().iter().all(|engine| engine["up"] == true);
-        let full = report["samples"].as_array().unwrap().iter().any(|sample| sample[3].as_u64() > Some(0));
-        (up && full).then_some(())
+        let samples = report["samples"].as_array().unwrap();
+        let full = samples.iter().any(|sample| sample[3].as_u64() > Some(0));
+        // Enough of them for a line.
+        (up && full && samples.len() > 3).then_some(())
     });
+    // A client without a name.
+    let nameless = format!("https://{}/", stack.address());
+    assert_ne!(
+        run(Command::new(&curl).args(["--silent", "--insecure", "--noproxy", "*", &nameless])).code,
+        Some(0)
+    );
     let document = browser.document(DESKTOP, &url);
     assert_eq!(text_of(&document, "headline"), "Serving; both engines answer");
-    for expected in ["engine-0", "engine-1", "localhost", "● up", " days"] {
+    for expected in
+        ["engine-0", "engine-1", "localhost", "● up", " days", "asked for no site, or an unknown one"]
+    {
         assert!(document.contains(expected), "{expected}: {document}");
     }
     assert!(document.contains("class=\"line k-a\""), "a chart is drawn");
