@@ -37,9 +37,33 @@ pub(crate) const TOOLS: [Tool; 11] = [
     Tool { program: "age-keygen", package: "age", tests: "its identities, read here" },
 ];
 
+/// Modules of Python that tests import; the name of each is that of its package.
+const PYTHON_MODULES: [(&str, Tool); 4] = [
+    ("requests", python_tool("python3-requests", "HTTP/1.1 by a client in Python")),
+    ("httpx", python_tool("python3-httpx", "HTTP/2 by a client in Python")),
+    ("h2", python_tool("python3-h2", "HTTP/2 by a client in Python")),
+    ("grpc", python_tool("python3-grpcio", "gRPC by its own library")),
+];
+
+const fn python_tool(package: &'static str, tests: &'static str) -> Tool {
+    Tool { program: package, package, tests }
+}
+
 /// Those that are not installed.
 pub(crate) fn missing() -> Vec<Tool> {
-    TOOLS.into_iter().filter(|tool| find(tool.program).is_none()).collect()
+    let programs = TOOLS.into_iter().filter(|tool| find(tool.program).is_none());
+    let modules = PYTHON_MODULES.into_iter().filter(|(module, _)| !can_import(module));
+    programs.chain(modules.map(|(_, tool)| tool)).collect()
+}
+
+/// By the first Python on `PATH`, or by the system's own, for which packages bring modules.
+fn can_import(module: &str) -> bool {
+    ["python3", "/usr/bin/python3"].into_iter().any(|python| {
+        let mut command = Command::new(python);
+        command.args(["-c", &format!("import {module}")]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    })
 }
 
 /// Installs what is missing where that needs no question: as root, with apt. Gives what is still missing.
