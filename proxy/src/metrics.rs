@@ -207,6 +207,9 @@ mod tests {
             up: true,
             state: "connected".to_owned(),
             answers: 7,
+            silences: 2,
+            timed_answers: 4,
+            answer_time: std::time::Duration::from_millis(6),
             ..SignerStatus::default()
         };
         let view = View { signers: vec![engine], ..View::default() };
@@ -215,6 +218,13 @@ mod tests {
         assert!(text.contains("hsm_proxy_handshakes_total{result=\"no-stack\"} 1\n"), "{text}");
         assert!(text.contains("hsm_proxy_handshakes_total{result=\"resumed\"} 0\n"), "{text}");
         assert!(text.contains("hsm_proxy_connections 1\n"), "{text}");
+        let of_engine = "{engine=\"/run/\\\"e\\\".sock\"}";
+        for (name, value) in
+            [("answers", "7"), ("silences", "2"), ("timed_answers", "4"), ("answer_seconds", "0.006")]
+        {
+            let line = format!("hsm_proxy_engine_{name}_total{of_engine} {value}\n");
+            assert!(text.contains(&line), "{line}{text}");
+        }
         assert!(text.contains("hsm_proxy_engine_up{engine=\"/run/\\\"e\\\".sock\"} 1\n"), "{text}");
     }
 }

@@ -28,9 +28,15 @@ pub(super) fn write(signers: &[SignerStatus], counts: &SigningCounts, out: &mut 
         writeln!(out, "hsm_proxy_engine_up{{engine={}}} {}", quoted(&signer.name), u8::from(signer.up))?;
     }
     type Count = fn(&SignerStatus) -> u64;
-    let counts: [(&str, &str, Count); 2] = [
+    let counts: [(&str, &str, Count); 4] = [
         ("answers", "Answers of the engine.", |signer| signer.answers),
         ("losses", "Connections to the engine that were lost.", |signer| signer.losses),
+        ("silences", "Times that the engine was taken for frozen.", |signer| signer.silences),
+        (
+            "timed_answers",
+            "Answers to signatures and the like that came first of all that were asked.",
+            |signer| signer.timed_answers,
+        ),
     ];
     for (name, help, count) in counts {
         writeln!(out, "# HELP hsm_proxy_engine_{name}_total {help}")?;
@@ -43,6 +49,12 @@ pub(super) fn write(signers: &[SignerStatus], counts: &SigningCounts, out: &mut 
                 count(signer)
             )?;
         }
+    }
+    let name = "hsm_proxy_engine_answer_seconds_total";
+    writeln!(out, "# HELP {name} How long the timed answers took together, from sending to receiving.")?;
+    writeln!(out, "# TYPE {name} counter")?;
+    for signer in signers {
+        writeln!(out, "{name}{{engine={}}} {}", quoted(&signer.name), signer.answer_time.as_secs_f64())?;
     }
     Ok(())
 }

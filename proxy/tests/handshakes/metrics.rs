@@ -52,7 +52,9 @@ fn the_text_is_as_its_format_wants_it_and_the_manual_has_each_metric() {
     assert!(families.iter().all(|name| documented().contains(name)), "{families:?}");
     let missing: Vec<_> = documented()
         .into_iter()
-        .filter(|name| !families.contains(name) && (!of_engines(name) || name.contains("_seconds")))
+        .filter(|name| {
+            !families.contains(name) && (!of_engines(name) || name == "hsm_proxy_signature_seconds")
+        })
         .collect();
     assert!(missing.is_empty(), "{missing:?} are in the manual only");
     for line in [
