@@ -11,7 +11,7 @@ use crate::clients::{Clients, SharedBucket};
 use crate::config::{Config, Limits, LogSettings, Network, RouteSettings, SiteSettings, Timeouts};
 use crate::http_policy::HttpPolicy;
 use crate::keys::KeySource;
-use crate::metrics::Metrics;
+use crate::metrics::{CountedGeneration, Metrics};
 use crate::proxy::StartError;
 use crate::routes::{Route, Routes};
 use crate::sites::{Handler, Site, Sites, Upstream};
@@ -40,6 +40,7 @@ pub(crate) struct Generation {
     pub(crate) expiries: Vec<Expiry>,
     /// Certificates that could not be loaded, so that those from before are served on.
     pub(crate) stale: usize,
+    _counted: CountedGeneration,
 }
 
 impl Generation {
@@ -136,6 +137,7 @@ impl Foundation {
             certificates,
             expiries,
             stale,
+            _counted: CountedGeneration::new(&self.metrics),
         })
     }
 

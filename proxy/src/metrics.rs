@@ -20,6 +20,7 @@ use crate::handshake::HandshakeError;
 use crate::views::View;
 use abuses::Abuses;
 use refusals::Refusals;
+pub(crate) use reloads::Counted as CountedGeneration;
 use reloads::Reloads;
 use requests::Requests;
 pub(crate) use requests::SiteRequests;

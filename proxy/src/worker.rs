@@ -3,13 +3,13 @@
 mod client;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,10 @@ const IDLE_STACKS: usize = 256;
 
 /// How long a worker leaves the kernel's queue alone when there is no file descriptor for another connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Generations before the current one whose connections go on as long as they like. When there are more, those of the
+/// oldest finish their requests and are closed, so that reloads can't fill the memory.
+const EARLIER_GENERATIONS: usize = 8;
 
 /// How long engines may take to connect and log in before the log says that none did.
 const START_PATIENCE: Duration = Duration::from_secs(3);
@@ -161,6 +165,8 @@ struct Worker {
 struct Current {
     news: watch::Receiver<Arc<Generation>>,
     serving: Rc<Serving>,
+    /// Those that were replaced and still have connections, the oldest first.
+    earlier: VecDeque<Weak<Serving>>,
 }
 
 /// A generation, as one worker serves it.
@@ -168,6 +174,9 @@ struct Serving {
     generation: Arc<Generation>,
     forwarder: Rc<Forwarder>,
     journal: Rc<Journal>,
+    /// Tells its connections to finish.
+    retire: ShutdownHandle,
+    retired: Shutdown,
 }
 
 impl Serving {
@@ -183,7 +192,8 @@ impl Serving {
         };
         let lines = generation.access_log.as_ref().map(|log| Lines::new(Arc::clone(log)));
         let journal = Rc::new(Journal::new(Arc::clone(metrics), lines));
-        Self { generation, forwarder, journal }
+        let (retire, retired) = Shutdown::new();
+        Self { generation, forwarder, journal, retire, retired }
     }
 }
 
@@ -196,19 +206,39 @@ impl Worker {
         let mut news = shared.generation.clone();
         let generation = Arc::clone(&news.borrow_and_update());
         let serving = Rc::new(Serving::new(generation, &shared.metrics, None));
-        Rc::new(Self { shared, handshaker, current: RefCell::new(Current { news, serving }), shutdown })
+        let current = RefCell::new(Current { news, serving, earlier: VecDeque::new() });
+        Rc::new(Self { shared, handshaker, current, shutdown })
     }
 
     /// What a connection that comes now is served by.
     fn serving(&self) -> Rc<Serving> {
         let mut current = self.current.borrow_mut();
-        let Current { news, serving } = &mut *current;
+        let Current { news, serving, earlier } = &mut *current;
         // An error means that nobody can reload any more.
         if news.has_changed().unwrap_or(false) {
             let generation = Arc::clone(&news.borrow_and_update());
-            *serving = Rc::new(Serving::new(generation, &self.shared.metrics, Some(serving)));
+            let next = Rc::new(Serving::new(generation, &self.shared.metrics, Some(serving)));
+            if self.shutdown.is_requested() {
+                next.retire.request();
+            }
+            let replaced = std::mem::replace(serving, next);
+            earlier.push_back(Rc::downgrade(&replaced));
+            drop(replaced);
+            earlier.retain(|serving| serving.strong_count() > 0);
+            for oldest in earlier.iter().rev().skip(EARLIER_GENERATIONS).filter_map(Weak::upgrade) {
+                oldest.retire.request();
+            }
         }
         Rc::clone(serving)
+    }
+
+    /// Tells the connections of all generations to finish.
+    fn retire_all(&self) {
+        let current = self.current.borrow();
+        current.serving.retire.request();
+        for serving in current.earlier.iter().filter_map(Weak::upgrade) {
+            serving.retire.request();
+        }
     }
 
     /// Lets go of a generation that was replaced, also while nobody connects.
@@ -275,6 +305,7 @@ impl Worker {
             }
         }
         drop(alive);
+        self.retire_all();
         listening.into_values().flatten().for_each(Listening::stop);
         while let Some(ended) = accepting.join_next().await {
             ended.map_err(io::Error::other)?;

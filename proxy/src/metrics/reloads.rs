@@ -1,5 +1,8 @@
 use std::fmt::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::Metrics;
 
 /// How the reloads went.
 #[derive(Default)]
@@ -10,6 +13,23 @@ pub(crate) struct Reloads {
     is_behind: AtomicU64,
     /// Certificates of the generation in service that could not be loaded again.
     stale: AtomicU64,
+    generations: AtomicU64,
+}
+
+/// A generation, counted until it is dropped.
+pub(crate) struct Counted(Arc<Metrics>);
+
+impl Counted {
+    pub(crate) fn new(metrics: &Arc<Metrics>) -> Self {
+        metrics.reloads.generations.fetch_add(1, Relaxed);
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.reloads.generations.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Reloads {
@@ -51,6 +71,12 @@ impl Reloads {
             "# HELP hsm_proxy_stale_certificates Certificates that could not be loaded again: older ones are served."
         )?;
         writeln!(out, "# TYPE hsm_proxy_stale_certificates gauge")?;
-        writeln!(out, "hsm_proxy_stale_certificates {}", self.stale.load(Relaxed))
+        writeln!(out, "hsm_proxy_stale_certificates {}", self.stale.load(Relaxed))?;
+        writeln!(
+            out,
+            "# HELP hsm_proxy_generations Configurations in service: the current one, and those of older connections."
+        )?;
+        writeln!(out, "# TYPE hsm_proxy_generations gauge")?;
+        writeln!(out, "hsm_proxy_generations {}", self.generations.load(Relaxed))
     }
 }

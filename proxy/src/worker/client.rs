@@ -151,7 +151,8 @@ impl Worker {
             identity: established.identity,
         };
         let (sites, journal) = (Arc::clone(&generation.sites), Rc::clone(&serving.journal));
-        serving.forwarder.serve(established.stream, connection, sites, journal, self.shutdown.clone()).await;
+        let retired = serving.retired.clone();
+        serving.forwarder.serve(established.stream, connection, sites, journal, retired).await;
     }
 
     fn handshake_failed(&self, client: SocketAddr, asked_for: Option<&str>, error: &HandshakeError) {
@@ -164,7 +165,7 @@ impl Worker {
         let generation = &serving.generation;
         let (sites, journal) = (Arc::clone(&generation.sites), Rc::clone(&serving.journal));
         let connection = ClientConnection::plain(ends.client, ends.server);
-        let (port, shutdown) = (generation.redirect_port, self.shutdown.clone());
+        let (port, shutdown) = (generation.redirect_port, serving.retired.clone());
         serving.forwarder.redirect(stream, connection, sites, journal, port, shutdown).await;
     }
 }

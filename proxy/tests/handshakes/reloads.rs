@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hsm_proxy::StartError;
 
-use super::support::{Client, Running, Signing, config, get};
+use super::support::{Client, Connection, Running, Signing, config, get};
 
 const A: &str = "a.example";
 const B: &str = "b.example";
@@ -108,6 +108,36 @@ fn addresses_come_and_go() {
     assert!(get(&mut open, A).contains("200 OK"), "its connection goes on");
     proxy.reload(&more).unwrap();
     Client::new(&proxy).at(second).connect(A).unwrap();
+}
+
+#[test]
+fn old_configurations_live_as_long_as_their_connections_and_only_so_many() {
+    let mut settings = config(&[&[A]]);
+    settings.proxy.workers = 1;
+    let mut proxy = Running::start(settings, Signing::AtOnce);
+    let client = Client::new(&proxy);
+    let is_served = |connection: &mut Connection| connection.read_something().is_ok();
+    let mut connections = Vec::new();
+    for idle in 0..12 {
+        let mut connection = client.connect(A).unwrap();
+        assert!(is_served(&mut connection));
+        connections.push(connection);
+        let mut changed = proxy.config();
+        changed.timeouts.idle = Duration::from_secs(100 + idle);
+        proxy.reload(&changed).unwrap();
+    }
+    // The current one, and eight with a connection each: four were told to finish.
+    proxy.wait_for_metric("hsm_proxy_generations 9\n");
+    proxy.wait_for_metric("hsm_proxy_connections 8\n");
+    connections.drain(..4);
+    for connection in &mut connections {
+        assert!(get(connection, A).contains("HTTP/1.1 200"), "younger ones go on");
+    }
+    proxy.wait_for_metric("hsm_proxy_generations 1\n");
+    let _open = client.connect(A).unwrap();
+    proxy.reload(&proxy.config()).unwrap();
+    proxy.wait_for_metric("hsm_proxy_generations 2\n");
+    proxy.stop();
 }
 
 #[test]
