@@ -4,6 +4,7 @@
 //! measured in turns, so that what the machine does to one it does to all. CPU time is the scheduler's own account, user
 //! and system together, of every process that belongs to the server.
 
+mod abuse;
 mod certificates;
 mod client;
 mod cores;
@@ -11,12 +12,14 @@ mod engine;
 mod engine_process;
 mod figures;
 mod html;
+mod idle;
 mod machine;
 mod origin;
 mod peers;
 mod scale;
 mod scenario;
 mod tail;
+mod visitors;
 
 use std::path::{Path, PathBuf};
 
@@ -51,6 +54,9 @@ pub(crate) struct Bench {
     /// Keys of the largest store that `scale` fills.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     keys: u64,
+    /// Connections that `idle` keeps.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    connections: usize,
     /// Measure the programs of this directory instead of building them for release.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -75,6 +81,10 @@ enum Work {
     Engine,
     /// Start and memory of an engine with 10³ to 10⁶ keys. The largest store takes a quarter of an hour to fill.
     Scale,
+    /// One attacker by HTTP/2, in eight ways, and what a bystander and the proxy's memory notice.
+    Abuse,
+    /// Memory of ten thousand kept connections on which nothing happens, here and in nginx.
+    Idle,
     /// Everything, one after the other.
     All,
 }
@@ -92,7 +102,7 @@ impl Work {
             Self::Requests => REQUESTS.iter().collect(),
             Self::Transfer => TRANSFER.iter().collect(),
             Self::All => all().collect(),
-            Self::Tail | Self::Engine | Self::Scale => Vec::new(),
+            Self::Tail | Self::Engine | Self::Scale | Self::Abuse | Self::Idle => Vec::new(),
         }
     }
 
@@ -100,6 +110,7 @@ impl Work {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Engine | Self::Scale => &["hsm-engine", "hsm-bench-signatures"],
+            Self::Abuse | Self::Idle => &["hsm-proxy", "hsm-engine", "hsm-cli", "hsm-bench-clients"],
             _ => &[
                 "hsm-proxy",
                 "hsm-engine",
@@ -126,13 +137,19 @@ impl Bench {
         let root = workspace.root();
         let engine = || engine::run(self, &programs, root, &cores);
         let scale = || scale::run(self, self.keys, &programs, root, &cores);
+        let abuse = || abuse::run(self, &programs, root, &cores);
+        let idle = || idle::run(self, self.connections, &programs, root, &cores);
         match self.work {
             Work::Engine => engine(),
             Work::Scale => scale(),
+            Work::Abuse => abuse(),
+            Work::Idle => idle(),
             Work::All => {
                 self.compare(root, &programs, &cores)?;
                 engine()?;
-                scale()
+                scale()?;
+                abuse()?;
+                idle()
             }
             _ => self.compare(root, &programs, &cores),
         }
@@ -143,7 +160,14 @@ impl Bench {
         let scratch = tempfile::Builder::new().prefix("hsm-bench-").tempdir()?;
         let scratch = scratch.path();
         let (certificates, origin) = (Certificates::make(scratch)?, Origin::start(scratch, cores)?);
-        let setting = Setting { programs, scratch, certificates: &certificates, origin: &origin, cores };
+        let setting = Setting {
+            programs,
+            scratch,
+            certificates: &certificates,
+            origin: &origin,
+            cores,
+            patient: false,
+        };
         let mut peers = Peer::start_all(&setting)?;
         let client = Client::new(programs, scratch, self.handshakes_at_a_time(), cores)?;
         let mut results = Results {

@@ -64,6 +64,12 @@ pub(crate) fn cpu_time(root: Pid) -> Result<Duration, Error> {
     Ok(total)
 }
 
+/// Resident memory of a process and all its descendants.
+pub(crate) fn resident_kib_of_all(root: Pid) -> Result<u64, Error> {
+    let processes = tree(root.as_raw_pid())?.into_iter().filter_map(Pid::from_raw);
+    processes.map(super::scale::resident_kib).sum()
+}
+
 /// How many processes and threads a server has, for the report.
 pub(crate) fn census(root: Pid) -> Result<(usize, usize), Error> {
     let processes = tree(root.as_raw_pid())?;

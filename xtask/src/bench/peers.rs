@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use serde::Serialize;
 
 use super::certificates::Certificates;
@@ -59,6 +60,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) certificates: &'a Certificates,
     pub(crate) origin: &'a Origin,
     pub(crate) cores: &'a Cores,
+    /// Whether connections may be idle for an hour, and thousands of them.
+    pub(crate) patient: bool,
 }
 
 impl Peer {
@@ -82,6 +85,23 @@ impl Peer {
             None => println!("not measured: HAProxy (Debian: apt install haproxy)"),
         }
         Ok(peers)
+    }
+
+    /// hsm-proxy and its engines.
+    pub(crate) fn ours(setting: &Setting<'_>) -> Result<Self, Error> {
+        ours::start(setting)
+    }
+
+    /// nginx with its keys in files.
+    pub(crate) fn nginx(setting: &Setting<'_>) -> Result<Self, Error> {
+        let nginx = find("nginx").ok_or(Error::MissingTool("nginx"))?;
+        nginx::start(&nginx, setting, &nginx::Keys::Files)
+    }
+
+    /// The process that listens, or its parent.
+    pub(crate) fn pid(&self) -> Result<Pid, Error> {
+        let listener = self.programs.first().map(|program| program.server.pid());
+        listener.ok_or_else(|| Error::LoadReport(format!("{} has no process", self.name())))
     }
 
     pub(crate) fn kind(&self) -> Kind {

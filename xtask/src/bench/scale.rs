@@ -92,7 +92,8 @@ pub(super) fn run(
     write_json(&bench.reports(root), "scale", &results)
 }
 
-fn resident_kib(pid: Pid) -> Result<u64, Error> {
+/// Resident memory of one process.
+pub(super) fn resident_kib(pid: Pid) -> Result<u64, Error> {
     let path = format!("/proc/{}/status", pid.as_raw_nonzero());
     let status = std::fs::read_to_string(&path).map_err(Error::file(&path))?;
     let value =

@@ -44,10 +44,12 @@ pub(super) fn start(program: &Path, setting: &Setting<'_>, keys: &Keys) -> Resul
         Keys::Files => "",
         Keys::Softhsm { .. } => "env OPENSSL_CONF; env SOFTHSM2_CONF;",
     };
+    let (connections, keepalive) =
+        if setting.patient { (19_000, "keepalive_timeout 1h;") } else { (4096, "") };
     let mut text = format!(
         "daemon off; worker_processes 1; {user} {environment} pid nginx.pid; error_log stderr error;\n\
-         events {{ worker_connections 4096; }}\n\
-         http {{\n  access_log access.log combined;\n\
+         events {{ worker_connections {connections}; }}\n\
+         http {{\n  access_log access.log combined; {keepalive}\n\
          client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;\n\
          uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n\
          keepalive_requests 1000000000;\n\

@@ -44,6 +44,9 @@ pub(super) fn start(setting: &Setting<'_>) -> Result<Peer, Error> {
         log = home.join("access.log"),
     );
     text.push_str(&sites(setting, &Site::ALL));
+    if setting.patient {
+        text.push_str("[timeouts]\nidle = \"1h\"\n");
+    }
     write(&config, &text)?;
     let program = setting.programs.join("hsm-proxy");
     let version = version_of(&program, "--version");
