@@ -124,7 +124,7 @@ pub fn self_signed(key: &RemoteKey<'_>, profile: &ServerProfile) -> Result<Certi
     sign_self(key, || profile.to_rcgen(profile.validity))
 }
 
-fn sign_self(
+pub(crate) fn sign_self(
     key: &RemoteKey<'_>,
     params: impl FnOnce() -> Result<rcgen::CertificateParams, rcgen::Error>,
 ) -> Result<Certificate, Error> {

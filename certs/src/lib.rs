@@ -28,6 +28,7 @@
 //! ```
 
 mod certificate;
+mod challenge;
 mod client;
 mod error;
 mod issuer;
@@ -39,6 +40,7 @@ mod request;
 mod verify;
 
 pub use certificate::Certificate;
+pub use challenge::tls_alpn_challenge;
 pub use client::ClientKey;
 pub use error::Error;
 pub use issuer::{Issuer, root_ca, self_signed};

@@ -207,7 +207,7 @@ impl CaProfile {
     }
 }
 
-fn complete(params: &mut CertificateParams, validity: Validity) -> Result<(), rcgen::Error> {
+pub(crate) fn complete(params: &mut CertificateParams, validity: Validity) -> Result<(), rcgen::Error> {
     params.serial_number = Some(random_serial()?);
     params.not_before = validity.not_before();
     params.not_after = validity.not_after();

@@ -3,12 +3,14 @@
 //! * [`Stack`]: `hsm-proxy dev` in a directory of its own, on a port of its own
 //! * [`Front`]: `hsm-proxy run` beside it, with what it tells its service manager
 //! * [`Site`]: engines with ports, as an administrator sets them up
+//! * [`Authority`]: a certificate authority that speaks ACME
 //! * [`Program`]: any other process that a test starts: an upstream, a peer, a foreign client
 //! * [`memory`]: what a process holds, for the search for keys
 //! * [`files`]: and what is in files
 //! * [`needle`]: the forms that a secret may have
 //! * [`tool`]: programs from the system; a test whose tool is missing says so, and fails where CI requires it
 
+mod authority;
 mod certificate;
 pub mod files;
 pub mod front;
@@ -21,6 +23,7 @@ pub mod tool;
 mod upstream;
 pub mod wait;
 
+pub use authority::{Authority, AuthorityOptions, AuthorityTools, free_addresses};
 pub use certificate::SelfMadeKey;
 pub use front::Front;
 pub use program::{Finished, Program, binary, run};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::acme;
 use crate::chain::Chain;
 use crate::config::{Config, HostPattern, SiteSettings};
 use crate::signer::EngineKeys;
@@ -43,16 +44,29 @@ pub struct SiteReport {
 }
 
 /// Looks at every site: certificate chain, names, expiry, and a signature by an engine that the certificate verifies; and at what the
-/// sites rely on: connects to each upstream, and looks who may change the files. `file` is the configuration's.
+/// sites rely on: connects to each upstream and the authority of certificates, and looks who may change the files. `file` is the
+/// configuration's.
 pub fn check(config: &Config, file: &Path, keys: &EngineKeys, now: OffsetDateTime) -> Report {
-    let certificates = config.sites.iter().flat_map(|site| site.cert.iter().map(move |path| (site, path)));
-    Report {
-        sites: certificates.map(|(site, path)| check_certificate(config, site, path, keys, now)).collect(),
-        warnings: surroundings::open_files(config, file)
-            .into_iter()
-            .chain(surroundings::unreachable_upstreams(config))
-            .collect(),
+    let certificates = config.sites.iter().flat_map(|site| {
+        let files = config.certificate_files(site).into_iter();
+        files.map(move |path| (site, path))
+    });
+    let sites = certificates.map(|(site, path)| check_certificate(config, site, &path, keys, now)).collect();
+    let mut warnings: Vec<_> = surroundings::open_files(config, file)
+        .into_iter()
+        .chain(surroundings::unreachable_upstreams(config))
+        .collect();
+    if config.sites.iter().any(|site| site.cert.is_acme())
+        && let Err(reason) = acme::probe(&config.acme)
+    {
+        warnings.push(format!("acme.directory: {reason}"));
     }
+    Report { sites, warnings }
+}
+
+fn hosts(site: &SiteSettings) -> String {
+    let hosts: Vec<_> = site.host.iter().map(HostPattern::as_str).collect();
+    hosts.join(", ")
 }
 
 fn check_certificate(
@@ -62,11 +76,14 @@ fn check_certificate(
     keys: &EngineKeys,
     now: OffsetDateTime,
 ) -> SiteReport {
-    let hosts: Vec<_> = site.host.iter().map(HostPattern::as_str).collect();
-    let file = (site.cert.len() > 1).then(|| path.to_owned());
-    let mut report = SiteReport { hosts: hosts.join(", "), file, ..SiteReport::default() };
+    let file = (site.cert.files().len() > 1).then(|| path.to_owned());
+    let mut report = SiteReport { hosts: hosts(site), file, ..SiteReport::default() };
     if let Err(error) = config.tls.policy(site) {
         report.errors.push(error.to_string());
+    }
+    if site.cert.is_acme() && !path.exists() {
+        report.warnings.push("there is no certificate yet: it will be ordered".to_owned());
+        return report;
     }
     let chain = match Chain::load(path) {
         Ok(chain) => chain,
@@ -84,7 +101,7 @@ fn check_certificate(
     match keys.key(chain.spki()) {
         Ok(key) => {
             report.key = key.algorithm().to_string();
-            match proof::prove(&key, &chain, hosts.first().copied().unwrap_or_default()) {
+            match proof::prove(&key, &chain, site.name()) {
                 Ok(took) => report.proof = Some(took),
                 Err(error) => report.errors.push(error.to_string()),
             }

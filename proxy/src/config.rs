@@ -1,5 +1,7 @@
 //! The configuration file: TOML, kebab-case keys, two levels. `docs/configuration.md` lists every key.
 
+mod acme;
+mod certificate;
 mod destination;
 mod error;
 mod fields;
@@ -25,6 +27,8 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use acme::{AcmeKeyType, AcmeSettings, AcmeUrl, ChallengeKind, Contact, InvalidAcmeUrl};
+pub use certificate::CertificateSource;
 pub use destination::{Destination, InvalidUpstreamName, UpstreamName};
 pub use error::ConfigError;
 pub use fields::{AddedField, Hsts, InvalidField, RemovedField};
@@ -55,6 +59,8 @@ pub struct Config {
     pub hsm: HsmSettings,
     /// How TLS is spoken.
     pub tls: TlsSettings,
+    /// The authority that certificates come from by themselves.
+    pub acme: AcmeSettings,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// How many and how large things may be.
@@ -101,13 +107,19 @@ impl Config {
     }
 
     /// The files that a reload reads anew, so that a change of one is a reason for it; the same one perhaps several times.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        let files = self
-            .sites
-            .iter()
-            .flat_map(|site| site.cert.iter().chain(&site.client_ca).chain(&site.client_crl));
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let certificates = self.sites.iter().flat_map(|site| self.certificate_files(site));
+        let others = self.sites.iter().flat_map(|site| site.client_ca.iter().chain(&site.client_crl));
         let anchors = self.upstreams.iter().filter_map(|upstream| upstream.tls_ca.as_ref());
-        files.chain(anchors).map(PathBuf::as_path)
+        certificates.chain(others.chain(anchors).cloned())
+    }
+
+    /// Where a site's certificates are; that of ACME may not be there yet.
+    pub(crate) fn certificate_files(&self, site: &SiteSettings) -> Vec<PathBuf> {
+        match &site.cert {
+            CertificateSource::Files(files) => files.clone(),
+            CertificateSource::Acme => vec![self.acme.certificate_file(site)],
+        }
     }
 
     /// Where requests go: those of each site and each route.
@@ -124,6 +136,7 @@ impl Config {
         })?;
         route::validate(self, text)
             .and_then(|()| upstream::validate(self, text))
+            .and_then(|()| acme::validate(self, text))
             .map_err(|(span, message)| ConfigError::at(text, span, message))
     }
 }

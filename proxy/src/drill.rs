@@ -127,7 +127,7 @@ pub(crate) fn run(options: &Options, config: &Config) -> Result<DrillReport, Err
     let address = address_of(&config.proxy.listen)?;
     let site = site(options.site.as_deref(), &config.sites)?;
     let load = Load {
-        target: target(address, site)?,
+        target: target(address, config, site)?,
         extent: Extent::Duration(options.around),
         rate: Some(f64::from(options.rate)),
         // An engine that stands still may hold up each of them, and they go on coming.
@@ -225,9 +225,10 @@ fn site<'a>(wanted: Option<&str>, sites: &'a [SiteSettings]) -> Result<&'a SiteS
 }
 
 /// Clients know the site by the very certificate that the configuration names, so that no CA has to be given.
-fn target(address: SocketAddr, site: &SiteSettings) -> Result<Target, Error> {
+fn target(address: SocketAddr, config: &Config, site: &SiteSettings) -> Result<Target, Error> {
     let name = host(site).ok_or(Error::OnlyWildcards)?;
-    let certificate = site.cert.first().ok_or_else(|| Error::NoCertificate(name.to_owned()))?;
+    let files = config.certificate_files(site);
+    let certificate = files.first().ok_or_else(|| Error::NoCertificate(name.to_owned()))?;
     Ok(Target::new(&TargetOptions {
         connect: address.to_string(),
         ca: certificate.clone(),

@@ -1,11 +1,13 @@
 //! What a reload replaces, as one immutable value.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use time::OffsetDateTime;
 
 use crate::access_log::AccessLog;
+use crate::acme::{AcmePlan, Challenges};
 use crate::certificate_files::{CertificateError, CertificateFiles};
 use crate::clients::{Clients, SharedBucket};
 use crate::config::{Config, Limits, LogSettings, Network, RouteSettings, SiteSettings, Timeouts};
@@ -35,6 +37,8 @@ pub(crate) struct Generation {
     /// Whose connections begin with a PROXY header.
     load_balancers: Vec<Network>,
     pub(crate) access_log: Option<Arc<AccessLog>>,
+    /// Certificates to be ordered.
+    pub(crate) acme: Option<Arc<AcmePlan>>,
     pub(crate) certificates: CertificateFiles,
     /// When the sites' certificates end, the soonest first.
     pub(crate) expiries: Vec<Expiry>,
@@ -65,6 +69,8 @@ pub(crate) struct Foundation {
     /// A ticket of one generation is good in the next.
     pub(crate) tickets: Arc<TicketKeys>,
     pub(crate) metrics: Arc<Metrics>,
+    /// An order may be under way when another generation begins.
+    pub(crate) challenges: Arc<Challenges>,
 }
 
 impl Foundation {
@@ -90,7 +96,7 @@ impl Foundation {
         let upstreams = ServerGroups::new(config, previous.map(|previous| &previous.upstreams))
             .map_err(|(upstream, source)| StartError::Upstream { upstream, source })?;
         for settings in &config.sites {
-            let (certificates, not_after) = loading.of(settings, &*self.keys)?;
+            let (certificates, not_after) = loading.of(config, settings, &*self.keys)?;
             expiries.extend(not_after.map(|not_after| Expiry { site: settings.name().into(), not_after }));
             let site = Site::new(settings.host.clone(), certificates, self.upstream(settings, &upstreams));
             let http = HttpPolicy::of(settings)
@@ -108,6 +114,7 @@ impl Foundation {
                     .or(config.limits.body_bytes)
                     .map_or(u64::MAX, |size| size as u64),
                 http,
+                challenges: settings.cert.is_acme().then(|| Arc::clone(&self.challenges)),
                 ..site
             });
         }
@@ -134,6 +141,7 @@ impl Foundation {
             redirect_port: config.proxy.redirect_port,
             load_balancers: config.proxy.accept_proxy_protocol_from.clone(),
             access_log,
+            acme: AcmePlan::of(config).map(Arc::new),
             certificates,
             expiries,
             stale,
@@ -191,19 +199,27 @@ struct Loading<'a> {
 }
 
 impl Loading<'_> {
-    /// A site's certificates, and when the first of them ends.
+    /// A site's certificates, and when the first of them ends. What comes by ACME and is not there, or not good, will come.
     fn of(
         &mut self,
+        config: &Config,
         settings: &SiteSettings,
         keys: &dyn KeySource,
     ) -> Result<(Certificates, Option<OffsetDateTime>), StartError> {
         let (mut loaded, mut first_end) = (Vec::new(), None);
-        for path in &settings.cert {
+        let files = config.certificate_files(settings);
+        for path in &files {
             let certificate = match self.files.load(path, keys, self.before) {
                 Ok(certificate) => certificate,
                 Err(error) => {
                     let kept = self.before.and_then(|before| self.files.keep_from(path, before));
-                    let Some(kept) = kept else { return Err(refusal(settings, error)) };
+                    let Some(kept) = kept else {
+                        if settings.cert.is_acme() {
+                            awaited(settings, path, &error);
+                            return Ok((Certificates::pending(), None));
+                        }
+                        return Err(refusal(settings, error));
+                    };
                     self.stale += 1;
                     tracing::error!(site = settings.name(), %error, "the certificate from before is kept");
                     kept
@@ -215,10 +231,19 @@ impl Loading<'_> {
         }
         let certificates = Certificates::several(loaded).map_err(|source| StartError::Certificates {
             site: settings.name().to_owned(),
-            path: settings.cert[source.at].clone(),
+            path: files[source.at].clone(),
             source,
         })?;
         Ok((certificates, first_end))
+    }
+}
+
+fn awaited(settings: &SiteSettings, path: &Path, error: &CertificateError) {
+    let site = settings.name();
+    if path.exists() {
+        tracing::error!(site, %error, "no certificate until another one was ordered");
+    } else {
+        tracing::warn!(site, "no certificate yet: it is ordered, and clients are refused until it is there");
     }
 }
 

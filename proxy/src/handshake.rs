@@ -35,6 +35,7 @@ pub(crate) use watched::WatchedKey;
 use budget::{Place, QueueIsFull, Sizes};
 use offered_tickets::{is_session_of, offered_tickets};
 
+use crate::acme::ACME_TLS;
 use crate::capacity::Capacity;
 use crate::client_identity::ClientIdentity;
 use crate::connection::{Handshake, Protocol};
@@ -140,6 +141,14 @@ pub(crate) struct Handshaker {
     metrics: Arc<Metrics>,
 }
 
+/// Who made a handshake.
+pub(crate) enum Accepted<IO> {
+    /// Somebody who wants to be served.
+    Client(Box<Established<IO>>),
+    /// An authority that saw the answer to its challenge (RFC 8737): the connection has ended.
+    Authority,
+}
+
 /// A finished handshake.
 pub(crate) struct Established<IO> {
     pub(crate) stream: TlsStream<Gate<IO>>,
@@ -178,7 +187,7 @@ impl Handshaker {
         io: IO,
         served: &Generation,
         asked_for: &mut Option<Arc<str>>,
-    ) -> Result<Established<IO>, HandshakeError>
+    ) -> Result<Accepted<IO>, HandshakeError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -198,7 +207,12 @@ impl Handshaker {
             return Err(refuse(&mut start.io, &alert, error).await);
         };
 
-        let Some(config) = served.tls.for_client(&start.client_hello(), site) else {
+        let challenge = site.challenges.as_ref().and_then(|answers| answers.over_tls(&start.client_hello()));
+        if challenge.is_none() && site.certificates.is_pending() {
+            return Err(refuse(&mut start.io, &INTERNAL_ERROR, HandshakeError::NoCertificate).await);
+        }
+        let config = challenge.or_else(|| served.tls.for_client(&start.client_hello(), site));
+        let Some(config) = config else {
             let error = HandshakeError::Tls(rustls::Error::General("the site has no TLS".to_owned()));
             return Err(refuse(&mut start.io, &INTERNAL_ERROR, error).await);
         };
@@ -234,7 +248,7 @@ impl Handshaker {
             metrics: Arc::clone(&self.metrics),
             signing,
         });
-        let stream = match self.in_fibers(handshake, &progress).await? {
+        let mut stream = match self.in_fibers(handshake, &progress).await? {
             Ok(stream) => stream,
             Err((error, gated)) if progress.unsigned.load(Relaxed) => {
                 let error = if progress.signing.refused.get() {
@@ -247,13 +261,18 @@ impl Handshaker {
             }
             Err((error, _)) => return Err(HandshakeError::of(error)),
         };
+        if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
+            // Whether it arrives is the authority's affair.
+            let _ = stream.shutdown().await;
+            return Ok(Accepted::Authority);
+        }
         let connection = stream.get_ref().1;
         if let Some(clients) = &clients {
             still_good(clients, connection).map_err(HandshakeError::Tls)?;
         }
         let identity = clients.map(|_| ClientIdentity::of(connection.peer_certificates()));
         let (protocol, handshake) = (protocol(connection), facts(connection, progress.signed_by.take()));
-        Ok(Established { stream, sni, protocol, handshake, identity })
+        Ok(Accepted::Client(Box::new(Established { stream, sni, protocol, handshake, identity })))
     }
 
     /// Runs the handshake, each of its steps in a fiber: it has a stack while it computes or awaits a signature, and none

@@ -7,6 +7,8 @@ use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::sign::SigningKey;
 use zeroize::Zeroizing;
 
+use crate::acme::CertificateKeys;
+
 /// Where the sites' keys are. The product's one is [`EngineKeys`](crate::EngineKeys).
 pub trait KeySource: Send + Sync {
     /// Something that signs with the private key of this public key.
@@ -35,6 +37,11 @@ pub trait KeySource: Send + Sync {
     /// Destroys the secret of a period, for all. Called as [`KeySource::ticket_secret`].
     fn forget_ticket_secret(&self, _period: u64) -> Asked<'_, ()> {
         Box::pin(std::future::ready(Err(TicketSecretError::NotOffered)))
+    }
+
+    /// Where keys are made for certificates that are ordered; none if they aren't made there.
+    fn certificate_keys(&self) -> Option<Arc<dyn CertificateKeys>> {
+        None
     }
 
     /// How those who sign do, as the calling worker sees them; nothing if there is nobody who could be down.

@@ -6,6 +6,7 @@
 
 mod abuse;
 mod access_log;
+mod acme;
 mod admin;
 mod body;
 mod capacity;
@@ -47,16 +48,19 @@ mod upstream;
 mod views;
 mod worker;
 
+pub use acme::CertificateKeys;
 pub use chain::{Chain, ChainError};
 pub use check::{Report, SiteReport, check};
 pub use client_identity::ClientIdentity;
 pub use compression::{Coding, Compression};
 pub use config::{
-    AddedField, Balance, Config, ConfigError, CookieName, Destination, HashBy, HealthCheck, HealthStatus,
-    HostPattern, HsmSettings, Hsts, InvalidField, InvalidHost, InvalidNetwork, InvalidRate, InvalidRoutePath,
-    InvalidUpstream, InvalidUpstreamName, Limits, LogFormat, LogSettings, Network, ProxyProtocol,
-    ProxySettings, Rate, RemovedField, RoutePath, RouteSettings, SiteSettings, Timeouts, TlsName, TlsPreset,
-    TlsSettings, UpstreamName, UpstreamPlace, UpstreamScheme, UpstreamSettings, UpstreamUrl,
+    AcmeKeyType, AcmeSettings, AcmeUrl, AddedField, Balance, CertificateSource, ChallengeKind, Config,
+    ConfigError, Contact, CookieName, Destination, HashBy, HealthCheck, HealthStatus, HostPattern,
+    HsmSettings, Hsts, InvalidAcmeUrl, InvalidField, InvalidHost, InvalidNetwork, InvalidRate,
+    InvalidRoutePath, InvalidUpstream, InvalidUpstreamName, Limits, LogFormat, LogSettings, Network,
+    ProxyProtocol, ProxySettings, Rate, RemovedField, RoutePath, RouteSettings, SiteSettings, Timeouts,
+    TlsName, TlsPreset, TlsSettings, UpstreamName, UpstreamPlace, UpstreamScheme, UpstreamSettings,
+    UpstreamUrl,
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use http_policy::{ErrorPageError, HttpPolicy};

@@ -1,4 +1,5 @@
 mod abuses;
+mod acme;
 mod certificates;
 mod histogram;
 mod refusals;
@@ -19,6 +20,7 @@ use crate::generation::Expiry;
 use crate::handshake::HandshakeError;
 use crate::views::View;
 use abuses::Abuses;
+pub(crate) use acme::AcmeMetrics;
 use refusals::Refusals;
 pub(crate) use reloads::Counted as CountedGeneration;
 use reloads::Reloads;
@@ -43,6 +45,7 @@ pub(crate) struct Metrics {
     pub(crate) abuses: Abuses,
     pub(crate) signing_queue: SigningQueue,
     pub(crate) access_log: Arc<Counts>,
+    pub(crate) acme: Arc<AcmeMetrics>,
 }
 
 /// How a handshake ended, as `hsm_proxy_handshakes_total` labels it.
@@ -62,6 +65,8 @@ pub(crate) enum HandshakeResult {
     UnknownSite,
     /// Client and proxy have nothing in common, or the client speaks no TLS.
     NotTls,
+    /// The site has no certificate yet.
+    NoCertificate,
     /// Too many of the site's handshakes wait for signatures.
     SigningBudget,
     /// No engine signed.
@@ -71,7 +76,7 @@ pub(crate) enum HandshakeResult {
 }
 
 impl HandshakeResult {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Full,
         Self::Resumed,
         Self::TimedOut,
@@ -79,6 +84,7 @@ impl HandshakeResult {
         Self::ProxyHeader,
         Self::UnknownSite,
         Self::NotTls,
+        Self::NoCertificate,
         Self::SigningBudget,
         Self::NoSignature,
         Self::NoStack,
@@ -93,6 +99,7 @@ impl HandshakeResult {
             Self::ProxyHeader => "proxy-header",
             Self::UnknownSite => "unknown-site",
             Self::NotTls => "tls-error",
+            Self::NoCertificate => "no-certificate",
             Self::SigningBudget => "signing-budget",
             Self::NoSignature => "no-signature",
             Self::NoStack => "no-stack",
@@ -107,6 +114,7 @@ impl From<&HandshakeError> for HandshakeResult {
             HandshakeError::Gone(_) => Self::ClientGone,
             HandshakeError::ProxyHeader(_) => Self::ProxyHeader,
             HandshakeError::NoName | HandshakeError::UnknownName => Self::UnknownSite,
+            HandshakeError::NoCertificate => Self::NoCertificate,
             HandshakeError::SigningBudget => Self::SigningBudget,
             HandshakeError::NoSignature(_) => Self::NoSignature,
             HandshakeError::Tls(_) => Self::NotTls,
@@ -169,6 +177,7 @@ impl Metrics {
         }
         self.reloads.write(out)?;
         certificates::write(expiries, out)?;
+        self.acme.write(out)?;
         self.timings.write(out)?;
         self.signing_queue.write(out)?;
         self.refusals.write(out)?;

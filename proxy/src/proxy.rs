@@ -11,6 +11,7 @@ use std::thread;
 
 use tokio::sync::{mpsc, watch};
 
+use crate::acme::Challenges;
 use crate::capacity::Capacity;
 use crate::chain::ChainError;
 use crate::config::{Config, Entrance};
@@ -226,11 +227,13 @@ impl ProxyBuilder {
         let Self { config, config_file, mut inherited, keys, handlers } = self;
         let metrics = Arc::new(Metrics::default());
         let tickets = TicketKeys::new().map_err(StartError::Tls)?;
+        let challenges = Arc::new(Challenges::default());
         let foundation = Foundation {
             keys: Arc::clone(&keys),
             handlers,
             tickets: Arc::clone(&tickets),
             metrics: Arc::clone(&metrics),
+            challenges: Arc::clone(&challenges),
         };
         let generation = foundation.generation(&config, None)?;
         let count = match config.proxy.workers {
@@ -278,6 +281,7 @@ impl ProxyBuilder {
             keys,
             tickets,
             metrics,
+            challenges,
             views,
             connections: connections.clone(),
             fibers: fibers.clone(),

@@ -1,6 +1,7 @@
 //! Keys that live in the engines.
 
 mod algorithm;
+mod certificate_keys;
 mod engines;
 mod scheme;
 mod settings;
@@ -19,8 +20,10 @@ use rustls::{SignatureAlgorithm, SignatureScheme};
 pub use settings::SettingsError;
 pub(crate) use settings::{DEFAULT_ENGINES, engine_addresses};
 
+use certificate_keys::EngineCertificateKeys;
 use engines::{Engines, Place};
 
+use crate::acme::CertificateKeys;
 use crate::chain::spki_sha256;
 use crate::handshake;
 use crate::keys::{Asked, KeyError, KeySource, SignerStatus, SigningCounts, TicketSecret};
@@ -77,6 +80,10 @@ impl KeySource for EngineKeys {
 
     fn forget_ticket_secret(&self, period: u64) -> Asked<'_, ()> {
         Box::pin(async move { tickets::forget(&Engines::pool()?, period).await })
+    }
+
+    fn certificate_keys(&self) -> Option<Arc<dyn CertificateKeys>> {
+        Some(Arc::new(EngineCertificateKeys::new(Arc::clone(&self.engines))))
     }
 
     fn signers(&self) -> Vec<SignerStatus> {

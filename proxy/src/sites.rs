@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::acme::Challenges;
 use crate::clients::SharedBucket;
 use crate::config::HostPattern;
 use crate::connection::ClientConnection;
@@ -44,6 +45,8 @@ pub struct Site {
     pub(crate) max_requests: Option<Arc<SharedBucket>>,
     /// Bytes of a request's body; `u64::MAX` if there is no limit.
     pub(crate) body_bytes: u64,
+    /// What answers the authority that its certificate comes from, if it comes by ACME.
+    pub(crate) challenges: Option<Arc<Challenges>>,
 }
 
 /// Where a site's requests go.
@@ -97,6 +100,7 @@ impl Site {
             http: HttpPolicy::default(),
             max_requests: None,
             body_bytes: u64::MAX,
+            challenges: None,
             requests: Arc::default(),
         }
     }

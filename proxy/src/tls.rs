@@ -132,7 +132,7 @@ struct BySni {
 impl ResolvesServerCert for BySni {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let site = self.sites.for_sni(client_hello.server_name())?;
-        Some(Arc::clone(site.certificates.for_client(client_hello.signature_schemes())))
+        site.certificates.for_client(client_hello.signature_schemes()).cloned()
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) use health::ServerState;
 pub(crate) use pool::Lease;
 pub(crate) use send::Outgoing;
 pub use tls::TrustError;
+pub(crate) use tls::trust_anchors;
 
 use balance::{Chooser, Wish};
 use budget::Budget;

@@ -20,6 +20,7 @@ use tokio::task::{JoinHandle, JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
 
 use crate::access_log::Lines;
+use crate::acme::Challenges;
 use crate::admin::Admin;
 use crate::capacity::Capacity;
 use crate::config::Entrance;
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) keys: Arc<dyn KeySource>,
     pub(crate) tickets: Arc<TicketKeys>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) challenges: Arc<Challenges>,
     pub(crate) views: Views,
     /// Room for connections.
     pub(crate) connections: Capacity,

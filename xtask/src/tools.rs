@@ -15,7 +15,7 @@ pub(crate) struct Tool {
 }
 
 /// All that any test asks for.
-pub(crate) const TOOLS: [Tool; 11] = [
+pub(crate) const TOOLS: [Tool; 13] = [
     Tool {
         program: "curl",
         package: "curl",
@@ -34,6 +34,8 @@ pub(crate) const TOOLS: [Tool; 11] = [
     Tool { program: "systemd-analyze", package: "systemd", tests: "how exposed the units are" },
     Tool { program: "strace", package: "strace", tests: "power cuts at every write and sync" },
     Tool { program: "age", package: "age", tests: "backups before age's reference implementation" },
+    Tool { program: "pebble", package: "pebble", tests: "certificates by ACME" },
+    Tool { program: "pebble-challtestsrv", package: "pebble", tests: "the names that they are for" },
     Tool { program: "age-keygen", package: "age", tests: "its identities, read here" },
 ];
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -85,20 +85,21 @@ fn reach(place: &UpstreamPlace) -> Result<(), String> {
 /// before.
 pub(super) fn open_files(config: &Config, file: &Path) -> Vec<String> {
     let sites = config.sites.iter().flat_map(|site| {
-        site.cert.iter().chain(&site.client_ca).chain(&site.client_crl).chain(&site.error_pages)
+        let named = site.client_ca.iter().chain(&site.client_crl).chain(&site.error_pages);
+        config.certificate_files(site).into_iter().chain(named.cloned())
     });
     let hsm =
         [&config.hsm.tls_ca, &config.hsm.tls_certificate, &config.hsm.password_file, &config.hsm.tls_key];
     let upstreams = config.upstreams.iter().filter_map(|upstream| upstream.tls_ca.as_ref());
-    let mut relied_on: Vec<&Path> = vec![file];
-    relied_on.extend(sites.chain(hsm.into_iter().flatten()).chain(upstreams).map(PathBuf::as_path));
+    let mut relied_on = vec![file.to_owned()];
+    relied_on.extend(sites.chain(hsm.into_iter().flatten().chain(upstreams).cloned()));
     relied_on.sort_unstable();
     relied_on.dedup();
     // A file that isn't there is somebody else's finding.
     let mode = |path: &Path| path.metadata().ok().map(|metadata| metadata.mode() & 0o7777);
     let mut warnings = Vec::new();
     for path in relied_on {
-        if let Some(mode) = mode(path).filter(|mode| mode & 0o002 != 0) {
+        if let Some(mode) = mode(&path).filter(|mode| mode & 0o002 != 0) {
             warnings.push(format!(
                 "{} can be changed by everybody (mode {mode:04o}): chmod o-w it",
                 path.display()

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::certificate::CertificateSource;
 use super::destination::Destination;
 use super::fields::{AddedField, Hsts, RemovedField};
 use super::files;
@@ -20,10 +21,8 @@ pub struct SiteSettings {
     #[serde(deserialize_with = "host::one_or_more")]
     #[schemars(with = "host::OneOrMore")]
     pub host: Vec<HostPattern>,
-    /// PEM file of the certificate chain, the site's own certificate first; several for keys of several kinds.
-    #[serde(deserialize_with = "files::one_or_more")]
-    #[schemars(with = "host::OneOrMore")]
-    pub cert: Vec<PathBuf>,
+    /// PEM file of the certificate chain, the site's own certificate first; several for keys of several kinds; or "acme".
+    pub cert: CertificateSource,
     /// Where requests go: a server, or the name of an `[[upstream]]`.
     pub to: Destination,
     /// The lowest version of TLS; the preset's if absent.
@@ -72,7 +71,7 @@ impl SiteSettings {
     pub fn new(host: Vec<HostPattern>, cert: Vec<PathBuf>, to: Destination) -> Self {
         Self {
             host,
-            cert,
+            cert: CertificateSource::Files(cert),
             to,
             min_tls: None,
             client_auth: None,

@@ -57,6 +57,9 @@ fn rules_between_keys_are_checked() {
     let route = |site: &str, path: &str, more: &str| {
         format!("[[route]]\nsite = \"{site}\"\npath = \"{path}\"\nto = \"http://b\"\n{more}\n")
     };
+    let acme = |host: &str, keys: &str| {
+        site(&format!("\"{host}\"")).replace("\"/c\"", "\"acme\"") + &format!("[acme]\n{keys}\n")
+    };
     for (text, expected) in [
         (site("\"a.example\"") + &site("\"A.example\""), ":5:1: host a.example belongs to site 1 already"),
         (site("[\"a.example\", \"a.example\"]"), ":1:1: host a.example belongs to this site already"),
@@ -94,6 +97,19 @@ fn rules_between_keys_are_checked() {
         ),
         ("[[site]]\ncert = []".to_owned(), "at least one file"),
         ("[[site]]\ncert = [\"/c\", \"/c\"]".to_owned(), "/c is named twice"),
+        ("[[site]]\ncert = [\"/c\", \"acme\"]".to_owned(), "\"acme\" stands alone"),
+        (acme("a.example", ""), ":1:1: cert = \"acme\" needs `terms-agreed = true` in [acme]"),
+        (
+            acme("*.a.example", "terms-agreed = true"),
+            ":1:1: cert = \"acme\" can't prove the wildcard *.a.example",
+        ),
+        (acme("a_b.example", "terms-agreed = true"), "letters, digits and hyphens only"),
+        (acme("a.example", "terms-agreed = true\nchallenge = \"http-01\""), "needs proxy.redirect-listen"),
+        (acme("a.example", "challenge = \"dns-01\""), "expected `http-01` or `tls-alpn-01`"),
+        (acme("a.example", "directory = \"http://a\""), "is no https:// address"),
+        (acme("a.example", "contact = [\"ops@a.example\"]"), "\"mailto:operator@example.org\""),
+        (acme("a.example", "eab-kid = \"k\""), "acme.eab-kid needs acme.eab-key-file"),
+        (acme("a.example", "retry = \"10ms\""), "acme.retry is less than a second"),
         (site("\"a.example\"") + "client-auth = \"require\"", ":1:1: client-auth needs client-ca"),
         (site("\"a.example\"") + "client-ca = \"/ca\"", "client-ca needs client-auth"),
         (site("\"a.example\"") + "client-crl = \"/crl\"", "client-crl needs client-auth"),

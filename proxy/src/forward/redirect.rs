@@ -7,13 +7,11 @@ use hyper::body::{Body, Incoming};
 
 use super::target::{Target, origin_form};
 use super::{Client, Forwarder};
+use crate::acme::HTTP_01_PATH;
 use crate::body::Source;
 use crate::headers;
 use crate::journal::Record;
 use crate::respond::Failure;
-
-/// Where certificate authorities look whether a name is ours (RFC 8555, section 8.3): over plain HTTP, so it stays here.
-const ACME_CHALLENGES: &str = "/.well-known/acme-challenge/";
 
 /// Answers a request that came in plain text. Only hosts of sites are answered for.
 pub(super) fn redirect(
@@ -30,7 +28,15 @@ pub(super) fn redirect(
     let Forwarder { clients, limits, .. } = &*client.forwarder;
     clients.request(client.connection.remote.ip(), limits).map_err(Failure::TooManyRequests)?;
     let host = target.host.to_ascii_lowercase();
-    let mut response = if parts.uri.path().starts_with(ACME_CHALLENGES) {
+    let mut response = if parts.uri.path().starts_with(HTTP_01_PATH) {
+        // Certificate authorities look here over plain HTTP, so it stays here.
+        let answer = site.challenges.as_ref().and_then(|challenges| challenges.over_http(parts.uri.path()));
+        if let Some(answer) = answer {
+            let mut response = Response::new(Source::own(Bytes::from(answer)));
+            let binary = HeaderValue::from_static("application/octet-stream");
+            response.headers_mut().insert(CONTENT_TYPE, binary);
+            return Ok(response);
+        }
         let mut response = Response::new(Bytes::from_static(b"404 Not Found: no such challenge\n"));
         *response.status_mut() = StatusCode::NOT_FOUND;
         response

@@ -22,6 +22,9 @@ pub(crate) enum HandshakeError {
     /// The client asks for a name that is no site's.
     #[error("there is no such site")]
     UnknownName,
+    /// The site's certificate has not come yet.
+    #[error("the site has no certificate yet")]
+    NoCertificate,
     /// The site has too many handshakes waiting for signatures.
     #[error("limits.signature-queue is reached: too many of the site's handshakes wait for signatures")]
     SigningBudget,
@@ -62,6 +65,7 @@ impl HandshakeError {
             Self::ProxyHeader(_) => Category::ProxyHeader,
             Self::NoName => Category::NoSni,
             Self::UnknownName => Category::UnknownSite,
+            Self::NoCertificate => Category::NoCertificate,
             Self::SigningBudget => Category::SigningBudget,
             Self::NoSignature(_) => Category::NoSignature,
             Self::NoStack(_) => Category::NoStack,
@@ -86,6 +90,7 @@ pub(crate) enum Category {
     ClientRefused,
     ClientCertificate,
     BrokenTls,
+    NoCertificate,
     SigningBudget,
     NoSignature,
     NoStack,
@@ -93,7 +98,7 @@ pub(crate) enum Category {
 }
 
 impl Category {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::TimedOut,
         Self::ClientGone,
         Self::ProxyHeader,
@@ -106,6 +111,7 @@ impl Category {
         Self::ClientRefused,
         Self::ClientCertificate,
         Self::BrokenTls,
+        Self::NoCertificate,
         Self::SigningBudget,
         Self::NoSignature,
         Self::NoStack,
@@ -127,6 +133,7 @@ impl Category {
             Self::ClientRefused => "client-refused",
             Self::ClientCertificate => "client-certificate",
             Self::BrokenTls => "broken-tls",
+            Self::NoCertificate => "no-certificate",
             Self::SigningBudget => "signing-budget",
             Self::NoSignature => "no-signature",
             Self::NoStack => "no-stack",
@@ -136,7 +143,10 @@ impl Category {
 
     /// Whether it is the proxy's or the engines' fault, and not the client's or the network's.
     pub(super) fn is_ours(self) -> bool {
-        matches!(self, Self::SigningBudget | Self::NoSignature | Self::NoStack | Self::Internal)
+        matches!(
+            self,
+            Self::NoCertificate | Self::SigningBudget | Self::NoSignature | Self::NoStack | Self::Internal
+        )
     }
 
     fn of(error: &rustls::Error) -> Self {

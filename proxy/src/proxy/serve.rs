@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::running::{Ended, Running, Workers, drained, first_end};
 use super::signals::Signals;
 use super::{Proxy, RunError};
+use crate::acme;
 use crate::generation::Generation;
 use crate::notify::notify;
 use crate::process;
@@ -68,6 +69,12 @@ impl Proxy {
         let (predecessor, shared, reloader) =
             (self.predecessor.take(), Arc::clone(&self.shared), self.reloader());
         let admin = self.admin;
+        let certificates = acme::follow(
+            generation.clone(),
+            Arc::clone(&shared.keys),
+            Arc::clone(&shared.challenges),
+            Arc::clone(&shared.metrics.acme),
+        );
         let running = self.start(&shutdown, predecessor.is_none())?;
         serving();
         runtime.block_on(async {
@@ -85,6 +92,7 @@ impl Proxy {
             }
             tokio::select! {
                 never = reopening => match never {},
+                never = certificates => match never {},
                 never = some(reloads) => match never {},
                 () = signals.next() => {
                     tracing::info!("draining");

@@ -96,7 +96,7 @@ fn named(config: &Config) -> Files {
     // Often one file serves many sites.
     let pages: BTreeSet<&Path> = config.sites.iter().filter_map(|site| site.error_pages.as_deref()).collect();
     let pages = pages.into_iter().flat_map(page_files);
-    let paths: BTreeSet<PathBuf> = config.files().map(Path::to_owned).chain(pages).collect();
+    let paths: BTreeSet<PathBuf> = config.files().chain(pages).collect();
     Files::new(paths.into_iter().collect())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, EngineFailure, Error, Identity, Pool, PoolOptions};
-use keycore_wire::{SpkiSha256, TlsSign};
+use keycore_wire::{Operation, Signature, SpkiSha256};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
@@ -104,7 +104,7 @@ impl Engines {
     }
 
     /// A signature: without blocking the thread inside a worker's fiber, with blocking elsewhere.
-    pub(super) fn ask(&self, request: &TlsSign<'_>) -> Result<Vec<u8>, Error> {
+    pub(super) fn ask<T: Operation<Reply = Signature>>(&self, request: &T) -> Result<Vec<u8>, Error> {
         let Some(Connected { pool, names, .. }) = worker() else {
             if handshake_fiber::in_fiber() {
                 return Err(Error::NoEngine { engines: self.place.nobody().into_iter().collect() });
@@ -120,24 +120,30 @@ impl Engines {
         Ok(signature.bytes)
     }
 
-    pub(super) fn ask_blocking(&self, request: &TlsSign<'_>) -> Result<Vec<u8>, Error> {
+    pub(super) fn ask_blocking<T: Operation<Reply = Signature>>(
+        &self,
+        request: &T,
+    ) -> Result<Vec<u8>, Error> {
         // A panic while it was held left at worst a connection in the middle of a call: start anew.
         let mut client = self.blocking.lock().unwrap_or_else(PoisonError::into_inner);
         let mut connected = match client.take() {
             Some(connected) => connected,
-            None => {
-                let endpoints = self.place.endpoints();
-                if endpoints.is_empty() {
-                    return Err(Error::NoEngine { engines: self.place.nobody().into_iter().collect() });
-                }
-                let mut connected = Client::connect(&endpoints, self.timeout)?;
-                connected.login(&self.identity)?;
-                connected
-            }
+            None => self.connect_blocking(self.timeout)?,
         };
         let signature = connected.call(request)?;
         *client = Some(connected);
         Ok(signature.bytes)
+    }
+
+    /// A connection for who may block, for calls that take `timeout` at most.
+    pub(super) fn connect_blocking(&self, timeout: Duration) -> Result<Client, Error> {
+        let endpoints = self.place.endpoints();
+        if endpoints.is_empty() {
+            return Err(Error::NoEngine { engines: self.place.nobody().into_iter().collect() });
+        }
+        let mut connected = Client::connect(&endpoints, timeout)?;
+        connected.login(&self.identity)?;
+        Ok(connected)
     }
 
     /// Tells the operator that a handshake failed, not more than once a second.
@@ -202,7 +208,7 @@ fn worker() -> Option<Connected> {
 #[cfg(test)]
 mod tests {
     use handshake_fiber::{Fiber, StackPool};
-    use keycore_wire::{Secret, SignatureScheme};
+    use keycore_wire::{Secret, SignatureScheme, TlsSign};
     use tokio::net::UnixListener;
     use tokio::task::LocalSet;
     use tokio::time::timeout;

@@ -4,7 +4,7 @@ use rustls::SignatureScheme;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 
-/// The certificates of a site, of which each client gets the best that it can verify. Never empty.
+/// The certificates of a site, of which each client gets the best that it can verify. None while the first one is ordered.
 #[derive(Debug, Clone)]
 pub struct Certificates(Box<[Arc<CertifiedKey>]>);
 
@@ -22,6 +22,16 @@ impl Certificates {
     /// One certificate for everybody.
     pub fn one(certificate: Arc<CertifiedKey>) -> Self {
         Self(Box::new([certificate]))
+    }
+
+    /// None yet: one has been ordered.
+    pub fn pending() -> Self {
+        Self(Box::new([]))
+    }
+
+    /// Whether there is none yet.
+    pub fn is_pending(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Several, the best first; but RSA goes last, whose signatures cost the engines ten times as much.
@@ -52,10 +62,10 @@ impl Certificates {
 
     /// The first that a client can verify who offers these schemes, from which rustls has removed those that go with none of its
     /// cipher suites. If there is none, the first: rustls finds the right alert.
-    pub(crate) fn for_client(&self, offered: &[SignatureScheme]) -> &Arc<CertifiedKey> {
+    pub(crate) fn for_client(&self, offered: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
         match &*self.0 {
-            [only] => only,
-            all => all.iter().find(|certificate| signs(certificate, offered)).unwrap_or(&all[0]),
+            [only] => Some(only),
+            all => all.iter().find(|certificate| signs(certificate, offered)).or(all.first()),
         }
     }
 

@@ -45,7 +45,7 @@ pub enum TrustError {
     #[error("{} has no trust anchors in PEM", .0.display())]
     NoAnchors(PathBuf),
     /// The system has no trust anchors.
-    #[error("the system has no trust anchors (package ca-certificates): name some with tls-ca")]
+    #[error("the system has no trust anchors (package ca-certificates): name some with tls-ca, or acme.ca")]
     NoSystemAnchors,
     /// TLS can't be set up.
     #[error(transparent)]
@@ -55,19 +55,7 @@ pub enum TrustError {
 impl ClientTls {
     /// Trusts the anchors in the file `ca`, or the system's.
     pub(super) fn new(ca: Option<&Path>, name: Option<ServerName<'static>>) -> Result<Self, TrustError> {
-        let anchors = match ca {
-            Some(path) => {
-                let text = std::fs::read(path)
-                    .map_err(|source| TrustError::File { path: path.to_owned(), source })?;
-                let anchors: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
-                anchors.map_err(|_| TrustError::NoAnchors(path.to_owned()))?
-            }
-            None => rustls_native_certs::load_native_certs().certs,
-        };
-        Self::trusting(anchors, name)?.ok_or_else(|| match ca {
-            Some(path) => TrustError::NoAnchors(path.to_owned()),
-            None => TrustError::NoSystemAnchors,
-        })
+        Self::trusting(certificates(ca)?, name)?.ok_or_else(|| none(ca))
     }
 
     /// `None` if none of these is an anchor.
@@ -115,6 +103,32 @@ impl ClientTls {
         };
         let config = if only_http1 { &self.http1 } else { &self.either };
         TlsConnector::from(Arc::clone(config)).connect(name, stream).await
+    }
+}
+
+/// The anchors in the file `ca`, or the system's.
+///
+/// # Errors
+///
+/// [`TrustError`] if there is none.
+pub(crate) fn trust_anchors(ca: Option<&Path>) -> Result<RootCertStore, TrustError> {
+    let mut roots = RootCertStore::empty();
+    // What can't be parsed is no anchor; the others are.
+    roots.add_parsable_certificates(certificates(ca)?);
+    if roots.is_empty() { Err(none(ca)) } else { Ok(roots) }
+}
+
+fn certificates(ca: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let Some(path) = ca else { return Ok(rustls_native_certs::load_native_certs().certs) };
+    let text = std::fs::read(path).map_err(|source| TrustError::File { path: path.to_owned(), source })?;
+    let anchors: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
+    anchors.map_err(|_| TrustError::NoAnchors(path.to_owned()))
+}
+
+fn none(ca: Option<&Path>) -> TrustError {
+    match ca {
+        Some(path) => TrustError::NoAnchors(path.to_owned()),
+        None => TrustError::NoSystemAnchors,
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Serving, Worker};
 use crate::clients::{Connected, Refused};
 use crate::config::Entrance;
 use crate::connection::ClientConnection;
-use crate::handshake::HandshakeError;
+use crate::handshake::{Accepted, HandshakeError};
 use crate::listener;
 use crate::metrics::{HandshakeResult, Metrics};
 use crate::proxy_protocol::{self, Ends};
@@ -130,7 +130,8 @@ impl Worker {
         let handshake = self.handshaker.accept(stream, generation, &mut asked_for);
         let handshake = Box::pin(timeout_at(deadline, handshake)).await;
         let established = match handshake.unwrap_or(Err(HandshakeError::TimedOut)) {
-            Ok(established) => established,
+            Ok(Accepted::Client(established)) => *established,
+            Ok(Accepted::Authority) => return,
             Err(error) => return self.handshake_failed(ends.client, asked_for.as_deref(), &error),
         };
         let resumed = established.handshake.resumed;

@@ -4,7 +4,7 @@ use crate::support::{Client, Running, Signing, config};
 
 fn with_certificates(kinds: &[&str]) -> hsm_proxy::Config {
     let mut config = config(&[&["a.example"]]);
-    config.sites[0].cert = kinds.iter().map(Into::into).collect();
+    config.sites[0].cert = hsm_proxy::CertificateSource::Files(kinds.iter().map(Into::into).collect());
     config
 }
 

@@ -35,7 +35,7 @@ fn a_certificate_that_is_broken_leaves_the_one_from_before_and_does_not_hold_up_
     let mut proxy = Running::start(config(&[&[A], &[B]]), Signing::AtOnce);
     let sites = proxy.config().sites;
     proxy.renew(B);
-    std::fs::write(&sites[0].cert[0], "-----BEGIN CERTIFICATE-----\nhalf").unwrap();
+    std::fs::write(&sites[0].cert.files()[0], "-----BEGIN CERTIFICATE-----\nhalf").unwrap();
     proxy.reload(&proxy.config()).unwrap();
     for host in [A, B] {
         let connection = Client::new(&proxy).connect(host).unwrap();

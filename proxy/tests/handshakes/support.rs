@@ -94,7 +94,8 @@ impl Running {
         let (mut certificates, mut pairs) = (HashMap::new(), HashMap::new());
         for (at, site) in config.sites.iter_mut().enumerate() {
             let hosts: Vec<String> = site.host.iter().map(ToString::to_string).collect();
-            for (number, path) in site.cert.iter_mut().enumerate() {
+            let hsm_proxy::CertificateSource::Files(files) = &mut site.cert else { continue };
+            for (number, path) in files.iter_mut().enumerate() {
                 let kind = path.to_str().unwrap().to_owned();
                 let key = key_pair(&kind);
                 let made = rcgen::CertificateParams::new(hosts.clone()).unwrap().self_signed(&key).unwrap();
@@ -168,7 +169,7 @@ impl Running {
         let parameters = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
         let renewed = parameters.self_signed(&self.pairs[host]).unwrap();
         let site = self.config.sites.iter().find(|site| site.host[0].as_str() == host).unwrap();
-        std::fs::write(&site.cert[0], renewed.pem()).unwrap();
+        std::fs::write(&site.cert.files()[0], renewed.pem()).unwrap();
         assert_ne!(renewed.der(), &self.certificates[host]);
         self.certificates.insert(host.to_owned(), CertificateDer::from(renewed.der().to_vec()));
     }

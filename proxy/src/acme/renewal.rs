@@ -1,0 +1,133 @@
+//! When a certificate is renewed, and when it is tried again.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use x509_parser::extensions::ParsedExtension;
+
+use super::account::Directory;
+use super::failure::Failure;
+use super::https::Https;
+use super::random_fraction;
+use crate::chain::{self, Chain};
+use crate::config::AcmeUrl;
+
+/// Longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
+
+/// How often the authority is asked when a certificate should be renewed, if it does not say (RFC 9773, section 4.3).
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(6 * 3600);
+
+/// And no more often than that, whatever it says.
+const LEAST_ASK: Duration = Duration::from_secs(60);
+
+/// When a certificate should be renewed, as its authority says (RFC 9773).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window {
+    start: OffsetDateTime,
+    end: OffsetDateTime,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RenewalInfo {
+    suggested_window: SuggestedWindow,
+}
+
+#[derive(Debug, Deserialize)]
+struct SuggestedWindow {
+    start: String,
+    end: String,
+}
+
+impl Window {
+    /// Asks the authority of a certificate; and how long its answer holds. `None` if it doesn't offer that.
+    pub(super) async fn ask(
+        https: &Https,
+        directory: &Directory,
+        certificate: &str,
+    ) -> Result<Option<(Self, Duration)>, Failure> {
+        let Some(base) = &directory.renewal_info else { return Ok(None) };
+        let url: AcmeUrl = format!("{}/{certificate}", base.to_string().trim_end_matches('/'))
+            .parse()
+            .map_err(|_| Failure::Malformed("renewalInfo"))?;
+        let reply = https.request(http::Method::GET, &url, None).await?.success()?;
+        let window = Self::of(&reply.json::<RenewalInfo>()?)?;
+        Ok(Some((window, reply.retry_after().unwrap_or(ASK_AGAIN).clamp(LEAST_ASK, ASK_AGAIN * 4))))
+    }
+
+    fn of(info: &RenewalInfo) -> Result<Self, Failure> {
+        let time = |text: &str| {
+            OffsetDateTime::parse(text, &Rfc3339).map_err(|_| Failure::Malformed("the suggested window"))
+        };
+        let SuggestedWindow { start, end } = &info.suggested_window;
+        let window = Self { start: time(start)?, end: time(end)? };
+        if window.start < window.end { Ok(window) } else { Err(Failure::Malformed("the suggested window")) }
+    }
+
+    /// A time in it, at the given part of it.
+    pub(super) fn at(&self, fraction: f64) -> OffsetDateTime {
+        self.start + (self.end - self.start) * fraction
+    }
+}
+
+/// When a certificate is renewed without advice: at two thirds of its life, or up to a thirtieth of it before, so that not all
+/// that were made together come together.
+pub(super) fn at_two_thirds(chain: &Chain, fraction: f64) -> OffsetDateTime {
+    let life = chain.not_after() - chain.not_before();
+    chain.not_before() + life * (2.0 / 3.0 - fraction / 30.0)
+}
+
+/// The pause after so many failures in a row.
+pub(super) fn pause(failures: u32, first: Duration, asked: Option<Duration>) -> Duration {
+    let doubled = first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+    let jittered = doubled.min(LONGEST_PAUSE).mul_f64(0.75 + random_fraction() / 2.0);
+    asked.map_or(jittered, |asked| jittered.max(asked))
+}
+
+/// What the authority calls a certificate (RFC 9773, section 4.1); `None` if it names no key of its issuer.
+pub(super) fn certificate_id(chain: &Chain) -> Option<String> {
+    let parsed = chain::parse(chain.leaf()).ok()?;
+    let issuer = parsed.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(identifier) => identifier.key_identifier.as_ref(),
+        _ => None,
+    })?;
+    let encode = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
+    Some(format!("{}.{}", encode(issuer.0), encode(parsed.raw_serial())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_a_time_in_it_and_never_backwards() {
+        let window = |start: &str, end: &str| {
+            let suggested_window = SuggestedWindow { start: start.to_owned(), end: end.to_owned() };
+            Window::of(&RenewalInfo { suggested_window })
+        };
+        let two_days = window("2026-01-02T04:00:00Z", "2026-01-04T04:00:00Z").unwrap();
+        assert_eq!(two_days.at(0.5), time::macros::datetime!(2026-01-03 04:00 UTC));
+        assert!(window("2026-01-04T04:00:00Z", "2026-01-02T04:00:00Z").is_err());
+        assert!(window("soon", "2026-01-02T04:00:00Z").is_err());
+    }
+
+    #[test]
+    fn pauses_double_within_bounds_and_heed_the_authority() {
+        let first = Duration::from_secs(60);
+        for (failures, at_least, at_most) in [
+            (1, 45, 75),
+            (2, 90, 150),
+            (5, 720, 1200),
+            (9, 11_520, 19_200),
+            (10, 16_200, 27_000),
+            (200, 16_200, 27_000),
+        ] {
+            let pause = pause(failures, first, None).as_secs();
+            assert!((at_least..=at_most).contains(&pause), "{failures}: {pause}");
+        }
+        assert_eq!(pause(1, first, Some(Duration::from_secs(3600))).as_secs(), 3600);
+    }
+}
