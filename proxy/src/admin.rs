@@ -122,6 +122,7 @@ async fn answer(
             let mut text = shared.metrics.render(&view, &generation.expiries);
             // Writing to a `String` does not fail.
             let _ = metrics::write_upstreams(&generation.upstreams, &mut text);
+            let _ = metrics::write_staples(&generation.staples, &mut text);
             respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
         "/" | "/status" => page(),

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use crate::acme;
 use crate::chain::Chain;
 use crate::config::{Config, HostPattern, SiteSettings};
+use crate::ocsp;
 use crate::signer::EngineKeys;
 
 /// What was found for each site, in the configuration's order.
@@ -98,6 +99,7 @@ fn check_certificate(
     }
     report.days_left = Some((chain.not_after() - now).whole_days());
     certificate::inspect(&chain, now, &mut report);
+    report.warnings.extend(ocsp::inspect(site, &chain, now));
     match keys.key(chain.spki()) {
         Ok(key) => {
             report.key = key.algorithm().to_string();

@@ -109,7 +109,10 @@ impl Config {
     /// The files that a reload reads anew, so that a change of one is a reason for it; the same one perhaps several times.
     pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
         let certificates = self.sites.iter().flat_map(|site| self.certificate_files(site));
-        let others = self.sites.iter().flat_map(|site| site.client_ca.iter().chain(&site.client_crl));
+        let others = self
+            .sites
+            .iter()
+            .flat_map(|site| site.ocsp.iter().chain(&site.client_ca).chain(&site.client_crl));
         let anchors = self.upstreams.iter().filter_map(|upstream| upstream.tls_ca.as_ref());
         certificates.chain(others.chain(anchors).cloned())
     }

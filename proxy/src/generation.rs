@@ -14,6 +14,7 @@ use crate::config::{Config, Limits, LogSettings, Network, RouteSettings, SiteSet
 use crate::http_policy::HttpPolicy;
 use crate::keys::KeySource;
 use crate::metrics::{CountedGeneration, Metrics};
+use crate::ocsp::Staple;
 use crate::proxy::StartError;
 use crate::routes::{Route, Routes};
 use crate::sites::{Handler, Site, Sites, Upstream};
@@ -42,6 +43,8 @@ pub(crate) struct Generation {
     pub(crate) certificates: CertificateFiles,
     /// When the sites' certificates end, the soonest first.
     pub(crate) expiries: Vec<Expiry>,
+    /// OCSP responses of the sites that name one.
+    pub(crate) staples: Vec<Staple>,
     /// Certificates that could not be loaded, so that those from before are served on.
     pub(crate) stale: usize,
     _counted: CountedGeneration,
@@ -92,12 +95,13 @@ impl Foundation {
             before: previous.map(|previous| &previous.certificates),
             stale: 0,
         };
-        let (mut sites, mut expiries) = (Sites::new(), Vec::new());
+        let (mut sites, mut expiries, mut staples) = (Sites::new(), Vec::new(), Vec::new());
         let upstreams = ServerGroups::new(config, previous.map(|previous| &previous.upstreams))
             .map_err(|(upstream, source)| StartError::Upstream { upstream, source })?;
         for settings in &config.sites {
-            let (certificates, not_after) = loading.of(config, settings, &*self.keys)?;
+            let (mut certificates, not_after) = loading.of(config, settings, &*self.keys)?;
             expiries.extend(not_after.map(|not_after| Expiry { site: settings.name().into(), not_after }));
+            staples.extend(Staple::of(settings, &mut certificates));
             let site = Site::new(settings.host.clone(), certificates, self.upstream(settings, &upstreams));
             let http = HttpPolicy::of(settings)
                 .map_err(|source| StartError::ErrorPage { site: settings.name().to_owned(), source })?;
@@ -144,6 +148,7 @@ impl Foundation {
             acme: AcmePlan::of(config).map(Arc::new),
             certificates,
             expiries,
+            staples,
             stale,
             _counted: CountedGeneration::new(&self.metrics),
         })

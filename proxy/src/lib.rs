@@ -31,6 +31,7 @@ mod keys;
 mod listener;
 mod metrics;
 mod notify;
+mod ocsp;
 mod process;
 mod proxy;
 mod proxy_protocol;

@@ -21,6 +21,7 @@ use crate::handshake::HandshakeError;
 use crate::views::View;
 use abuses::Abuses;
 pub(crate) use acme::AcmeMetrics;
+pub(crate) use certificates::write_staples;
 use refusals::Refusals;
 pub(crate) use reloads::Counted as CountedGeneration;
 use reloads::Reloads;

@@ -23,6 +23,10 @@ pub struct SiteSettings {
     pub host: Vec<HostPattern>,
     /// PEM file of the certificate chain, the site's own certificate first; several for keys of several kinds; or "acme".
     pub cert: CertificateSource,
+    /// DER files of OCSP responses for these certificates, to be stapled.
+    #[serde(default, deserialize_with = "files::one_or_more")]
+    #[schemars(with = "host::OneOrMore")]
+    pub ocsp: Vec<PathBuf>,
     /// Where requests go: a server, or the name of an `[[upstream]]`.
     pub to: Destination,
     /// The lowest version of TLS; the preset's if absent.
@@ -72,6 +76,7 @@ impl SiteSettings {
         Self {
             host,
             cert: CertificateSource::Files(cert),
+            ocsp: Vec::new(),
             to,
             min_tls: None,
             client_auth: None,

@@ -1,4 +1,7 @@
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::SystemTime;
 
 use rustls::SignatureScheme;
 use rustls::crypto::aws_lc_rs;
@@ -6,7 +9,24 @@ use rustls::sign::CertifiedKey;
 
 /// The certificates of a site, of which each client gets the best that it can verify. None while the first one is ordered.
 #[derive(Debug, Clone)]
-pub struct Certificates(Box<[Arc<CertifiedKey>]>);
+pub struct Certificates(Box<[Served]>);
+
+/// A certificate, and what is stapled to it.
+#[derive(Debug, Clone)]
+struct Served {
+    certificate: Arc<CertifiedKey>,
+    stapled: Option<Arc<Stapled>>,
+}
+
+/// A certificate with an OCSP response.
+#[derive(Debug)]
+struct Stapled {
+    certificate: Arc<CertifiedKey>,
+    /// When the response ends.
+    until: SystemTime,
+    file: Box<Path>,
+    complained: AtomicBool,
+}
 
 /// A certificate that no client would ever get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +41,7 @@ pub struct NeverChosen {
 impl Certificates {
     /// One certificate for everybody.
     pub fn one(certificate: Arc<CertifiedKey>) -> Self {
-        Self(Box::new([certificate]))
+        Self(Box::new([Served { certificate, stapled: None }]))
     }
 
     /// None yet: one has been ordered.
@@ -57,27 +77,78 @@ impl Certificates {
         if ordered.is_empty() {
             return Err(NeverChosen { at: 0 });
         }
-        Ok(Self(ordered.into_iter().map(|(_, certificate)| certificate).collect()))
+        let served = ordered.into_iter().map(|(_, certificate)| Served { certificate, stapled: None });
+        Ok(Self(served.collect()))
     }
 
     /// The first that a client can verify who offers these schemes, from which rustls has removed those that go with none of its
     /// cipher suites. If there is none, the first: rustls finds the right alert.
     pub(crate) fn for_client(&self, offered: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
-        match &*self.0 {
+        let chosen = match &*self.0 {
             [only] => Some(only),
-            all => all.iter().find(|certificate| signs(certificate, offered)).or(all.first()),
+            all => all.iter().find(|served| signs(&served.certificate, offered)).or(all.first()),
+        };
+        chosen.map(Served::now)
+    }
+
+    /// Staples an OCSP response, from a file, to each certificate for which `good_until` says until when it is good. Returns
+    /// the soonest such end; the reason that counts most if it is good for none of them.
+    pub(crate) fn staple<E>(
+        &mut self,
+        response: &[u8],
+        file: &Path,
+        good_until: impl Fn(&CertifiedKey) -> Result<SystemTime, E>,
+        is_of_another: impl Fn(&E) -> bool,
+    ) -> Result<SystemTime, Option<E>> {
+        let (mut soonest, mut reason) = (None, None);
+        for served in &mut self.0 {
+            match good_until(&served.certificate) {
+                Ok(until) => {
+                    let mut stapled = CertifiedKey::clone(&served.certificate);
+                    stapled.ocsp = Some(response.to_vec());
+                    served.stapled = Some(Arc::new(Stapled {
+                        certificate: Arc::new(stapled),
+                        until,
+                        file: file.into(),
+                        complained: AtomicBool::new(false),
+                    }));
+                    soonest = Some(soonest.map_or(until, |end: SystemTime| end.min(until)));
+                }
+                Err(error) if reason.is_none() || !is_of_another(&error) => reason = Some(error),
+                Err(_) => {}
+            }
         }
+        soonest.ok_or(reason)
     }
 
     /// Whether a client of either would get the same certificate from the other.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.0.len() == other.0.len()
-            && self.0.iter().zip(&other.0).all(|(a, b)| a.cert.first() == b.cert.first())
+            && self
+                .0
+                .iter()
+                .zip(&other.0)
+                .all(|(a, b)| a.certificate.cert.first() == b.certificate.cert.first())
     }
 
     /// All of them, in the order in which they are tried.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<CertifiedKey>> {
-        self.0.iter()
+        self.0.iter().map(|served| &served.certificate)
+    }
+}
+
+impl Served {
+    /// With its response, as long as that is good.
+    fn now(&self) -> &Arc<CertifiedKey> {
+        let Some(stapled) = &self.stapled else { return &self.certificate };
+        if SystemTime::now() < stapled.until {
+            return &stapled.certificate;
+        }
+        if !stapled.complained.swap(true, Relaxed) {
+            let file = stapled.file.display();
+            tracing::warn!(%file, "an OCSP response has ended and is stapled no more: a new one is needed");
+        }
+        &self.certificate
     }
 }
 
