@@ -91,7 +91,7 @@ impl Compression {
         vary(headers);
         let coding = wish.coding?;
         let place = room.take()?;
-        let encoder = Encoder::new(coding);
+        let encoder = Encoder::new(coding).ok()?;
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
         headers.remove(CONTENT_LENGTH);
         headers.remove(ACCEPT_RANGES);

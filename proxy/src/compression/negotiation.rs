@@ -13,6 +13,9 @@ pub enum Coding {
     /// RFC 1952.
     #[serde(rename = "gzip")]
     Gzip,
+    /// RFC 8878, with a window within the bounds of RFC 9659.
+    #[serde(rename = "zstd")]
+    Zstd,
 }
 
 impl Coding {
@@ -21,6 +24,7 @@ impl Coding {
         match self {
             Self::Brotli => "br",
             Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
         }
     }
 }
@@ -73,10 +77,12 @@ mod tests {
 
     #[test]
     fn the_best_of_what_both_know_is_taken() {
-        let offered = [Coding::Brotli, Coding::Gzip];
+        let offered = [Coding::Brotli, Coding::Gzip, Coding::Zstd];
         for (accepted, chosen) in [
             ("gzip, deflate, br, zstd", Some("br")),
             ("gzip, br", Some("br")),
+            ("deflate, zstd", Some("zstd")),
+            ("br;q=0.5, zstd", Some("zstd")),
             ("gzip", Some("gzip")),
             ("x-gzip", Some("gzip")),
             ("GZIP", Some("gzip")),

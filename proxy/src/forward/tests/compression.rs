@@ -6,13 +6,20 @@ use super::*;
 use crate::compression::{Coding, Compression};
 
 fn compressing(site: &mut Site) {
-    site.http.compression = Compression { codings: vec![Coding::Brotli, Coding::Gzip], min_size: 10 };
+    site.http.compression =
+        Compression { codings: vec![Coding::Brotli, Coding::Gzip, Coding::Zstd], min_size: 10 };
 }
 
 fn decoded(coding: &str, bytes: &[u8]) -> String {
     let mut text = String::new();
     match coding {
         "gzip" => flate2::read::MultiGzDecoder::new(bytes).read_to_string(&mut text).unwrap(),
+        "zstd" => {
+            let mut decoder = zstd::stream::read::Decoder::new(bytes).unwrap();
+            // A client of RFC 9659 takes up to 8 MiB; this is all that is used.
+            decoder.window_log_max(17).unwrap();
+            decoder.read_to_string(&mut text).unwrap()
+        }
         _ => brotli::Decompressor::new(bytes, 4096).read_to_string(&mut text).unwrap(),
     };
     text
@@ -35,7 +42,7 @@ fn every_coding_arrives_whole_over_both_versions() {
         let proxy = Proxy::changed(upstream, compressing);
         let mut http1 = proxy.http1().await;
         let mut http2 = proxy.http2::<Full<Bytes>>().await;
-        for coding in ["gzip", "br"] {
+        for coding in ["gzip", "br", "zstd"] {
             for version in 1..=2 {
                 let answer = match version {
                     1 => http1.send_request(asking(coding)).await.unwrap(),
