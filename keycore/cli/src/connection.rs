@@ -180,6 +180,11 @@ impl Connection {
             }
             return Err(error.into());
         }
+        if let Some(session) = &session
+            && let Some(renewed) = identity.token()
+        {
+            session.renew(&renewed)?;
+        }
         let ends = session.is_none();
         let logged_in = LoggedIn {
             client: RefCell::new(client),

@@ -27,6 +27,7 @@ pub(crate) struct Sessions {
 pub(crate) struct Session {
     pub(crate) user: UserName,
     pub(crate) token: SessionToken,
+    expires_at: u64,
     path: PathBuf,
 }
 
@@ -64,17 +65,7 @@ impl Sessions {
         grant: &SessionGrant,
     ) -> Result<(), Failure> {
         self.make_directory()?;
-        let stored = Stored {
-            user: user.clone(),
-            expires_at: now() + u64::from(grant.lifetime_secs),
-            token: BASE64.encode(grant.token.0.expose()),
-        };
-        // Longer than any content, so that it is not moved while it grows.
-        let mut content = Zeroizing::new(Vec::with_capacity(LONGEST as usize));
-        let path = self.path(cluster, user);
-        serde_json::to_writer(&mut *content, &stored)
-            .map_err(|error| Failure::Write { path: path.clone(), source: error.into() })?;
-        file::write(&path, &content, 0o600, true)
+        write(&self.path(cluster, user), user, now() + u64::from(grant.lifetime_secs), &grant.token)
     }
 
     /// The session of `user` at this cluster; without a user, the only one that there is.
@@ -130,6 +121,15 @@ impl Sessions {
 }
 
 impl Session {
+    /// Keeps the token that using this one gave: where sessions end that are not used, it lasts longer.
+    pub(crate) fn renew(&self, renewed: &SessionToken) -> Result<(), Failure> {
+        // A logout meanwhile counts.
+        if renewed.0.expose() == self.token.0.expose() || !self.path.exists() {
+            return Ok(());
+        }
+        write(&self.path, &self.user, self.expires_at, renewed)
+    }
+
     /// Overwrites the token and removes the file.
     pub(crate) fn forget(&self) -> Result<(), Failure> {
         let failed = |source| Failure::Write { path: self.path.clone(), source };
@@ -143,6 +143,15 @@ impl Session {
             removed => removed.and(wiped).map_err(failed),
         }
     }
+}
+
+fn write(path: &Path, user: &UserName, expires_at: u64, token: &SessionToken) -> Result<(), Failure> {
+    let stored = Stored { user: user.clone(), expires_at, token: BASE64.encode(token.0.expose()) };
+    // Longer than any content, so that it is not moved while it grows.
+    let mut content = Zeroizing::new(Vec::with_capacity(LONGEST as usize));
+    serde_json::to_writer(&mut *content, &stored)
+        .map_err(|error| Failure::Write { path: path.to_owned(), source: error.into() })?;
+    file::write(path, &content, 0o600, true)
 }
 
 fn prefix(cluster: ClusterId) -> String {
@@ -172,6 +181,7 @@ fn read(path: &Path) -> Result<Option<Session>, Failure> {
         let session = Session {
             user: stored.user.clone(),
             token: SessionToken(Secret::from(token)),
+            expires_at: stored.expires_at,
             path: path.to_owned(),
         };
         Some((session, stored.expires_at))

@@ -65,6 +65,9 @@ pub struct Config {
     /// How long a login lasts, from one minute to 30 days: `"90s"`, `"15m"`, `"12h"`, `"7d"`.
     #[serde(deserialize_with = "value::duration_between::<60, 2_592_000, _>")]
     pub session_lifetime: Duration,
+    /// How long a login lasts that is not used, from one minute to 30 days; without effect from `session_lifetime` on.
+    #[serde(deserialize_with = "value::duration_between::<60, 2_592_000, _>")]
+    pub session_idle: Duration,
     /// Users in the cluster; 2 to 65,536. This and the next three are the cluster's: the same on every machine.
     #[serde(deserialize_with = "value::between::<2, 65_536, _, _>")]
     pub max_users: u64,
@@ -190,6 +193,7 @@ impl Default for Config {
             max_in_flight: engine.max_in_flight,
             key_cache: engine.key_cache,
             session_lifetime: engine.session_lifetime,
+            session_idle: engine.session_idle,
             max_users: engine.max_users,
             max_keys: engine.max_keys,
             max_user_keys: engine.max_user_keys,
@@ -283,7 +287,7 @@ mod tests {
         assert_eq!(config, Config::default());
         assert_eq!(Config::parse(sample).unwrap(), Config::default());
         let keys = every_key.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 30, "a key of the configuration is missing in the sample");
+        assert_eq!(keys, 31, "a key of the configuration is missing in the sample");
     }
 
     #[test]
@@ -308,6 +312,7 @@ mod tests {
             max-in-flight = 30
             key-cache = 40
             session-lifetime = "90m"
+            session-idle = "15m"
             max-users = 50
             max-keys = 60
             max-user-keys = 70
@@ -328,6 +333,7 @@ mod tests {
         assert_eq!((config.replicas, config.max_in_flight), (3, 30));
         assert_eq!(config.zone.unwrap().as_str(), "room-2.rack-7");
         assert_eq!(config.session_lifetime, Duration::from_secs(5400));
+        assert_eq!(config.session_idle, Duration::from_secs(900));
         assert_eq!((config.max_users, config.max_keys, config.max_user_keys), (50, 60, 70));
         assert_eq!((config.max_key_shares.get(), config.max_user_sessions.get()), (8, 9));
         assert_eq!(config.allow_uids, [33, 1000]);

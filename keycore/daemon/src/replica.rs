@@ -129,6 +129,7 @@ fn open_engine(config: &Config, index: u16, clock: Clock) -> Result<Engine, Star
         max_in_flight: config.max_in_flight,
         key_cache: config.key_cache,
         session_lifetime: config.session_lifetime,
+        session_idle: config.session_idle,
         max_users: config.max_users,
         max_keys: config.max_keys,
         max_user_keys: config.max_user_keys,

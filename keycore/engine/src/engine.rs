@@ -28,7 +28,7 @@ use crate::policy::Permission;
 use crate::records::{CLUSTER, ONLY};
 use crate::seal::SealingKeys;
 use crate::self_test::{self, SelfTests};
-use crate::session::SessionChange;
+use crate::session::{Session, SessionChange};
 use crate::session_registry::SessionRegistry;
 use crate::snapshot::Snapshot;
 use crate::unseal::Unsealing;
@@ -198,8 +198,10 @@ impl Engine {
             return Step::Answer(self.refuse(connection, now, refusal));
         }
         // A ping only shows that the other end lives.
-        if let Some(seat) = connection.seat.as_ref().filter(|_| !matches!(request, Request::Ping(_))) {
-            seat.used(now);
+        if let Some(seat) = connection.seat.as_ref().filter(|_| !matches!(request, Request::Ping(_)))
+            && seat.used(now, self.options.session_limits())
+        {
+            connection.session = connection.session.map(Session::idled);
         }
         let caller = connection.caller();
         match pipeline::serve(self, &request, &caller, now, Place::Loop(&mut connection.throttle, leisure)) {

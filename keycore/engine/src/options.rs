@@ -31,6 +31,8 @@ pub struct Options {
     pub key_cache: NonZeroUsize,
     /// How long a login lasts.
     pub session_lifetime: Duration,
+    /// How long a login lasts without being used. At or above the lifetime it is without effect, as by default.
+    pub session_idle: Duration,
     /// What a password hash costs.
     pub password_cost: PasswordCost,
     /// What stretching a passphrase that unseals costs, where one is set from now on.
@@ -52,6 +54,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// How long a login lasts, used or not.
+    pub(crate) fn session_limits(&self) -> SessionLimits {
+        SessionLimits { lifetime: self.session_lifetime, idle: self.session_idle }
+    }
+
     /// The defaults, for a replica.
     pub fn new(replica: u16, pid: u32) -> Self {
         Self {
@@ -62,6 +69,7 @@ impl Options {
             max_frame: u32::try_from(MAX_FRAME).unwrap_or(u32::MAX),
             key_cache: NonZeroUsize::new(10_000).unwrap_or(NonZeroUsize::MIN),
             session_lifetime: Duration::from_hours(12),
+            session_idle: Duration::from_hours(30 * 24),
             password_cost: PasswordCost::default(),
             unseal_cost: PasswordCost::new(64 * 1024, 3),
             max_users: 1024,
@@ -72,6 +80,21 @@ impl Options {
             accepted_audit_losses: Vec::new(),
             audit_retention: Retention::default(),
         }
+    }
+}
+
+/// How long sessions last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionLimits {
+    pub(crate) lifetime: Duration,
+    /// Without being used.
+    pub(crate) idle: Duration,
+}
+
+impl SessionLimits {
+    /// Whether what is not used ends before its time. If not, tokens stay as they were issued.
+    pub(crate) fn has_idle(self) -> bool {
+        self.idle < self.lifetime
     }
 }
 

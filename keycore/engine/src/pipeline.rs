@@ -478,14 +478,14 @@ fn resume_session(context: &Context<'_>, resume: &Resume, facts: &mut Facts) -> 
         (Err(_), Place::Loop(..)) => return Ok(Executed::Deferred(Cost::Lookup)),
         (Err(uninitialized), Place::Worker) => return Err(uninitialized),
     };
-    let lifetime = engine.options.session_lifetime;
-    let session = match (Session::resume(&resume.token, keys, now, lifetime), place) {
+    let limits = engine.options.session_limits();
+    let session = match (Session::resume(&resume.token, keys, now, limits), place) {
         (Ok(session), _) => session,
         // It may be of a generation of the cluster key that this replica has not heard of.
         (Err(_), Place::Loop(..)) => return Ok(Executed::Deferred(Cost::Lookup)),
         (Err(_), Place::Worker) => {
             let _followed = engine.follow(now);
-            Session::resume(&resume.token, keys, now, lifetime)?
+            Session::resume(&resume.token, keys, now, limits)?
         }
     };
     let good = session.check(&engine.snapshot(), now).is_ok();
@@ -509,7 +509,7 @@ fn begin_session(context: &Context<'_>, session: Session, facts: &mut Facts) -> 
         facts.user = Some(session.user);
         facts.name = Some(name);
         let most = engine.options.max_user_sessions;
-        (principal, engine.sessions.enter(session, caller, &snapshot, now, most)?)
+        (principal, engine.sessions.enter(session, caller, &snapshot, now, engine.options.session_limits(), most)?)
     };
     let grant = SessionGrant {
         user: session.user,

@@ -1,11 +1,15 @@
 //! Sessions: tokens that are good on every replica, and what a connection remembers of one.
 //!
 //! ```text
-//! token = version (1) ‖ session (16) ‖ user (16) ‖ credential (8) ‖ issued (8) ‖ expires (8) ‖ HMAC-SHA256 (32)
+//! token = version (1) ‖ session (16) ‖ user (16) ‖ credential (8) ‖ issued (8) ‖ expires (8) ‖ used (8) ‖ HMAC-SHA256 (32)
 //! ```
 //!
 //! Nothing is stored when a token is issued. It is good while its user exists, has the password that it was issued
 //! under, it is not revoked by a logout, and its time is not over; resuming never makes that time longer.
+//!
+//! Where sessions end that are not used, resuming gives a token that says so, and the one that was shown is good as long as it was.
+//! No replica knows of uses elsewhere: a connection that is not used ends by its replica's own clock, and a token by the last time
+//! that it was renewed. Tokens of version 1 have no such time; they were used when they were issued.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -16,14 +20,17 @@ use keycore_audit::Peer;
 use keycore_wire::{Secret, SessionToken, UnixMillis, UserId, UserName};
 
 use crate::denial::Denial;
-use crate::options::Now;
+use crate::options::{Now, SessionLimits};
 use crate::policy::Principal;
 use crate::seal::SealingKeys;
 use crate::session_registry::Seat;
 use crate::snapshot::Snapshot;
 
-const VERSION: u8 = 1;
-const SIGNED: usize = 1 + 16 + 16 + 8 + 8 + 8;
+const VERSION: u8 = 2;
+const SIGNED: usize = 1 + 16 + 16 + 8 + 8 + 8 + 8;
+/// Without the time of the last use.
+const VERSION_1: u8 = 1;
+const SIGNED_1: usize = SIGNED - 8;
 const MAC: usize = 32;
 
 /// A login, as its token says it.
@@ -35,6 +42,10 @@ pub(crate) struct Session {
     credential: u64,
     issued_at: UnixMillis,
     pub(crate) expires_at: UnixMillis,
+    /// When a token of it was last given out, by the clock of the engine that did.
+    used_at: UnixMillis,
+    /// It was not used for so long that it is over.
+    idled: bool,
     /// The same end on this process's monotonic clock.
     deadline: Duration,
     /// Which generation of the cluster key its token was authenticated with; none for one that was opened here.
@@ -78,6 +89,8 @@ impl Session {
             credential,
             issued_at: now.wall,
             expires_at,
+            used_at: now.wall,
+            idled: false,
             deadline: now.mono.saturating_add(lifetime),
             generation: None,
         })
@@ -93,6 +106,7 @@ impl Session {
         token.extend_from_slice(&self.credential.to_be_bytes());
         token.extend_from_slice(&self.issued_at.0.to_be_bytes());
         token.extend_from_slice(&self.expires_at.0.to_be_bytes());
+        token.extend_from_slice(&self.used_at.0.to_be_bytes());
         let mac = match self.generation {
             None => keys.sign_token(&token),
             Some(generation) => keys
@@ -103,19 +117,19 @@ impl Session {
         Ok(SessionToken(Secret::new(token)))
     }
 
-    /// Reads a token that this cluster issued. Whatever it says, the session lasts for `lifetime` from now at most.
+    /// Reads a token that this cluster issued. Whatever it says, the session lasts for its lifetime from now at most; from now on it
+    /// is used, unless it was not for too long.
     pub(crate) fn resume(
         token: &SessionToken,
         keys: &SealingKeys,
         now: Now,
-        lifetime: Duration,
+        limits: SessionLimits,
     ) -> Result<Self, Denial> {
         let not_ours = || Denial::session_ended("not a token of this cluster");
-        let bytes: &[u8; SIGNED + MAC] = token.0.expose().try_into().map_err(|_| not_ours())?;
-        let (signed, mac) = bytes.split_at(SIGNED);
+        let (signed, mac) = token.0.expose().split_last_chunk::<MAC>().ok_or_else(not_ours)?;
         let generation = keys.verify_token(signed, mac).map_err(|_| not_ours())?;
         let (&[version], rest) = signed.split_first_chunk::<1>().ok_or_else(not_ours)?;
-        if version != VERSION {
+        if !matches!((version, signed.len()), (VERSION, SIGNED) | (VERSION_1, SIGNED_1)) {
             return Err(not_ours());
         }
         let (id, rest) = rest.split_first_chunk::<16>().ok_or_else(not_ours)?;
@@ -123,8 +137,9 @@ impl Session {
         let mut numbers = rest.as_chunks::<8>().0.iter().map(|bytes| u64::from_be_bytes(*bytes));
         let mut next = || numbers.next().ok_or_else(not_ours);
         let (credential, issued_at, expires_at) = (next()?, next()?, next()?);
+        let used_at = next().unwrap_or(issued_at);
         // A clock that was set back since makes nothing longer: never more than the lifetime from now.
-        let expires_at = expires_at.min(now.wall.plus(lifetime).0);
+        let expires_at = expires_at.min(now.wall.plus(limits.lifetime).0);
         let left = expires_at.saturating_sub(now.wall.0.max(issued_at));
         Ok(Self {
             id: *id,
@@ -132,6 +147,8 @@ impl Session {
             credential,
             issued_at: UnixMillis(issued_at),
             expires_at: UnixMillis(expires_at),
+            used_at: if limits.has_idle() { now.wall } else { UnixMillis(used_at) },
+            idled: limits.has_idle() && now.wall >= UnixMillis(used_at).plus(limits.idle),
             deadline: now.mono.saturating_add(Duration::from_millis(left)),
             generation: Some(generation),
         })
@@ -141,6 +158,9 @@ impl Session {
     pub(crate) fn check(&self, snapshot: &Snapshot, now: Now) -> Result<(Principal, Arc<UserName>), Denial> {
         if now.wall >= self.expires_at || now.mono >= self.deadline {
             return Err(Denial::session_ended("expired"));
+        }
+        if self.idled {
+            return Err(Denial::session_ended("not used for longer than session-idle"));
         }
         let Some(user) = snapshot.users.get(&self.user) else {
             return Err(Denial::session_ended("the user was deleted"));
@@ -162,6 +182,11 @@ impl Session {
     /// Which of the user's passwords it was opened with.
     pub(crate) fn credential(&self) -> u64 {
         self.credential
+    }
+
+    /// The same session, which was not used for too long.
+    pub(crate) fn idled(self) -> Self {
+        Self { idled: true, ..self }
     }
 
     /// The same session, after its user set a new password in it.

@@ -3,6 +3,7 @@
 //! A connection that logs in takes a [`Seat`], and gives it back when it is dropped: with the connection, with a logout, or with
 //! an answer that never reached its connection. So nothing is left behind, whichever of the threads was in between.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,7 @@ use keycore_wire::{
 
 use crate::denial::Denial;
 use crate::engine::locked;
-use crate::options::Now;
+use crate::options::{Now, SessionLimits};
 use crate::session::{Caller, Session};
 use crate::snapshot::Snapshot;
 
@@ -39,15 +40,36 @@ struct Seated {
     session: Session,
     connection: u64,
     peer: Option<Peer>,
-    /// In milliseconds since 1970.
-    last_used: Arc<AtomicU64>,
+    last_use: Arc<LastUse>,
+}
+
+/// When something was last asked on a connection, by both clocks, in milliseconds.
+struct LastUse {
+    /// Since 1970, to be told.
+    wall: AtomicU64,
+    /// Since some point of this process, to be counted from.
+    mono: AtomicU64,
 }
 
 /// A connection's place in the registry.
 pub(crate) struct Seat {
     registry: Arc<SessionRegistry>,
     key: SeatKey,
-    last_used: Arc<AtomicU64>,
+    last_use: Arc<LastUse>,
+}
+
+impl LastUse {
+    fn new(now: Now) -> Self {
+        Self { wall: AtomicU64::new(now.wall.0), mono: AtomicU64::new(millis(now.mono)) }
+    }
+
+    fn is_longer_ago(&self, now: Now, than: Duration) -> bool {
+        millis(now.mono).saturating_sub(self.mono.load(Ordering::Relaxed)) >= millis(than)
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl SessionRegistry {
@@ -61,13 +83,14 @@ impl SessionRegistry {
         caller: &Caller,
         snapshot: &Snapshot,
         now: Now,
+        limits: SessionLimits,
         most: usize,
     ) -> Result<Seat, Denial> {
         let handle = SessionHandle(session.id);
         let mut seats = locked(&self.seats);
         let (mut counted, mut others, mut last) = (false, 0, None);
         for (key, seated) in of_user(&seats, Some(session.user)) {
-            if seated.session.check(snapshot, now).is_err() {
+            if !seated.is_good(snapshot, now, limits) {
                 continue;
             }
             if key.session == handle {
@@ -87,10 +110,10 @@ impl SessionRegistry {
         }
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let key = SeatKey { user: session.user, session: handle, serial };
-        let last_used = Arc::new(AtomicU64::new(now.wall.0));
+        let last_use = Arc::new(LastUse::new(now));
         let (connection, peer) = (caller.connection, caller.peer);
-        seats.insert(key, Seated { session, connection, peer, last_used: Arc::clone(&last_used) });
-        Ok(Seat { registry: Arc::clone(self), key, last_used })
+        seats.insert(key, Seated { session, connection, peer, last_use: Arc::clone(&last_use) });
+        Ok(Seat { registry: Arc::clone(self), key, last_use })
     }
 
     /// The sessions that are still good, in the order of their handles: one user's, or all.
@@ -99,12 +122,16 @@ impl SessionRegistry {
         of: Option<UserId>,
         snapshot: &Snapshot,
         now: Now,
+        limits: SessionLimits,
         asking: Option<[u8; 16]>,
     ) -> Vec<SessionInfo> {
         let mut found: Vec<SessionInfo> = Vec::new();
         for (key, seated) in of_user(&locked(&self.seats), of) {
             let Ok((principal, name)) = seated.session.check(snapshot, now) else { continue };
-            let last_used_at = UnixMillis(seated.last_used.load(Ordering::Relaxed));
+            if seated.has_idled(now, limits) {
+                continue;
+            }
+            let last_used_at = UnixMillis(seated.last_use.wall.load(Ordering::Relaxed));
             let peer = seated.peer.map(listed);
             if found.last().is_none_or(|last| last.handle != key.session) {
                 found.push(SessionInfo {
@@ -139,17 +166,23 @@ impl SessionRegistry {
         of: Option<UserId>,
         snapshot: &Snapshot,
         now: Now,
+        limits: SessionLimits,
     ) -> Option<Session> {
         of_user(&locked(&self.seats), of)
-            .find(|(key, seated)| key.session == handle && seated.session.check(snapshot, now).is_ok())
+            .find(|(key, seated)| key.session == handle && seated.is_good(snapshot, now, limits))
             .map(|(_, seated)| seated.session)
     }
 }
 
 impl Seat {
-    /// Something was asked on its connection.
-    pub(crate) fn used(&self, now: Now) {
-        self.last_used.store(now.wall.0, Ordering::Relaxed);
+    /// Something was asked on its connection. Whether nothing was for so long before that its session is over.
+    pub(crate) fn used(&self, now: Now, limits: SessionLimits) -> bool {
+        if limits.has_idle() && self.last_use.is_longer_ago(now, limits.idle) {
+            return true;
+        }
+        self.last_use.wall.store(now.wall.0, Ordering::Relaxed);
+        self.last_use.mono.store(millis(now.mono), Ordering::Relaxed);
+        false
     }
 
     /// Its session goes on with other credentials.
@@ -157,6 +190,16 @@ impl Seat {
         if let Some(seated) = locked(&self.registry.seats).get_mut(&self.key) {
             seated.session = session;
         }
+    }
+}
+
+impl Seated {
+    fn has_idled(&self, now: Now, limits: SessionLimits) -> bool {
+        limits.has_idle() && self.last_use.is_longer_ago(now, limits.idle)
+    }
+
+    fn is_good(&self, snapshot: &Snapshot, now: Now, limits: SessionLimits) -> bool {
+        !self.has_idled(now, limits) && self.session.check(snapshot, now).is_ok()
     }
 }
 

@@ -82,3 +82,17 @@ fn with_several_sessions_the_user_must_be_named() {
     let Err(failure) = sessions.find(CLUSTER, None) else { panic!("one of two was chosen") };
     assert!(failure.to_string().contains("alice or web"), "{failure}");
 }
+
+#[test]
+fn a_renewed_token_takes_the_place_of_the_one_that_was_used_but_not_of_a_logout() {
+    let (_base, sessions) = sessions();
+    sessions.keep(CLUSTER, &user("alice"), &grant(60)).unwrap();
+    let session = sessions.find(CLUSTER, None).unwrap().unwrap();
+    let renewed = SessionToken(Secret::new(b"renewed".to_vec()));
+    session.renew(&renewed).unwrap();
+    let found = sessions.find(CLUSTER, None).unwrap().unwrap();
+    assert_eq!((found.token.0.expose(), found.expires_at), (&b"renewed"[..], session.expires_at));
+    found.forget().unwrap();
+    session.renew(&renewed).unwrap();
+    assert!(sessions.find(CLUSTER, None).unwrap().is_none());
+}

@@ -319,3 +319,76 @@ fn a_user_has_so_many_sessions_at_a_replica_and_none_makes_room_for_another() {
     let _third = replica.client_of("web");
     assert_eq!(list(&mut proxy, SessionsOf::Own).unwrap().len(), 2);
 }
+
+const IDLE: Duration = Duration::from_mins(30);
+
+/// A replica on which logins end that are not used for half an hour.
+fn impatient(world: &World, number: u16) -> crate::harness::Replica {
+    world.limited(number, |options| options.session_idle = IDLE)
+}
+
+#[test]
+fn a_session_that_is_not_used_ends_and_one_that_is_goes_on() {
+    let (world, _) = World::active();
+    let replica = impatient(&world, 1);
+    let (mut used, mut idle) = (replica.client_of("web"), replica.client_of("web"));
+    let a_moment_less = IDLE - Duration::from_millis(1);
+    for _ in 0..5 {
+        world.pass(a_moment_less);
+        assert!(works(&mut used));
+        // That the connection lives says nothing of its user.
+        idle.call(&Ping).unwrap();
+        let listed = used.call(&SessionList { of: SessionsOf::Own, after: None, limit: 9 }).unwrap();
+        let idles = listed.sessions.iter().filter(|session| !session.current).count();
+        assert_eq!(idles, usize::from(replica.now().mono < Duration::from_secs(1000) + IDLE));
+    }
+    assert!(!works(&mut idle));
+    // It does not come back by being asked again.
+    assert!(!works(&mut idle));
+    idle.login("web", PASSWORD).unwrap();
+    assert!(works(&mut idle));
+    let told = replica.audit.map(&replica.engine, |entry| entry.detail.to_owned());
+    assert!(told.iter().any(|detail| detail.contains("not used for longer than session-idle")), "{told:?}");
+}
+
+#[test]
+fn a_token_lasts_as_long_as_it_is_renewed_on_whichever_replica() {
+    let (world, _) = World::active();
+    let (first, second) = (impatient(&world, 1), impatient(&world, 2));
+    let grant = first.client().login("web", PASSWORD).unwrap();
+    let mut token = SessionToken(grant.token.0.duplicate());
+    for replica in [&second, &first, &second, &first] {
+        world.pass(IDLE - Duration::from_millis(1));
+        let renewed = replica.client().call(&resume(&token)).unwrap();
+        assert_ne!(renewed.token.0.expose(), token.0.expose());
+        assert_eq!(renewed.expires_at, grant.expires_at, "never longer than its lifetime");
+        token = renewed.token;
+    }
+    // Those before it were used for the last time when they were given.
+    for replica in [&first, &second] {
+        let mut client = replica.client();
+        let (refused, _) = client.call_where(&resume(&grant.token));
+        assert_eq!(refused.unwrap_err().code, RefusalCode::SessionEnded);
+    }
+    world.pass(IDLE);
+    assert_eq!(second.client().refused(&resume(&token)), RefusalCode::SessionEnded);
+    // Where nothing ends by that, it is as good as ever, and stays what it is.
+    let patient = world.replica(3);
+    let same = patient.client().call(&resume(&token)).unwrap().token;
+    assert_eq!(same.0.expose(), token.0.expose());
+}
+
+#[test]
+fn no_idle_time_outlasts_the_lifetime() {
+    let (world, _) = World::active();
+    let replica = impatient(&world, 1);
+    let mut client = replica.client();
+    let grant = client.login("web", PASSWORD).unwrap();
+    let mut token = grant.token;
+    for _ in 0..47 {
+        world.pass(IDLE / 2);
+        token = client.call(&resume(&token)).unwrap().token;
+    }
+    world.pass(IDLE / 2);
+    assert_eq!(client.refused(&resume(&token)), RefusalCode::SessionEnded);
+}
