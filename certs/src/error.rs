@@ -28,7 +28,7 @@ pub enum Error {
     },
     /// The key signs TLS handshakes and its own request, never a certificate.
     #[error(
-        "key {label} is bound to TLS (usage tls-server): it signs handshakes and its own certificate request, \
+        "key {label} is bound to TLS (usage tls-server or tls-client): it signs handshakes and its own certificate request, \
          but no certificate; let a CA issue its certificate, or make a key with usage sign"
     )]
     TlsBound {

@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 use aws_lc_rs::digest;
 use keycore_client::blocking::Client;
 use keycore_wire::{
-    Attribute, KeyAlgorithm, KeyId, KeyInfo, KeySelector, PublicKey, PublicKeyReply, Sign, SignatureScheme,
+    Attribute, Attributes, KeyAlgorithm, KeyId, KeyInfo, KeySelector, PublicKey, PublicKeyReply, Sign,
+    SignatureScheme,
 };
 use rcgen::{PublicKeyData, SignatureAlgorithm, SigningKey};
 
@@ -110,9 +111,14 @@ impl<'a> RemoteKey<'a> {
         self.scheme
     }
 
+    /// Whether it is bound to the handshakes of TLS clients (usage `tls-client`).
+    pub fn is_of_a_client(&self) -> bool {
+        self.info.attributes.has(Attribute::TlsClient)
+    }
+
     /// Whether the engine will sign certificates with it.
     pub(crate) fn require_certifying(&self) -> Result<(), Error> {
-        if self.info.attributes.has(Attribute::TlsServer) {
+        if self.info.attributes.has_any(Attributes::TLS_BOUND) {
             return Err(Error::TlsBound { label: self.info.label.clone() });
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! Root, intermediate and server keys all stay in the engine: rcgen lays out the bytes, the engine signs them over
 //! its socket, and this crate checks what it is about to hand out. Profiles are typed: a [`CaProfile`] makes a CA
 //! certificate, a [`ServerProfile`] one for a TLS server, a [`ClientProfile`] one for a TLS client, whose key is its own
-//! file (RFC 5280; no other kinds are made).
+//! file or in the engine (RFC 5280; no other kinds are made).
 //!
 //! ```no_run
 //! # use std::{cell::RefCell, time::Duration};
@@ -49,4 +49,4 @@ pub use names::{AlternativeName, DnsName, InvalidCertificateName, ServerNames, S
 use pem::secret_to_pem;
 pub use pem::to_pem;
 pub use profile::{CaProfile, ClientProfile, Days, ServerProfile, Subject, Validity};
-pub use request::{CertificateRequest, request};
+pub use request::{CertificateRequest, client_request, request};

@@ -1,3 +1,4 @@
+use rcgen::CertificateParams;
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::certification_request::X509CertificationRequest;
@@ -18,6 +19,22 @@ use crate::{Error, ServerNames, to_pem};
 /// [`Error::Engine`].
 pub fn request(key: &RemoteKey<'_>, subject: &Subject, names: &ServerNames) -> Result<String, Error> {
     let der = key.encode(|key| Ok(server_params(subject, names)?.serialize_request(key)?.der().to_vec()))?;
+    CertificateRequest::from_der(&der).map_err(|error| match error {
+        Error::RequestSignature => Error::SelfCheck,
+        other => other,
+    })?;
+    Ok(to_pem("CERTIFICATE REQUEST", &der))
+}
+
+/// The same for a TLS client: it names the client and asks for nothing else; what a client's certificate is for is the CA's to say.
+///
+/// # Errors
+///
+/// [`Error::Engine`].
+pub fn client_request(key: &RemoteKey<'_>, subject: &Subject) -> Result<String, Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = subject.to_rcgen();
+    let der = key.encode(|key| Ok(params.serialize_request(key)?.der().to_vec()))?;
     CertificateRequest::from_der(&der).map_err(|error| match error {
         Error::RequestSignature => Error::SelfCheck,
         other => other,

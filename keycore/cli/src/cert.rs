@@ -2,7 +2,7 @@ use std::path::Path;
 
 use hsm_certs::{
     AlternativeName, CaProfile, Certificate, CertificateRequest, Days, Issuer, RemoteKey, ServerProfile,
-    Validity, root_ca, self_signed,
+    Subject, Validity, root_ca, self_signed,
 };
 use keycore_wire::PublicKey;
 use serde_json::json;
@@ -34,11 +34,12 @@ impl CertCommand {
             Self::TrustAnchor(_) | Self::ClientRequest(_) | Self::IssueClient(_) => {}
         }
         match self {
-            Self::Csr { key, names, subject, out } => {
-                let names = names.to_names()?;
+            Self::Csr { key, dns, ip, subject, out } => {
+                let names = alternatives(dns, ip);
+                let subject = subject.to_subject();
                 connection.as_user(|engine| {
                     let key = load(engine, key)?;
-                    let pem = hsm_certs::request(&key, &subject.to_subject(), &names)?;
+                    let pem = csr(&key, names, &subject)?;
                     out.write("the request", &pem, json!({ "request": pem }))
                 })
             }
@@ -84,6 +85,20 @@ impl CertCommand {
             Self::ClientRequest(request) => request.run(),
             Self::IssueClient(client) => client.run(connection),
         }
+    }
+}
+
+/// A server has names, a client a common name.
+fn csr(key: &RemoteKey<'_>, names: Vec<AlternativeName>, subject: &Subject) -> Result<String, Failure> {
+    let usage = |problem: &str| Err(Failure::Usage(problem.to_owned()));
+    match (key.is_of_a_client(), names.is_empty()) {
+        (true, false) => {
+            usage("this is the key of a TLS client, which has no --dns and no --ip: say who it is with --cn")
+        }
+        (true, true) if subject.common_name.is_none() => usage("say who the client is: --cn NAME"),
+        (true, true) => Ok(hsm_certs::client_request(key, subject)?),
+        (false, true) => usage("a server has names: give --dns or --ip"),
+        (false, false) => Ok(hsm_certs::request(key, subject, &server_names(names)?)?),
     }
 }
 

@@ -267,7 +267,7 @@ fn engine_advice(error: &ClientError) -> Option<&'static str> {
             "docs/keys.md has the table of what goes together, and of what may change"
         }
         RefusalCode::NotATlsHandshake => {
-            "a key of usage tls-server signs TLS handshakes and its own CSR; make one with --usage sign for this"
+            "a key of usage tls-server or tls-client signs TLS handshakes of its end and its own CSR; make one with --usage sign for this"
         }
         RefusalCode::BackupsUnavailable => "see [backup] in the engine's configuration, and its directory",
         RefusalCode::OwnsKeys => "log in as that user and delete them: hsm key list, hsm key delete",

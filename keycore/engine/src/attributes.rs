@@ -65,6 +65,7 @@ attribute_rules! {
     Derive            yes     Off;
     TlsServer         yes     Never;
     Pkcs1Decrypt      yes     Off;
+    TlsClient         yes     Never;
     Sensitive         yes     On;
     AlwaysSensitive   no      Never;
     Extractable       yes     Off;
@@ -79,6 +80,8 @@ attribute_rules! {
 }
 
 const TLS_SERVER: Attributes = Attributes::TLS_SERVER;
+const TLS_CLIENT: Attributes = Attributes::TLS_CLIENT;
+const TLS_BOUND: Attributes = Attributes::TLS_BOUND;
 const SIGN: Attributes = Attributes::SIGN;
 const ENCRYPT: Attributes = Attributes::ENCRYPT;
 const PKCS1: Attributes = Attributes::of(&[Attribute::Pkcs1Decrypt]);
@@ -86,19 +89,20 @@ const WRAP: Attributes = Attributes::WRAP;
 const DERIVE: Attributes = Attributes::DERIVE;
 
 /// What keys can be for: a key's usages are all of one purpose.
-pub(crate) const PURPOSES: &[Attributes] = &[TLS_SERVER, SIGN, ENCRYPT.with(PKCS1), WRAP.with(PKCS1), DERIVE];
+pub(crate) const PURPOSES: &[Attributes] =
+    &[TLS_SERVER, TLS_CLIENT, SIGN, ENCRYPT.with(PKCS1), WRAP.with(PKCS1), DERIVE];
 
 /// Keys with one of these are never extractable.
-pub(crate) const NEVER_WITH_EXTRACTABLE: Attributes = TLS_SERVER.with(WRAP).with(DERIVE);
+pub(crate) const NEVER_WITH_EXTRACTABLE: Attributes = TLS_BOUND.with(WRAP).with(DERIVE);
 
 /// The usages that a key of an algorithm can have.
 pub(crate) fn usages(algorithm: KeyAlgorithm) -> Attributes {
     match algorithm {
         KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
-            TLS_SERVER.with(SIGN).with(ENCRYPT).with(WRAP).with(PKCS1)
+            TLS_BOUND.with(SIGN).with(ENCRYPT).with(WRAP).with(PKCS1)
         }
-        KeyAlgorithm::P256 | KeyAlgorithm::P384 | KeyAlgorithm::P521 => TLS_SERVER.with(SIGN).with(DERIVE),
-        KeyAlgorithm::Ed25519 => TLS_SERVER.with(SIGN),
+        KeyAlgorithm::P256 | KeyAlgorithm::P384 | KeyAlgorithm::P521 => TLS_BOUND.with(SIGN).with(DERIVE),
+        KeyAlgorithm::Ed25519 => TLS_BOUND.with(SIGN),
         KeyAlgorithm::Secp256k1 | KeyAlgorithm::MlDsa44 | KeyAlgorithm::MlDsa65 | KeyAlgorithm::MlDsa87 => {
             SIGN
         }

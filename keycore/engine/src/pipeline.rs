@@ -509,7 +509,10 @@ fn begin_session(context: &Context<'_>, session: Session, facts: &mut Facts) -> 
         facts.user = Some(session.user);
         facts.name = Some(name);
         let most = engine.options.max_user_sessions;
-        (principal, engine.sessions.enter(session, caller, &snapshot, now, engine.options.session_limits(), most)?)
+        (
+            principal,
+            engine.sessions.enter(session, caller, &snapshot, now, engine.options.session_limits(), most)?,
+        )
     };
     let grant = SessionGrant {
         user: session.user,

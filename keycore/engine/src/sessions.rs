@@ -30,7 +30,8 @@ pub(crate) fn list(
             Some(*user.ok_or_else(Denial::no_user)?.0)
         }
     };
-    let mut sessions = engine.sessions.list(of, &snapshot, now, engine.options.session_limits(), permission.session());
+    let mut sessions =
+        engine.sessions.list(of, &snapshot, now, engine.options.session_limits(), permission.session());
     drop(snapshot);
     sessions.retain(|session| request.after.is_none_or(|after| session.handle > after));
     let limit = usize::from(request.limit.min(MAX_SESSION_PAGE));
@@ -49,10 +50,13 @@ pub(crate) fn end(
     let among = if permission.require_admin().is_ok() { None } else { Some(permission.actor()?) };
     let (session, name) = {
         let snapshot = engine.snapshot();
-        let session = engine.sessions.find(request.session, among, &snapshot, now, engine.options.session_limits()).ok_or_else(|| {
-            Denial::new(RefusalCode::NotFound, "no such session with a connection to this engine")
-                .because(format!("no session {} of this user's to end here", request.session))
-        })?;
+        let session = engine
+            .sessions
+            .find(request.session, among, &snapshot, now, engine.options.session_limits())
+            .ok_or_else(|| {
+                Denial::new(RefusalCode::NotFound, "no such session with a connection to this engine")
+                    .because(format!("no session {} of this user's to end here", request.session))
+            })?;
         (session, snapshot.users.get(&session.user).map(|user| Arc::clone(&user.name)))
     };
     login::revoke(engine, permission, &session, now)?;

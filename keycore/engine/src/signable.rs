@@ -1,12 +1,12 @@
 //! What a key may sign, as a value that can be made here only.
 
-use keycore_wire::{Attribute, RefusalCode, SignatureScheme};
+use keycore_wire::{Attribute, Attributes, RefusalCode, SignatureScheme};
 
 use crate::attributes;
 use crate::certification_request;
 use crate::denial::Denial;
 use crate::key_cache::LoadedKey;
-use crate::tls_message::TlsMessage;
+use crate::tls_message::{TlsEnd, TlsMessage};
 
 /// A message that the key's usage and algorithm allow it to sign with the scheme.
 pub(crate) struct Signable<'a> {
@@ -15,14 +15,19 @@ pub(crate) struct Signable<'a> {
 }
 
 impl<'a> Signable<'a> {
-    /// A TLS server's handshake, for a TLS-bound key.
+    /// A handshake of the end that a TLS-bound key is of.
     pub(crate) fn handshake(
         key: &LoadedKey,
         scheme: SignatureScheme,
         message: &'a [u8],
     ) -> Result<Self, Denial> {
-        attributes::require(&key.info, Attribute::TlsServer)?;
-        TlsMessage::parse(message, scheme)
+        let end = if key.info.attributes.has(Attribute::TlsClient) {
+            TlsEnd::Client
+        } else {
+            attributes::require(&key.info, Attribute::TlsServer)?;
+            TlsEnd::Server
+        };
+        TlsMessage::parse(end, message, scheme)
             .map_err(|error| Denial::new(RefusalCode::NotATlsHandshake, format!("refused: {error}")))?;
         Self::with_scheme_of(key, scheme, message)
     }
@@ -33,11 +38,11 @@ impl<'a> Signable<'a> {
         scheme: SignatureScheme,
         message: &'a [u8],
     ) -> Result<Self, Denial> {
-        if key.info.attributes.has(Attribute::TlsServer) {
+        if key.info.attributes.has_any(Attributes::TLS_BOUND) {
             certification_request::check(message, &key.spki).map_err(|_| {
                 Denial::new(
                     RefusalCode::NotATlsHandshake,
-                    "a tls-server key signs handshakes and the certification request of its own public key only",
+                    "a tls-server or tls-client key signs handshakes of its end and the certification request of its own public key only",
                 )
             })?;
         } else {

@@ -1,13 +1,16 @@
-//! What a TLS-bound key may sign: the content of a TLS server's handshake signature, recognised by all of its bytes.
+//! What a TLS-bound key may sign: the content of its end's handshake signature, recognised by all of its bytes.
 //!
 //! The signer gets the whole message, not its hash, so it can tell a handshake from anything else: a certificate, a
-//! token, a TLS client's signature. Whoever steals a proxy can make handshakes while he is there, and nothing more.
+//! token, the other end's signature. Whoever steals a proxy can make handshakes while he is there, and nothing more.
 
 use aws_lc_rs::agreement::{Algorithm, ECDH_P256, ECDH_P384, ECDH_P521, ParsedPublicKey, UnparsedPublicKey};
 use keycore_wire::SignatureScheme;
 
 /// What the 64 spaces and the zero byte enclose in a TLS 1.3 server's CertificateVerify (RFC 8446, section 4.4.3).
 const CONTEXT: &[u8] = b"TLS 1.3, server CertificateVerify";
+
+/// The same in a client's.
+const CLIENT_CONTEXT: &[u8] = b"TLS 1.3, client CertificateVerify";
 
 /// Bytes of spaces before it.
 const PADDING: usize = 64;
@@ -24,6 +27,15 @@ const NAMED_CURVE: u8 = 3;
 /// First byte of an uncompressed point (SEC 1, section 2.3.3).
 const UNCOMPRESSED: u8 = 4;
 
+/// Whose handshakes a key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TlsEnd {
+    Server,
+    /// In TLS 1.3 only: what a client of TLS 1.2 signs is all handshake messages until then (RFC 5246, section 7.4.8), most bytes of
+    /// which the other end may choose.
+    Client,
+}
+
 /// The handshake that a message belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TlsMessage {
@@ -38,6 +50,8 @@ pub(crate) enum TlsMessage {
 pub(crate) enum NotTls {
     #[error("neither a TLS 1.3 server CertificateVerify nor a TLS 1.2 ServerKeyExchange")]
     Unrecognised,
+    #[error("no TLS 1.3 client CertificateVerify")]
+    NotAClients,
     #[error("the transcript hash of a TLS 1.3 CertificateVerify has 32 or 48 bytes")]
     TranscriptHash,
     #[error("TLS 1.3 does not sign handshakes with RSASSA-PKCS1-v1_5")]
@@ -45,10 +59,14 @@ pub(crate) enum NotTls {
 }
 
 impl TlsMessage {
-    /// Recognises `message`, to be signed with `scheme`.
-    pub(crate) fn parse(message: &[u8], scheme: SignatureScheme) -> Result<Self, NotTls> {
+    /// Recognises `message` of this end, to be signed with `scheme`.
+    pub(crate) fn parse(end: TlsEnd, message: &[u8], scheme: SignatureScheme) -> Result<Self, NotTls> {
+        let context = match end {
+            TlsEnd::Server => CONTEXT,
+            TlsEnd::Client => CLIENT_CONTEXT,
+        };
         if let Some(rest) = message.strip_prefix(&[b' '; PADDING])
-            && let Some(hash) = rest.strip_prefix(CONTEXT).and_then(|rest| rest.strip_prefix(&[0]))
+            && let Some(hash) = rest.strip_prefix(context).and_then(|rest| rest.strip_prefix(&[0]))
         {
             return if !matches!(hash.len(), 32 | 48) {
                 Err(NotTls::TranscriptHash)
@@ -58,10 +76,10 @@ impl TlsMessage {
                 Ok(Self::Tls13CertificateVerify)
             };
         }
-        if is_server_key_exchange(message) {
-            Ok(Self::Tls12ServerKeyExchange)
-        } else {
-            Err(NotTls::Unrecognised)
+        match end {
+            TlsEnd::Server if is_server_key_exchange(message) => Ok(Self::Tls12ServerKeyExchange),
+            TlsEnd::Server => Err(NotTls::Unrecognised),
+            TlsEnd::Client => Err(NotTls::NotAClients),
         }
     }
 }

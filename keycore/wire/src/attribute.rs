@@ -49,6 +49,8 @@ attributes! {
     TlsServer = 7, "tls-server";
     /// Also decrypts or unwraps by RSAES-PKCS1-v1_5, which leaks to whoever learns of padding errors (Bleichenbacher).
     Pkcs1Decrypt = 8, "pkcs1-decrypt";
+    /// Signs TLS client handshakes and its own certification request, nothing else.
+    TlsClient = 9, "tls-client";
     /// Is never wrapped by a key that may be known outside of the engines, unless an admin trusts that key.
     Sensitive = 16, "sensitive";
     /// Was sensitive since it was made inside an engine.
@@ -133,6 +135,7 @@ impl Attributes {
         Attribute::Derive,
         Attribute::TlsServer,
         Attribute::Pkcs1Decrypt,
+        Attribute::TlsClient,
     ]);
 
     /// A key that signs and verifies.
@@ -149,6 +152,12 @@ impl Attributes {
 
     /// A TLS server's key.
     pub const TLS_SERVER: Self = Self::of(&[Attribute::TlsServer]);
+
+    /// A TLS client's key.
+    pub const TLS_CLIENT: Self = Self::of(&[Attribute::TlsClient]);
+
+    /// A key of either end: it signs handshakes of that end and its own certification request, nothing else.
+    pub const TLS_BOUND: Self = Self::TLS_SERVER.with(Self::TLS_CLIENT);
 
     /// These.
     pub const fn of(attributes: &[Attribute]) -> Self {
@@ -269,7 +278,7 @@ mod tests {
             assert_eq!(one.iter().collect::<Vec<_>>(), [attribute]);
             assert_eq!(one.set(attribute, false), Attributes::NONE);
         }
-        assert!(Attribute::try_from(9).is_err() && Attributes::try_from(1 << 9).is_err());
+        assert!(Attribute::try_from(10).is_err() && Attributes::try_from(1 << 10).is_err());
     }
 
     #[test]

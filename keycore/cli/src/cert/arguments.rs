@@ -17,11 +17,15 @@ use super::trust_anchor::TrustAnchor;
 pub(crate) enum CertCommand {
     /// Make a certificate signing request, for a CA elsewhere or another user's
     Csr {
-        /// The server's key
+        /// The server's key, or a client's (usage tls-client)
         #[arg(long)]
         key: KeyArgument,
-        #[command(flatten)]
-        names: Names,
+        /// A DNS name of the server, such as www.example.org or *.example.org; may be given several times
+        #[arg(long = "dns", value_name = "NAME", required_unless_present_any = ["ip", "cn"])]
+        dns: Vec<DnsName>,
+        /// An IP address of the server; may be given several times
+        #[arg(long = "ip", value_name = "ADDRESS")]
+        ip: Vec<IpAddr>,
         #[command(flatten)]
         subject: SubjectArguments,
         #[command(flatten)]
@@ -118,7 +122,7 @@ pub(crate) struct Names {
 
 #[derive(Debug, Args)]
 pub(crate) struct SubjectArguments {
-    /// Common name; clients ignore it
+    /// Common name: who a client is; a server's is ignored
     #[arg(long, value_name = "NAME")]
     cn: Option<SubjectText>,
     /// Organization

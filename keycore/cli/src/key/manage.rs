@@ -4,8 +4,8 @@ use core::str::FromStr;
 
 use clap::Args;
 use keycore_wire::{
-    Attribute, AttributeChange, FindKey, KeyId, KeyLabel, KeySelector, ListShares, RotateKey, SetAttribute,
-    ShareKey, UnshareKey, UserName, ZeroizeKeys,
+    Attribute, AttributeChange, Attributes, FindKey, KeyId, KeyLabel, KeySelector, ListShares, RotateKey,
+    SetAttribute, ShareKey, UnshareKey, UserName, ZeroizeKeys,
 };
 use serde_json::json;
 
@@ -106,7 +106,7 @@ pub(super) fn rotate(engine: &LoggedIn, key: &KeyArgument, grace: Grace) -> Resu
     let key = id_of(engine, key)?;
     let (idempotency_key, grace_secs) = (idempotency_key()?, grace.seconds);
     let made = engine.call(&RotateKey { idempotency_key, key, grace_secs })?;
-    let note = match made.attributes.has(Attribute::TlsServer) {
+    let note = match made.attributes.has_any(Attributes::TLS_BOUND) {
         true => "The certificate still names the old key, which makes handshakes until its grace period ends: have one\n\
                  issued for the new key before (hsm cert csr)."
             .to_owned(),

@@ -126,8 +126,10 @@ pub(crate) enum Usage {
     Unwrap,
     /// Other keys are derived from it
     Derive,
-    /// Signs TLS handshakes and its own CSR, nothing else
+    /// Signs TLS server handshakes and its own CSR, nothing else
     TlsServer,
+    /// Signs TLS client handshakes and its own CSR, nothing else: of a proxy at its upstreams
+    TlsClient,
 }
 
 /// What a new key is called and may do.
@@ -239,6 +241,7 @@ impl Usage {
             Self::Unwrap => Attributes::of(&[Attribute::Unwrap]),
             Self::Derive => Attributes::DERIVE,
             Self::TlsServer => Attributes::TLS_SERVER,
+            Self::TlsClient => Attributes::TLS_CLIENT,
         }
     }
 }

@@ -21,6 +21,7 @@ const TABLE: &str = "
     unwrap            chosen  off
     derive            chosen  off
     tls-server        chosen  never
+    tls-client        chosen  never
     pkcs1-decrypt     chosen  off
     sensitive         chosen  on
     always-sensitive  engine  never
@@ -63,20 +64,20 @@ fn every_attribute_is_chosen_and_changed_as_the_table_says() {
 const USAGES: &[(KeyAlgorithm, &str)] = &[
     (
         KeyAlgorithm::Rsa2048,
-        "tls-server | sign verify | encrypt decrypt pkcs1-decrypt | wrap unwrap pkcs1-decrypt",
+        "tls-server | tls-client | sign verify | encrypt decrypt pkcs1-decrypt | wrap unwrap pkcs1-decrypt",
     ),
     (
         KeyAlgorithm::Rsa3072,
-        "tls-server | sign verify | encrypt decrypt pkcs1-decrypt | wrap unwrap pkcs1-decrypt",
+        "tls-server | tls-client | sign verify | encrypt decrypt pkcs1-decrypt | wrap unwrap pkcs1-decrypt",
     ),
     (
         KeyAlgorithm::Rsa4096,
-        "tls-server | sign verify | encrypt decrypt pkcs1-decrypt | wrap unwrap pkcs1-decrypt",
+        "tls-server | tls-client | sign verify | encrypt decrypt pkcs1-decrypt | wrap unwrap pkcs1-decrypt",
     ),
-    (KeyAlgorithm::P256, "tls-server | sign verify | derive"),
-    (KeyAlgorithm::P384, "tls-server | sign verify | derive"),
-    (KeyAlgorithm::P521, "tls-server | sign verify | derive"),
-    (KeyAlgorithm::Ed25519, "tls-server | sign verify"),
+    (KeyAlgorithm::P256, "tls-server | tls-client | sign verify | derive"),
+    (KeyAlgorithm::P384, "tls-server | tls-client | sign verify | derive"),
+    (KeyAlgorithm::P521, "tls-server | tls-client | sign verify | derive"),
+    (KeyAlgorithm::Ed25519, "tls-server | tls-client | sign verify"),
     (KeyAlgorithm::Secp256k1, "sign verify"),
     (KeyAlgorithm::MlDsa44, "sign verify"),
     (KeyAlgorithm::MlDsa65, "sign verify"),
@@ -87,12 +88,12 @@ const USAGES: &[(KeyAlgorithm, &str)] = &[
     (KeyAlgorithm::GenericSecret(20), "sign verify | derive"),
 ];
 
-/// Every one of the 512 sets of usages, against every type.
+/// Every one of the 1024 sets of usages, against every type.
 #[test]
 fn a_key_has_usages_of_one_purpose_that_its_type_has() {
     for (algorithm, purposes) in USAGES {
         let purposes: Vec<_> = purposes.split('|').map(set).collect();
-        for bits in 0..512_u32 {
+        for bits in 0..1024_u32 {
             let usage = Attributes::try_from(bits).unwrap();
             let allowed =
                 purposes.iter().any(|purpose| purpose.has_all(usage)) && usage != set("pkcs1-decrypt");
@@ -117,7 +118,9 @@ fn keys_that_give_others_away_are_sensitive_and_stay() {
         assert_eq!(check(""), may_leave, "{usage}");
         assert!(check("sensitive"), "{usage}");
     }
-    assert!(check_together(KeyAlgorithm::P256, set("tls-server sensitive extractable")).is_err());
+    for bound in ["tls-server sensitive extractable", "tls-client sensitive extractable"] {
+        assert!(check_together(KeyAlgorithm::P256, set(bound)).is_err());
+    }
 }
 
 #[test]

@@ -23,9 +23,12 @@ fn accepts_tls13_server_handshakes() {
     for hash in [32, 48] {
         let message = certificate_verify(b"TLS 1.3, server CertificateVerify", hash);
         for scheme in [EcdsaP256Sha256, RsaPssSha256] {
-            assert_eq!(TlsMessage::parse(&message, scheme), Ok(TlsMessage::Tls13CertificateVerify));
+            assert_eq!(
+                TlsMessage::parse(TlsEnd::Server, &message, scheme),
+                Ok(TlsMessage::Tls13CertificateVerify)
+            );
         }
-        assert_eq!(TlsMessage::parse(&message, RsaPkcs1Sha256), Err(NotTls::Pkcs1InTls13));
+        assert_eq!(TlsMessage::parse(TlsEnd::Server, &message, RsaPkcs1Sha256), Err(NotTls::Pkcs1InTls13));
     }
 }
 
@@ -35,7 +38,10 @@ fn accepts_tls12_server_key_exchanges_on_each_group() {
         let point = point_of(curve);
         for scheme in [EcdsaP256Sha256, RsaPssSha256, RsaPkcs1Sha256] {
             let message = server_key_exchange(group, &point);
-            assert_eq!(TlsMessage::parse(&message, scheme), Ok(TlsMessage::Tls12ServerKeyExchange));
+            assert_eq!(
+                TlsMessage::parse(TlsEnd::Server, &message, scheme),
+                Ok(TlsMessage::Tls12ServerKeyExchange)
+            );
         }
     }
 }
@@ -65,7 +71,7 @@ fn refuses_everything_near_a_tls13_handshake() {
         seen.push(flipped);
     }
     for message in seen {
-        assert!(TlsMessage::parse(&message, EcdsaP256Sha256).is_err(), "{message:02x?}");
+        assert!(TlsMessage::parse(TlsEnd::Server, &message, EcdsaP256Sha256).is_err(), "{message:02x?}");
     }
 }
 
@@ -107,7 +113,7 @@ fn refuses_everything_near_a_tls12_key_exchange() {
         good[..68].to_vec(),
         good[..64].to_vec(),
     ] {
-        assert!(TlsMessage::parse(&message, EcdsaP256Sha256).is_err(), "{message:02x?}");
+        assert!(TlsMessage::parse(TlsEnd::Server, &message, EcdsaP256Sha256).is_err(), "{message:02x?}");
     }
 }
 
@@ -126,7 +132,7 @@ fn refuses_what_else_people_sign() {
         token,
         tbs_certificate,
     ] {
-        assert_eq!(TlsMessage::parse(&message, EcdsaP256Sha256), Err(NotTls::Unrecognised));
+        assert_eq!(TlsMessage::parse(TlsEnd::Server, &message, EcdsaP256Sha256), Err(NotTls::Unrecognised));
     }
 }
 
@@ -157,12 +163,41 @@ fn refuses_a_certificate_in_the_shape_of_a_key_exchange() {
     );
     let shape = server_key_exchange(24, &point_of(&ECDH_P384));
     assert_eq!((certificate.len(), &certificate[56..69]), (shape.len(), &shape[56..69]));
-    assert_eq!(TlsMessage::parse(&certificate, EcdsaP256Sha256), Err(NotTls::Unrecognised));
+    assert_eq!(TlsMessage::parse(TlsEnd::Server, &certificate, EcdsaP256Sha256), Err(NotTls::Unrecognised));
 }
 
 proptest::proptest! {
     #[test]
     fn never_panics_and_never_takes_chance_bytes(message in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
-        proptest::prop_assert!(TlsMessage::parse(&message, EcdsaP256Sha256).is_err());
+        proptest::prop_assert!(TlsMessage::parse(TlsEnd::Server, &message, EcdsaP256Sha256).is_err());
     }
+}
+
+#[test]
+fn a_client_signs_its_own_tls13_handshake_and_nothing_near_it() {
+    let parse = |message: &[u8]| TlsMessage::parse(TlsEnd::Client, message, EcdsaP256Sha256);
+    for hash in [32, 48] {
+        let message = certificate_verify(CLIENT_CONTEXT, hash);
+        for scheme in [EcdsaP256Sha256, RsaPssSha256] {
+            let parsed = TlsMessage::parse(TlsEnd::Client, &message, scheme);
+            assert_eq!(parsed, Ok(TlsMessage::Tls13CertificateVerify));
+        }
+        assert_eq!(TlsMessage::parse(TlsEnd::Client, &message, RsaPkcs1Sha256), Err(NotTls::Pkcs1InTls13));
+        assert!(TlsMessage::parse(TlsEnd::Server, &message, EcdsaP256Sha256).is_err());
+    }
+    for hash in [0, 20, 31, 33, 47, 49, 64] {
+        assert_eq!(parse(&certificate_verify(CLIENT_CONTEXT, hash)), Err(NotTls::TranscriptHash));
+    }
+    let good = certificate_verify(CLIENT_CONTEXT, 32);
+    for byte in 0..PADDING + CLIENT_CONTEXT.len() + 1 {
+        let mut flipped = good.clone();
+        flipped[byte] ^= 1;
+        assert_eq!(parse(&flipped), Err(NotTls::NotAClients), "byte {byte}");
+    }
+    let servers = [certificate_verify(CONTEXT, 32), server_key_exchange(23, &point_of(&ECDH_P256))];
+    for message in servers {
+        assert_eq!(parse(&message), Err(NotTls::NotAClients));
+    }
+    // A TLS 1.2 client's: handshake messages, beginning with its hello.
+    assert_eq!(parse(&[&[1, 0, 0, 60, 3, 3][..], &[7; 300]].concat()), Err(NotTls::NotAClients));
 }

@@ -2,7 +2,8 @@
 
 use keycore_audit::{Outcome, Subject};
 use keycore_wire::{
-    Attributes, KeyAlgorithm, KeySelector, PublicKey, RefusalCode, Sign, SignatureScheme, TlsSign,
+    Attribute, AttributeChange, Attributes, KeyAlgorithm, KeySelector, PublicKey, RefusalCode, SetAttribute,
+    Sign, SignatureScheme, TlsSign,
 };
 
 use crate::harness::{World, handshake};
@@ -108,4 +109,45 @@ fn tls13_handshakes_are_not_signed_with_pkcs1() {
     let sign = |scheme| TlsSign { key, scheme, site: "www", message: &message };
     assert_eq!(web.refused(&sign(SignatureScheme::RsaPkcs1Sha256)), RefusalCode::NotATlsHandshake);
     web.call(&sign(SignatureScheme::RsaPssSha256)).unwrap();
+}
+
+/// A key of one end never signs for the other, and neither signs what a TLS 1.2 client does.
+#[test]
+fn a_clients_key_signs_its_own_handshakes_and_request_only() {
+    let (_world, replica) = World::active();
+    let mut thief = replica.client_of("web");
+    let info = thief.generate(KeyAlgorithm::P256, Attributes::TLS_CLIENT, "tls/upstream");
+    let spki = thief.call(&PublicKey { key: KeySelector::Id(info.id) }).unwrap().spki;
+    let scheme = SignatureScheme::EcdsaP256Sha256;
+    let verify = |end: &str| {
+        [&[b' '; 64], format!("TLS 1.3, {end} CertificateVerify").as_bytes(), &[0], &[0xab; 32]].concat()
+    };
+    let own_request = request_for(&spki);
+    let mut tls12_server = [&[7; 56][..], b"DOWNGRD\x01", &[3, 0, 29, 32]].concat();
+    tls12_server.extend([9; 32]);
+    let tls12_client = [&[1, 0, 0, 60, 3, 3][..], &[7; 300]].concat();
+    for (what, message) in [
+        ("server CertificateVerify", verify("server")),
+        ("TLS 1.2 ServerKeyExchange", tls12_server),
+        ("TLS 1.2 client CertificateVerify", tls12_client),
+        ("TBSCertificate", tbs_certificate(&spki)),
+        ("handshake with something behind it", [&verify("client")[..], &[0]].concat()),
+        ("nothing", Vec::new()),
+    ] {
+        let tls = TlsSign { key: info.spki_sha256.unwrap(), scheme, site: "up", message: &message };
+        assert_eq!(thief.refused(&tls), RefusalCode::NotATlsHandshake, "{what}");
+        let sign = Sign { key: info.id, scheme, message: &message };
+        assert_eq!(thief.refused(&sign), RefusalCode::NotATlsHandshake, "{what}");
+    }
+    let message = verify("client");
+    thief.call(&TlsSign { key: info.spki_sha256.unwrap(), scheme, site: "up", message: &message }).unwrap();
+    thief.call(&Sign { key: info.id, scheme, message: &own_request }).unwrap();
+    // One purpose, for good.
+    let both = Attributes::TLS_SERVER.with(Attributes::TLS_CLIENT);
+    assert_eq!(
+        thief.refused(&crate::harness::generate(KeyAlgorithm::P256, both, "both")),
+        RefusalCode::InvalidAttributes
+    );
+    let change = AttributeChange::Set(Attribute::TlsServer, true);
+    assert_eq!(thief.refused(&SetAttribute { key: info.id, change }), RefusalCode::AttributeFixed);
 }

@@ -9,19 +9,21 @@ pub const MAX_TLS_MESSAGE: usize = 512;
 /// Longest site name, in bytes: that of a DNS name.
 pub const MAX_SITE: usize = 253;
 
-/// Signs a TLS server handshake with a key of the user.
+/// Signs a TLS handshake with a key of the user: a server's with a key of usage `tls-server`, a client's with one of usage
+/// `tls-client`.
 ///
-/// The message must be the content of a TLS 1.3 server CertificateVerify (RFC 8446, section 4.4.3) or of a TLS 1.2
+/// A server's message must be the content of a TLS 1.3 server CertificateVerify (RFC 8446, section 4.4.3) or of a TLS 1.2
 /// ServerKeyExchange with ECDHE parameters (RFC 8422, section 5.4) from a server that also speaks TLS 1.3 (its
-/// random ends in the downgrade sentinel of RFC 8446, section 4.1.3); anything else is refused with
-/// `NotATlsHandshake`.
+/// random ends in the downgrade sentinel of RFC 8446, section 4.1.3); a client's that of a TLS 1.3 client
+/// CertificateVerify. Anything else is refused with `NotATlsHandshake`: what a TLS 1.2 client signs is all that was said before,
+/// which can't be told from other things.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct TlsSign<'a> {
     /// The key, by its certificate's public key.
     pub key: SpkiSha256,
     /// How.
     pub scheme: SignatureScheme,
-    /// Which site the client asked for, as far as the proxy knows; for the audit log. At most [`MAX_SITE`] bytes.
+    /// Which site the client asked for, or which server is asked, as far as the proxy knows; for the audit log. At most [`MAX_SITE`] bytes.
     pub site: &'a str,
     /// The whole content to be signed; at most [`MAX_TLS_MESSAGE`] bytes.
     #[serde(borrow, with = "serde_bytes")]
