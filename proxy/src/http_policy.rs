@@ -108,7 +108,6 @@ impl FieldChanges {
 
 /// Removes a field in all spellings that CGI and its like take for the same: `_` for `-`.
 fn remove(headers: &mut HeaderMap, name: &HeaderName) {
-    headers.remove(name);
     let like = |other: &HeaderName| {
         let (other, name) = (other.as_str(), name.as_str());
         let same = |(a, b): (u8, u8)| a == b || matches!((a, b), (b'-' | b'_', b'-' | b'_'));

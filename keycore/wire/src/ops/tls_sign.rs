@@ -23,7 +23,7 @@ pub struct TlsSign<'a> {
     pub key: SpkiSha256,
     /// How.
     pub scheme: SignatureScheme,
-    /// Which site the client asked for, or which server is asked, as far as the proxy knows; for the audit log. At most [`MAX_SITE`] bytes.
+    /// Which site the client asked for, as far as the proxy knows; for the audit log. At most [`MAX_SITE`] bytes.
     pub site: &'a str,
     /// The whole content to be signed; at most [`MAX_TLS_MESSAGE`] bytes.
     #[serde(borrow, with = "serde_bytes")]
