@@ -1,6 +1,7 @@
 //! What each client may do, by its address: connections at once, new ones and requests in a time.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,18 @@ const SHARDS: usize = 16;
 /// Clients that one part remembers; those that were seen longest ago are forgotten first. All together some 10 MB.
 const CLIENTS_OF_SHARD: usize = 4096;
 
-/// All clients of the process. Nothing is looked up or locked while no limit is configured.
+/// A client whose connections were ended for floods gets no further one until it has been quiet: so many may be ended at once, and
+/// one each [`ABUSE_PERIOD`]. Many people may share an address, and one of them floods: that must not keep the others out for long.
+const ABUSES: u32 = 5;
+
+/// What each of them takes to be forgotten.
+const ABUSE_PERIOD: Duration = Duration::from_secs(10);
+
+/// All clients of the process. Nothing is looked up or locked while no limit is configured and nobody has flooded.
 pub(crate) struct Clients {
     start: Instant,
+    /// Whether anybody ever flooded.
+    has_abusers: AtomicBool,
     shards: [Mutex<LruCache<Client, State>>; SHARDS],
 }
 
@@ -32,6 +42,7 @@ struct State {
     connections: usize,
     new_connections: Bucket,
     requests: Bucket,
+    abuses: Bucket,
 }
 
 /// What is left of a rate, as the generic cell rate algorithm keeps it: when all that came will have been paid for.
@@ -60,6 +71,8 @@ pub(crate) enum Refused {
     TooMany,
     #[error("limits.new-connections-per-ip")]
     TooFast,
+    #[error("connections that were ended for floods")]
+    Abuse,
     /// Not this client's doing: a load balancer is late with its headers.
     #[error("connections that wait for their PROXY headers")]
     NoHeaders,
@@ -68,7 +81,11 @@ pub(crate) enum Refused {
 impl Default for Clients {
     fn default() -> Self {
         let shard = || Mutex::new(LruCache::unbounded());
-        Self { start: Instant::now(), shards: std::array::from_fn(|_| shard()) }
+        Self {
+            start: Instant::now(),
+            has_abusers: AtomicBool::new(false),
+            shards: std::array::from_fn(|_| shard()),
+        }
     }
 }
 
@@ -79,6 +96,9 @@ impl Clients {
         address: IpAddr,
         limits: &Limits,
     ) -> Result<Option<Connected>, Refused> {
+        if self.has_abusers.load(Relaxed) && self.is_abuser(address) && !limits.is_exempt(address) {
+            return Err(Refused::Abuse);
+        }
         let (most, rate) = (limits.connections_per_ip, limits.new_connections_per_ip);
         if (most == 0 && rate.is_none()) || limits.is_exempt(address) {
             return Ok(None);
@@ -94,6 +114,27 @@ impl Clients {
         }
         state.connections += 1;
         Ok(Some(Connected { clients: Arc::clone(self), client }))
+    }
+
+    /// A connection of this client was ended for a flood.
+    pub(crate) fn abused(&self, address: IpAddr, limits: &Limits) {
+        if limits.is_exempt(address) {
+            return;
+        }
+        self.has_abusers.store(true, Relaxed);
+        let client = Client::of(address);
+        let now = self.start.elapsed();
+        let mut shard = self.shard(client);
+        let abuses = &mut state_of(&mut shard, client).abuses;
+        // Those that came at the same time don't add up to a long refusal.
+        abuses.paid = (abuses.paid.max(now) + ABUSE_PERIOD).min(now + ABUSE_PERIOD * ABUSES);
+    }
+
+    fn is_abuser(&self, address: IpAddr) -> bool {
+        let client = Client::of(address);
+        let shard = self.shard(client);
+        let paid = shard.peek(&client).map_or(Duration::ZERO, |state| state.abuses.paid);
+        paid > self.start.elapsed() + ABUSE_PERIOD * (ABUSES - 1)
     }
 
     /// Lets a client make a request, or says after which time it may.
@@ -213,6 +254,27 @@ mod tests {
         assert_eq!(at(5099), Err(Duration::from_millis(1)));
         assert_eq!((at(5100), at(5100)), (Ok(()), Err(Duration::from_millis(100))));
         assert_eq!((0..20).filter(|_| at(90_000).is_ok()).count(), 10, "a silence pays for no more");
+    }
+
+    #[test]
+    fn who_floods_again_and_again_gets_no_connection_for_a_while() {
+        let clients = Arc::new(Clients::default());
+        let limits = Limits { exempt: vec!["198.51.100.0/24".parse().unwrap()], ..Limits::default() };
+        let connect = |address: &str| clients.connect(ip(address), &limits).err();
+        for _ in 0..4 {
+            clients.abused(ip("192.0.2.1"), &limits);
+            assert_eq!(connect("192.0.2.1"), None, "once in a while happens");
+        }
+        for _ in 0..100 {
+            clients.abused(ip("192.0.2.1"), &limits);
+            clients.abused(ip("198.51.100.7"), &limits);
+        }
+        assert_eq!(connect("192.0.2.1"), Some(Refused::Abuse));
+        assert_eq!((connect("192.0.2.2"), connect("198.51.100.7")), (None, None));
+        // Ten seconds later one is forgotten, however many they were.
+        let client = Client::of(ip("192.0.2.1"));
+        clients.shard(client).peek_mut(&client).unwrap().abuses.paid -= ABUSE_PERIOD;
+        assert_eq!(connect("192.0.2.1"), None);
     }
 
     #[test]

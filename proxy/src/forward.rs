@@ -218,6 +218,7 @@ impl Forwarder {
         };
         if let Some(abuse) = activity.abuse() {
             client.journal.abused(client.connection.remote, abuse);
+            self.clients.abused(client.connection.remote.ip(), &self.limits);
         }
         if let Err(reason) = ended {
             debug!(client = %client.connection.remote, %reason, "connection ended early");

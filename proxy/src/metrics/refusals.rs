@@ -8,6 +8,7 @@ use crate::clients::Refused;
 pub(crate) struct Refusals {
     too_many: AtomicU64,
     too_fast: AtomicU64,
+    abuse: AtomicU64,
     no_headers: AtomicU64,
 }
 
@@ -16,6 +17,7 @@ impl Refusals {
         match reason {
             Refused::TooMany => &self.too_many,
             Refused::TooFast => &self.too_fast,
+            Refused::Abuse => &self.abuse,
             Refused::NoHeaders => &self.no_headers,
         }
         .fetch_add(1, Relaxed);
@@ -30,6 +32,7 @@ impl Refusals {
         writeln!(out, "# TYPE {name} counter")?;
         writeln!(out, "{name}{{reason=\"connections-per-ip\"}} {}", self.too_many.load(Relaxed))?;
         writeln!(out, "{name}{{reason=\"new-connections-per-ip\"}} {}", self.too_fast.load(Relaxed))?;
+        writeln!(out, "{name}{{reason=\"http2-abuse\"}} {}", self.abuse.load(Relaxed))?;
         writeln!(out, "{name}{{reason=\"proxy-headers\"}} {}", self.no_headers.load(Relaxed))
     }
 }

@@ -262,3 +262,18 @@ fn forwarding_to(upstream: &Upstream) -> Running {
     config.timeouts.upstream_response = Duration::from_secs(10);
     Running::start(config, Signing::AtOnce)
 }
+
+#[test]
+fn who_floods_again_and_again_is_turned_away_before_the_handshake() {
+    let proxy = start();
+    for number in 1..=5 {
+        let mut attacker = Raw::connect(&proxy, &[]);
+        attacker.send(&frame(PING, 0, 0, &[0; 8]).repeat(200)).unwrap();
+        attacker.end();
+        proxy.wait_for_metric(&format!("hsm_proxy_http2_abuse_total{{kind=\"pings\"}} {number}\n"));
+    }
+    let signatures = proxy.signatures();
+    assert!(Client::new(&proxy).connect("a.example").is_err());
+    proxy.wait_for_metric("hsm_proxy_refused_connections_total{reason=\"http2-abuse\"} 1\n");
+    assert_eq!(proxy.signatures(), signatures, "it costs nobody a signature");
+}
