@@ -6,7 +6,7 @@ mod frames;
 mod idle;
 mod tls;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -84,7 +84,8 @@ fn run(command: &Command) -> Result<(), Error> {
         }
         Command::Idle { server, count, http2 } => idle::run(&target(server, *http2)?, *count, *http2),
         Command::Bystander { server, seconds, per_second } => {
-            bystander::run(&target(server, false)?, Duration::from_secs(*seconds), *per_second)
+            let target = target(server, false)?.from(Ipv4Addr::new(127, 0, 0, 2));
+            bystander::run(&target, Duration::from_secs(*seconds), *per_second)
         }
     }
 }

@@ -1,9 +1,10 @@
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject;
@@ -20,6 +21,8 @@ pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
 pub(crate) struct Target {
     address: SocketAddr,
     config: Arc<ClientConfig>,
+    /// The address of this machine to come from.
+    from: Ipv4Addr,
 }
 
 impl Target {
@@ -34,14 +37,22 @@ impl Target {
             .with_no_client_auth();
         let protocol: &[u8] = if http2 { b"h2" } else { b"http/1.1" };
         config.alpn_protocols = vec![protocol.to_vec()];
-        Ok(Self { address, config: Arc::new(config) })
+        Ok(Self { address, config: Arc::new(config), from: Ipv4Addr::LOCALHOST })
+    }
+
+    /// The same from another loopback address: servers limit what one address may do.
+    pub(crate) fn from(self, from: Ipv4Addr) -> Self {
+        Self { from, ..self }
     }
 
     /// Connects and makes the handshake.
     pub(crate) fn connect(&self) -> io::Result<Stream> {
         let name = ServerName::DnsName("localhost".try_into().map_err(io::Error::other)?);
         let mut tls = ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
-        let mut tcp = TcpStream::connect_timeout(&self.address, PATIENCE)?;
+        let unconnected = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        bind(&unconnected, &SocketAddr::from((self.from, 0)))?;
+        connect(&unconnected, &self.address)?;
+        let mut tcp = TcpStream::from(unconnected);
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
