@@ -4,7 +4,7 @@ mod format;
 mod writer;
 
 use std::cell::RefCell;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::io;
 use std::path::Path;
 use std::rc::{Rc, Weak};
@@ -18,7 +18,7 @@ use tokio::task::spawn_local;
 
 use crate::config::{LogFormat, LogSettings};
 
-pub(crate) use format::Entry;
+pub(crate) use format::{Entry, PassedEntry};
 
 use writer::{Destination, Message, Writer};
 
@@ -125,14 +125,27 @@ impl Lines {
 
     /// Writes a request down: at the latest after [`DELAY`] it is with the writer.
     pub(crate) fn write(&self, entry: &Entry<'_>) {
+        match self.log.settings.format {
+            LogFormat::Json => self.line(entry.json()),
+            LogFormat::Common => self.line(entry.common()),
+            LogFormat::Combined => self.line(entry.combined()),
+        }
+    }
+
+    /// The same for a connection that was passed on.
+    pub(crate) fn write_passed(&self, entry: &PassedEntry<'_>) {
+        match self.log.settings.format {
+            LogFormat::Json => self.line(entry.json()),
+            LogFormat::Common => self.line(entry.common()),
+            LogFormat::Combined => self.line(format_args!("{} \"-\" \"-\"", entry.common())),
+        }
+    }
+
+    fn line(&self, line: impl Display) {
         let mut batch = self.batch.borrow_mut();
         let is_first = batch.text.is_empty();
         // Writing to a `String` does not fail.
-        let _ = match self.log.settings.format {
-            LogFormat::Json => write!(batch.text, "{}", entry.json()),
-            LogFormat::Common => write!(batch.text, "{}", entry.common()),
-            LogFormat::Combined => write!(batch.text, "{}", entry.combined()),
-        };
+        let _ = write!(batch.text, "{line}");
         batch.text.push('\n');
         batch.lines += 1;
         if batch.text.len() >= BATCH {

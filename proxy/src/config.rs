@@ -11,6 +11,7 @@ mod hsm;
 mod limits;
 mod log;
 mod network;
+mod passthrough;
 mod proxy;
 mod rate;
 mod route;
@@ -37,6 +38,7 @@ pub use hsm::HsmSettings;
 pub use limits::Limits;
 pub use log::{LogFormat, LogSettings};
 pub use network::{InvalidNetwork, Network};
+pub use passthrough::{InvalidPassthroughTarget, PassthroughSettings, PassthroughTarget};
 pub(crate) use proxy::Entrance;
 pub use proxy::ProxySettings;
 pub use rate::{InvalidRate, Rate};
@@ -76,6 +78,9 @@ pub struct Config {
     /// Servers that share the requests of sites.
     #[serde(rename = "upstream")]
     pub upstreams: Vec<UpstreamSettings>,
+    /// Connections that are passed on as they are.
+    #[serde(rename = "passthrough")]
+    pub passthroughs: Vec<PassthroughSettings>,
 }
 
 impl Config {
@@ -140,6 +145,7 @@ impl Config {
         route::validate(self, text)
             .and_then(|()| upstream::validate(self, text))
             .and_then(|()| acme::validate(self, text))
+            .and_then(|()| passthrough::validate(self, text))
             .map_err(|(span, message)| ConfigError::at(text, span, message))
     }
 }

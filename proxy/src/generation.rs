@@ -15,6 +15,7 @@ use crate::http_policy::HttpPolicy;
 use crate::keys::KeySource;
 use crate::metrics::{CountedGeneration, Metrics};
 use crate::ocsp::Staple;
+use crate::passthrough::Passthroughs;
 use crate::proxy::StartError;
 use crate::routes::{Route, Routes};
 use crate::sites::{Handler, Site, Sites, Upstream};
@@ -27,6 +28,7 @@ pub(crate) struct Generation {
     pub(crate) number: u64,
     pub(crate) tls: Arc<Tls>,
     pub(crate) sites: Arc<Sites>,
+    pub(crate) passthroughs: Passthroughs,
     pub(crate) ticket_keys: TicketKeySource,
     pub(crate) upstreams: ServerGroups,
     pub(crate) timeouts: Timeouts,
@@ -123,7 +125,7 @@ impl Foundation {
             });
         }
         let Loading { files: certificates, stale, .. } = loading;
-        if sites.is_empty() {
+        if sites.is_empty() && config.passthroughs.is_empty() {
             tracing::warn!("no [[site]] is configured: every client will be refused");
         }
         if let Some(host) = &config.tls.default_site {
@@ -137,6 +139,7 @@ impl Foundation {
             number: previous.map_or(1, |previous| previous.number + 1),
             tls: Arc::new(tls),
             sites,
+            passthroughs: Passthroughs::new(&config.passthroughs),
             ticket_keys: config.tls.ticket_keys,
             upstreams,
             timeouts: config.timeouts.clone(),

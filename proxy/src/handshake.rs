@@ -23,8 +23,8 @@ use rustls::pki_types::UnixTime;
 use rustls::server::Acceptor;
 use rustls::{HandshakeKind, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 pub(crate) use budget::SigningBudget;
 pub(crate) use failure::HandshakeError;
@@ -149,6 +149,30 @@ pub(crate) enum Accepted<IO> {
     Authority,
 }
 
+/// A handshake that its client has begun, and nothing more.
+pub(crate) struct Hello<IO> {
+    start: StartHandshake<Gate<IO>>,
+    unsigned: Arc<AtomicBool>,
+    /// The name as the client asked for it, in lower case.
+    name: Option<String>,
+    /// The same without a dot at its end.
+    pub(crate) sni: Option<Arc<str>>,
+}
+
+impl<IO> Hello<IO> {
+    /// The connection, and all that was read from it: for whoever makes the handshake instead.
+    ///
+    /// # Errors
+    ///
+    /// If that was more than is kept, 16 KiB.
+    pub(crate) fn give_up(mut self) -> Result<(IO, Vec<u8>), HandshakeError> {
+        match self.start.io.take_first_bytes() {
+            bytes if bytes.is_empty() => Err(HandshakeError::Tls(rustls::Error::PeerSentOversizedRecord)),
+            bytes => Ok((self.start.io.into_inner(), bytes)),
+        }
+    }
+}
+
 /// A finished handshake.
 pub(crate) struct Established<IO> {
     pub(crate) stream: TlsStream<Gate<IO>>,
@@ -179,26 +203,30 @@ impl Handshaker {
         Self { stacks, fibers, budget: Rc::new(budget), metrics }
     }
 
-    /// Makes the handshake with a client that just connected, as `served` says. Dropping the future ends it at any point.
-    ///
-    /// `asked_for` becomes the name that the client asks for, as soon as it has.
-    pub(crate) async fn accept<IO>(
-        &self,
-        io: IO,
-        served: &Generation,
-        asked_for: &mut Option<Arc<str>>,
-    ) -> Result<Accepted<IO>, HandshakeError>
+    /// Reads what a client that just connected says first: whose server it wants. Dropping the future ends it at any point.
+    pub(crate) async fn hello<IO>(&self, io: IO) -> Result<Hello<IO>, HandshakeError>
     where
-        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+        IO: AsyncRead + AsyncWrite + Unpin,
     {
         let unsigned = Arc::new(AtomicBool::new(false));
         let gated = Gate::new(io, Arc::clone(&unsigned));
         // A client that says nothing costs no stack.
-        let mut start =
-            LazyConfigAcceptor::new(Acceptor::default(), gated).await.map_err(HandshakeError::of)?;
+        let start = LazyConfigAcceptor::new(Acceptor::default(), gated).await.map_err(HandshakeError::of)?;
         let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
-        let sni: Option<Arc<str>> = name.as_deref().map(|name| Arc::from(name.trim_end_matches('.')));
-        asked_for.clone_from(&sni);
+        let sni = name.as_deref().map(|name| Arc::from(name.trim_end_matches('.')));
+        Ok(Hello { start, unsigned, name, sni })
+    }
+
+    /// Makes the handshake with a client that has begun it, as `served` says. Dropping the future ends it at any point.
+    pub(crate) async fn accept<IO>(
+        &self,
+        hello: Hello<IO>,
+        served: &Generation,
+    ) -> Result<Accepted<IO>, HandshakeError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let Hello { mut start, unsigned, name, sni } = hello;
         let Some(site) = served.sites.for_sni(sni.as_deref()) else {
             let (alert, error) = match sni {
                 Some(_) => (UNRECOGNIZED_NAME, HandshakeError::UnknownName),

@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Request, Uri, Version};
 use time::OffsetDateTime;
 
 use crate::abuse::Abuse;
-use crate::access_log::{Entry, Lines};
+use crate::access_log::{Entry, Lines, PassedEntry};
 use crate::connection::ClientConnection;
 use crate::metrics::{Metrics, SiteRequests};
 use crate::sites::Site;
@@ -57,6 +57,13 @@ impl Journal {
         if let Some(held_back) = self.complaints.pass() {
             let client = client.ip().to_canonical();
             tracing::warn!(%client, kind = %abuse, held_back, "HTTP/2 connection ended for abuse");
+        }
+    }
+
+    /// Writes down a connection that was passed on, and has ended.
+    pub(crate) fn passed(&self, entry: &PassedEntry<'_>) {
+        if let Some(lines) = &self.lines {
+            lines.write_passed(entry);
         }
     }
 

@@ -32,9 +32,11 @@ mod listener;
 mod metrics;
 mod notify;
 mod ocsp;
+mod passthrough;
 mod process;
 mod proxy;
 mod proxy_protocol;
+mod relay;
 mod reload;
 mod respond;
 mod routes;
@@ -57,11 +59,11 @@ pub use compression::{Coding, Compression};
 pub use config::{
     AcmeKeyType, AcmeSettings, AcmeUrl, AddedField, Balance, CertificateSource, ChallengeKind, Config,
     ConfigError, Contact, CookieName, Destination, HashBy, HealthCheck, HealthStatus, HostPattern,
-    HsmSettings, Hsts, InvalidAcmeUrl, InvalidField, InvalidHost, InvalidNetwork, InvalidRate,
-    InvalidRoutePath, InvalidUpstream, InvalidUpstreamName, Limits, LogFormat, LogSettings, Network,
-    ProxyProtocol, ProxySettings, Rate, RemovedField, RoutePath, RouteSettings, SiteSettings, Timeouts,
-    TlsName, TlsPreset, TlsSettings, UpstreamName, UpstreamPlace, UpstreamScheme, UpstreamSettings,
-    UpstreamUrl,
+    HsmSettings, Hsts, InvalidAcmeUrl, InvalidField, InvalidHost, InvalidNetwork, InvalidPassthroughTarget,
+    InvalidRate, InvalidRoutePath, InvalidUpstream, InvalidUpstreamName, Limits, LogFormat, LogSettings,
+    Network, PassthroughSettings, PassthroughTarget, ProxyProtocol, ProxySettings, Rate, RemovedField,
+    RoutePath, RouteSettings, SiteSettings, Timeouts, TlsName, TlsPreset, TlsSettings, UpstreamName,
+    UpstreamPlace, UpstreamScheme, UpstreamSettings, UpstreamUrl,
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use http_policy::{ErrorPageError, HttpPolicy};

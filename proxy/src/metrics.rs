@@ -2,6 +2,7 @@ mod abuses;
 mod acme;
 mod certificates;
 mod histogram;
+mod passthroughs;
 mod refusals;
 mod reloads;
 mod requests;
@@ -22,6 +23,8 @@ use crate::views::View;
 use abuses::Abuses;
 pub(crate) use acme::AcmeMetrics;
 pub(crate) use certificates::write_staples;
+pub(crate) use passthroughs::Passed;
+use passthroughs::PassedConnections;
 use refusals::Refusals;
 pub(crate) use reloads::Counted as CountedGeneration;
 use reloads::Reloads;
@@ -45,6 +48,7 @@ pub(crate) struct Metrics {
     pub(crate) refusals: Refusals,
     pub(crate) abuses: Abuses,
     pub(crate) signing_queue: SigningQueue,
+    pub(crate) passthroughs: PassedConnections,
     pub(crate) access_log: Arc<Counts>,
     pub(crate) acme: Arc<AcmeMetrics>,
 }
@@ -182,6 +186,7 @@ impl Metrics {
         self.timings.write(out)?;
         self.signing_queue.write(out)?;
         self.refusals.write(out)?;
+        self.passthroughs.write(out)?;
         self.abuses.write(out)?;
         signing::write(&view.signers, &view.counts, out)
     }

@@ -192,7 +192,7 @@ impl Sites {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use rustls::pki_types::CertificateDer;
@@ -214,7 +214,7 @@ mod tests {
         }
     }
 
-    fn sites(hosts: &[&[&str]]) -> Sites {
+    pub(crate) fn sites(hosts: &[&[&str]]) -> Sites {
         let mut sites = Sites::new();
         for hosts in hosts {
             let certificates = Certificates::one(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))));

@@ -34,11 +34,14 @@ use crate::connection::ClientConnection;
 use crate::respond::Failure;
 
 pub(crate) use checks::run as check_health;
+pub(crate) use connect::connect_to;
 pub use group::ServerGroup;
 pub(crate) use groups::ServerGroups;
 pub(crate) use health::ServerState;
 pub(crate) use pool::Lease;
+pub(crate) use resolve::Addresses;
 pub(crate) use send::Outgoing;
+pub(crate) use stream::Stream;
 pub use tls::TrustError;
 pub(crate) use tls::trust_anchors;
 

@@ -1,6 +1,7 @@
 //! One worker: a thread with a single-threaded runtime, its own listening sockets, connections and upstreams.
 
 mod client;
+mod passed;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -31,10 +32,11 @@ use crate::journal::Journal;
 use crate::keys::KeySource;
 use crate::listener;
 use crate::metrics::Metrics;
+use crate::passthrough::Passthrough;
 use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::throttle::Throttle;
 use crate::tls::TicketKeys;
-use crate::upstream::check_health;
+use crate::upstream::{Addresses, check_health};
 use crate::views::{Questions, Views, is_ready};
 
 use client::Door;
@@ -96,6 +98,7 @@ pub(crate) struct Complaints {
     full: Throttle,
     accept: Throttle,
     refused: Throttle,
+    passthroughs: Throttle,
     pub(crate) handshakes: FailureLog,
 }
 
@@ -105,6 +108,7 @@ impl Complaints {
             full: Throttle::new(),
             accept: Throttle::new(),
             refused: Throttle::new(),
+            passthroughs: Throttle::new(),
             handshakes: FailureLog::new(),
         }
     }
@@ -179,6 +183,8 @@ struct Serving {
     /// Tells its connections to finish.
     retire: ShutdownHandle,
     retired: Shutdown,
+    /// Of the servers of passthroughs.
+    addresses: RefCell<HashMap<*const Passthrough, Rc<Addresses>>>,
 }
 
 impl Serving {
@@ -195,7 +201,7 @@ impl Serving {
         let lines = generation.access_log.as_ref().map(|log| Lines::new(Arc::clone(log)));
         let journal = Rc::new(Journal::new(Arc::clone(metrics), lines));
         let (retire, retired) = Shutdown::new();
-        Self { generation, forwarder, journal, retire, retired }
+        Self { generation, forwarder, journal, retire, retired, addresses: RefCell::default() }
     }
 }
 

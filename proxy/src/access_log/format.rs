@@ -106,6 +106,58 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// A connection that was passed on, as it is written down when it has ended.
+pub(crate) struct PassedEntry<'a> {
+    /// When it began.
+    pub(crate) received: OffsetDateTime,
+    pub(crate) took: Duration,
+    pub(crate) client: IpAddr,
+    /// The passthrough's name.
+    pub(crate) passthrough: &'a str,
+    /// What the client asked for.
+    pub(crate) sni: &'a str,
+    /// `ok`, `unreachable` or `broken`.
+    pub(crate) result: &'a str,
+    pub(crate) from_client: u64,
+    pub(crate) to_client: u64,
+}
+
+impl<'a> PassedEntry<'a> {
+    /// A JSON object.
+    pub(super) fn json(&'a self) -> impl Display + 'a {
+        fmt_fn(move |f| {
+            write!(
+                f,
+                "{{\"time\":\"{}\",\"client\":\"{}\",\"passthrough\":{},\"sni\":{},\"result\":\"{}\",\"received\":{},\
+                 \"bytes\":{},\"seconds\":{:.6}}}",
+                Rfc3339(self.received),
+                self.client,
+                Json(self.passthrough.as_bytes()),
+                Json(self.sni.as_bytes()),
+                self.result,
+                self.from_client,
+                self.to_client,
+                self.took.as_secs_f64(),
+            )
+        })
+    }
+
+    /// As a request would be, with `PASSTHROUGH` for its method, the name for its target and 0 for its status.
+    pub(super) fn common(&'a self) -> impl Display + 'a {
+        fmt_fn(move |f| {
+            write!(
+                f,
+                "{} - - [{}] \"PASSTHROUGH {} {}\" 0 {}",
+                self.client,
+                Ncsa(self.received),
+                Quoted(self.sni.as_bytes()),
+                self.result,
+                self.to_client
+            )
+        })
+    }
+}
+
 /// Displays by a function.
 struct FmtFn<F>(F);
 

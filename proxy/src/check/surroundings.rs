@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, Destination, UpstreamPlace, UpstreamUrl};
+use crate::config::{Config, Destination, UpstreamPlace};
 
 /// How long all upstreams together may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,12 +28,13 @@ pub(super) fn unreachable_upstreams(config: &Config) -> Vec<String> {
         Destination::Upstream(_) => None,
     });
     // Each once, in an order that does not change.
-    let servers: BTreeMap<String, &UpstreamUrl> =
-        named.chain(by_themselves).map(|url| (url.to_string(), url)).collect();
+    let mut servers: BTreeMap<String, &UpstreamPlace> =
+        named.chain(by_themselves).map(|url| (url.to_string(), url.place())).collect();
+    servers.extend(config.passthroughs.iter().map(|passed| (passed.to.to_string(), passed.to.place())));
     let (answers, results) = mpsc::channel();
     let mut waiting = BTreeMap::new();
-    for (name, url) in servers.iter().take(TRIED) {
-        let (place, answers, sent) = (url.place().clone(), answers.clone(), name.clone());
+    for (name, &place) in servers.iter().take(TRIED) {
+        let (place, answers, sent) = (place.clone(), answers.clone(), name.clone());
         // It may hang in the look-up of a name, and is left behind then.
         let started = thread::Builder::new().name("reach".to_owned()).spawn(move || {
             let _nobody_waits = answers.send((sent, reach(&place)));

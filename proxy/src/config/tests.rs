@@ -86,6 +86,17 @@ fn rules_between_keys_are_checked() {
                 + &route("b.example", "/x", ""),
             ":10:1: route /x of b.example: this path of the site has a route already",
         ),
+        (
+            site("\"a.b\"") + "[[passthrough]]\nhost = \"a.b\"\nto = \"tcp://b:1\"",
+            ":5:1: host a.b belongs to a [[site]] already",
+        ),
+        (
+            "[[passthrough]]\nhost = [\"a.b\", \"a.b\"]\nto = \"tcp://b:1\"".to_owned(),
+            "belongs to passthrough 1 already",
+        ),
+        ("[[passthrough]]\nhost = \"a.b\"\nto = \"tcp://b\"".to_owned(), "write it as tcp://10.0.0.5:443"),
+        ("[[passthrough]]\nhost = \"a.b\"\nto = \"https://b\"".to_owned(), "write it as tcp://10.0.0.5:443"),
+        ("[[passthrough]]\nhost = \"a.b\"\nto = \"unix:x\"".to_owned(), "write it as tcp://10.0.0.5:443"),
         ("[proxy]\nlisten = []".to_owned(), "proxy.listen is empty"),
         ("[proxy]\nlisten = [\"[::1]:1\", \"[::1]:1\"]".to_owned(), "listened on twice"),
         ("[proxy]\nlisten = [\"[::1]:1\"]\nadmin-listen = \"[::1]:1\"".to_owned(), "listened on twice"),
@@ -186,7 +197,7 @@ fn the_manual_lists_exactly_the_keys_that_exist() {
     }
     let mut existing = BTreeSet::new();
     for section in keys_of("", "") {
-        let is_list = matches!(section.as_str(), "site" | "route" | "upstream");
+        let is_list = matches!(section.as_str(), "site" | "route" | "upstream" | "passthrough");
         let table = if is_list { format!("[[{section}]]") } else { format!("[{section}]") };
         existing.extend(keys_of(&format!("{section}."), &table));
     }

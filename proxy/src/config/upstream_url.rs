@@ -65,7 +65,7 @@ impl UpstreamUrl {
         &self.place
     }
 
-    fn unix(path: &str) -> Result<UpstreamPlace, &'static str> {
+    pub(super) fn unix(path: &str) -> Result<UpstreamPlace, &'static str> {
         if !Path::new(path).is_absolute() {
             return Err("the path of a socket is absolute, as in unix:/run/app.sock");
         }
@@ -75,7 +75,7 @@ impl UpstreamUrl {
         Ok(UpstreamPlace::Unix(path.into()))
     }
 
-    fn tcp(uri: &Uri, default_port: u16) -> Result<UpstreamPlace, &'static str> {
+    pub(super) fn tcp(uri: &Uri, default_port: u16) -> Result<UpstreamPlace, &'static str> {
         let authority = uri.authority().ok_or("it names no host")?;
         if authority.as_str().contains('@') {
             return Err("it can't have a user name");

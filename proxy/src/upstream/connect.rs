@@ -184,30 +184,40 @@ async fn connect(
     header: &[u8],
     only_http1: bool,
 ) -> Result<(Stream, Option<SocketAddr>), Failure> {
-    match server.url.place() {
+    let (stream, address) = connect_to(server.url.place(), addresses, header).await?;
+    let stream = match (stream, &server.tls, server.url.place()) {
+        (Stream::Tcp(stream), Some(tls), UpstreamPlace::Tcp { authority, .. }) => {
+            let tls = tls.connect(authority.host(), stream, only_http1).await;
+            Stream::Tls(Box::new(tls.map_err(|error| match error {
+                // That it has no HTTP/1.1 is no fault of its.
+                error if only_http1 && has_no_such_protocol(&error) => Failure::NoUpgrade,
+                error => Failure::UpstreamTls(error),
+            })?))
+        }
+        (stream, ..) => stream,
+    };
+    Ok((stream, address))
+}
+
+/// The bytes of a connection to this place, at whichever of its addresses takes it, which has got `header` first: before
+/// TLS, since it is for whoever accepts the connection.
+pub(crate) async fn connect_to(
+    place: &UpstreamPlace,
+    addresses: &Addresses,
+    header: &[u8],
+) -> Result<(Stream, Option<SocketAddr>), Failure> {
+    let (mut stream, address) = match place {
         UpstreamPlace::Unix(path) => {
-            let mut stream = UnixStream::connect(path).await.map_err(Failure::Unreachable)?;
-            stream.write_all(header).await.map_err(Failure::Unreachable)?;
-            Ok((Stream::Unix(stream), None))
+            let stream = UnixStream::connect(path).await.map_err(Failure::Unreachable)?;
+            (Stream::Unix(stream), None)
         }
         UpstreamPlace::Tcp { authority, port } => {
-            let (mut stream, address) = connect_tcp(&addresses.find(authority, *port).await?).await?;
-            // Before TLS: it is for whoever accepts the connection.
-            stream.write_all(header).await.map_err(Failure::Unreachable)?;
-            let stream = match &server.tls {
-                None => Stream::Tcp(stream),
-                Some(tls) => {
-                    let tls = tls.connect(authority.host(), stream, only_http1).await;
-                    Stream::Tls(Box::new(tls.map_err(|error| match error {
-                        // That it has no HTTP/1.1 is no fault of its.
-                        error if only_http1 && has_no_such_protocol(&error) => Failure::NoUpgrade,
-                        error => Failure::UpstreamTls(error),
-                    })?))
-                }
-            };
-            Ok((stream, Some(address)))
+            let (stream, address) = connect_tcp(&addresses.find(authority, *port).await?).await?;
+            (Stream::Tcp(stream), Some(address))
         }
-    }
+    };
+    stream.write_all(header).await.map_err(Failure::Unreachable)?;
+    Ok((stream, address))
 }
 
 async fn connect_tcp(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Failure> {

@@ -11,7 +11,7 @@ use crate::respond::Failure;
 
 /// The addresses of one upstream's name, as one worker knows them. How long DNS would have them kept does not show
 /// through the system's resolver, so the configuration says how long they are.
-pub(super) struct Addresses {
+pub(crate) struct Addresses {
     interval: Duration,
     known: RefCell<Option<Known>>,
     next: Cell<usize>,
@@ -23,7 +23,7 @@ struct Known {
 }
 
 impl Addresses {
-    pub(super) fn new(interval: Duration) -> Self {
+    pub(crate) fn new(interval: Duration) -> Self {
         Self { interval, known: RefCell::new(None), next: Cell::new(0) }
     }
 

@@ -9,10 +9,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 
+use super::passed::ToPass;
 use super::{Serving, Worker};
 use crate::clients::{Connected, Refused};
 use crate::config::Entrance;
 use crate::connection::ClientConnection;
+use crate::generation::Generation;
 use crate::handshake::{Accepted, HandshakeError};
 use crate::listener;
 use crate::metrics::{HandshakeResult, Metrics};
@@ -40,6 +42,14 @@ enum Admission {
     Given(Option<Connected>),
     /// Its PROXY header says who it is.
     AfterHeader(OwnedSemaphorePermit),
+}
+
+/// What comes of a client's first words.
+enum Begun {
+    /// The handshake is made.
+    Accepted(Accepted<TcpStream>),
+    /// The server behind makes it.
+    ToPass(ToPass),
 }
 
 impl Worker {
@@ -127,11 +137,12 @@ impl Worker {
         // On the heap, and gone before the requests are served: a handshake's state is large, and idle connections are
         // many.
         let mut asked_for = None;
-        let handshake = self.handshaker.accept(stream, generation, &mut asked_for);
+        let handshake = self.handshake(stream, generation, &mut asked_for);
         let handshake = Box::pin(timeout_at(deadline, handshake)).await;
         let established = match handshake.unwrap_or(Err(HandshakeError::TimedOut)) {
-            Ok(Accepted::Client(established)) => *established,
-            Ok(Accepted::Authority) => return,
+            Ok(Begun::Accepted(Accepted::Client(established))) => *established,
+            Ok(Begun::Accepted(Accepted::Authority)) => return,
+            Ok(Begun::ToPass(connection)) => return Box::pin(self.pass(connection, ends, serving)).await,
             Err(error) => return self.handshake_failed(ends.client, asked_for.as_deref(), &error),
         };
         let resumed = established.handshake.resumed;
@@ -154,6 +165,24 @@ impl Worker {
         let (sites, journal) = (Arc::clone(&generation.sites), Rc::clone(&serving.journal));
         let retired = serving.retired.clone();
         serving.forwarder.serve(established.stream, connection, sites, journal, retired).await;
+    }
+
+    /// The handshake, unless it is for another server to make. `asked_for` becomes the name that the client asks for, as
+    /// soon as it has.
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        generation: &Generation,
+        asked_for: &mut Option<Arc<str>>,
+    ) -> Result<Begun, HandshakeError> {
+        let hello = self.handshaker.hello(stream).await?;
+        let sni = hello.sni.clone();
+        asked_for.clone_from(&sni);
+        if let Some(to) = generation.passthroughs.find(sni.as_deref(), &generation.sites) {
+            let (client, first_bytes) = hello.give_up()?;
+            return Ok(Begun::ToPass(ToPass { client, first_bytes, sni, to: Arc::clone(to) }));
+        }
+        self.handshaker.accept(hello, generation).await.map(Begun::Accepted)
     }
 
     fn handshake_failed(&self, client: SocketAddr, asked_for: Option<&str>, error: &HandshakeError) {

@@ -11,6 +11,7 @@ mod failures;
 mod http2;
 mod http2_attacks;
 mod metrics;
+mod passthrough;
 mod policies;
 mod proxy_protocol;
 mod reloads;

@@ -355,6 +355,7 @@ pub(crate) struct Client {
     shows: Option<ClientCertificate>,
     early_data: bool,
     mixes_up_names: bool,
+    small_records: bool,
     /// Made at the first connection: sessions resume only within one.
     config: OnceLock<Arc<ClientConfig>>,
 }
@@ -377,6 +378,7 @@ impl Client {
             shows: None,
             early_data: false,
             mixes_up_names: false,
+            small_records: false,
             config: OnceLock::new(),
         }
     }
@@ -392,6 +394,11 @@ impl Client {
     /// Shows a certificate if it is asked for one.
     pub(crate) fn showing(self, certificate: &ClientCertificate) -> Self {
         Self { shows: Some(certificate.clone()), ..self }
+    }
+
+    /// Sends its messages in records of 64 bytes.
+    pub(crate) fn in_small_records(self) -> Self {
+        Self { small_records: true, ..self }
     }
 
     /// Offers the ticket that it got last to whatever server.
@@ -472,6 +479,7 @@ impl Client {
             };
             config.alpn_protocols.clone_from(&self.alpn);
             config.enable_early_data = self.early_data;
+            config.max_fragment_size = self.small_records.then_some(64);
             if self.mixes_up_names {
                 config.resumption = rustls::client::Resumption::store(Arc::new(OneName::default()));
             }
