@@ -12,14 +12,16 @@ use time::OffsetDateTime;
 
 use crate::acme;
 use crate::chain::Chain;
-use crate::config::{Config, HostPattern, SiteSettings};
+use crate::config::{Config, HostPattern, SiteSettings, UpstreamSettings};
 use crate::ocsp;
 use crate::signer::EngineKeys;
+
+use proof::End;
 
 /// What was found for each site, in the configuration's order.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// One for each certificate of each `[[site]]`.
+    /// One for each certificate of each `[[site]]`, and then for each `client-cert` of an `[[upstream]]`.
     pub sites: Vec<SiteReport>,
     /// What should be looked at beside the sites: upstreams that can't be reached, files that others may change.
     pub warnings: Vec<String>,
@@ -28,7 +30,7 @@ pub struct Report {
 /// What was found for one certificate of a site.
 #[derive(Debug, Clone, Default)]
 pub struct SiteReport {
-    /// All its hosts, with commas.
+    /// All its hosts, with commas; or the upstream.
     pub hosts: String,
     /// The certificate's file, if the site has more than one.
     pub file: Option<PathBuf>,
@@ -44,7 +46,7 @@ pub struct SiteReport {
     pub warnings: Vec<String>,
 }
 
-/// Looks at every site: certificate chain, names, expiry, and a signature by an engine that the certificate verifies; and at what the
+/// Looks at every site, and every certificate that upstreams are shown: chain, names, expiry, and a signature by an engine that the certificate verifies; and at what the
 /// sites rely on: connects to each upstream and the authority of certificates, and looks who may change the files. `file` is the
 /// configuration's.
 pub fn check(config: &Config, file: &Path, keys: &EngineKeys, now: OffsetDateTime) -> Report {
@@ -52,7 +54,11 @@ pub fn check(config: &Config, file: &Path, keys: &EngineKeys, now: OffsetDateTim
         let files = config.certificate_files(site).into_iter();
         files.map(move |path| (site, path))
     });
-    let sites = certificates.map(|(site, path)| check_certificate(config, site, &path, keys, now)).collect();
+    let sites = certificates.map(|(site, path)| check_certificate(config, site, &path, keys, now));
+    let shown =
+        config.upstreams.iter().filter_map(|upstream| Some((upstream, upstream.client_cert.as_ref()?)));
+    let shown = shown.map(|(upstream, path)| check_shown(upstream, path, keys, now));
+    let sites = sites.chain(shown).collect();
     let mut warnings: Vec<_> = surroundings::open_files(config, file)
         .into_iter()
         .chain(surroundings::unreachable_upstreams(config))
@@ -68,6 +74,45 @@ pub fn check(config: &Config, file: &Path, keys: &EngineKeys, now: OffsetDateTim
 fn hosts(site: &SiteSettings) -> String {
     let hosts: Vec<_> = site.host.iter().map(HostPattern::as_str).collect();
     hosts.join(", ")
+}
+
+/// The certificate that the servers of an upstream are shown.
+fn check_shown(
+    upstream: &UpstreamSettings,
+    path: &Path,
+    keys: &EngineKeys,
+    now: OffsetDateTime,
+) -> SiteReport {
+    let hosts = format!("upstream {}", upstream.name);
+    let mut report = SiteReport { hosts, file: Some(path.to_owned()), ..SiteReport::default() };
+    match Chain::load(path) {
+        Ok(chain) => prove(End::Client, &chain, upstream.name.as_str(), keys, now, &mut report),
+        Err(error) => report.errors.push(error.to_string()),
+    }
+    report
+}
+
+/// What holds of the certificates of both ends.
+fn prove(
+    end: End,
+    chain: &Chain,
+    name: &str,
+    keys: &EngineKeys,
+    now: OffsetDateTime,
+    report: &mut SiteReport,
+) {
+    report.days_left = Some((chain.not_after() - now).whole_days());
+    certificate::inspect(end, chain, now, report);
+    match keys.key(chain.spki()) {
+        Ok(key) => {
+            report.key = key.algorithm().to_string();
+            match proof::prove(end, &key, chain, name) {
+                Ok(took) => report.proof = Some(took),
+                Err(error) => report.errors.push(error.to_string()),
+            }
+        }
+        Err(error) => report.errors.push(error.to_string()),
+    }
 }
 
 fn check_certificate(
@@ -97,19 +142,8 @@ fn check_certificate(
         let names = chain.names().join(", ");
         report.errors.push(format!("the certificate is not for {host}; its names: {names}"));
     }
-    report.days_left = Some((chain.not_after() - now).whole_days());
-    certificate::inspect(&chain, now, &mut report);
     report.warnings.extend(ocsp::inspect(site, &chain, now));
-    match keys.key(chain.spki()) {
-        Ok(key) => {
-            report.key = key.algorithm().to_string();
-            match proof::prove(&key, &chain, site.name()) {
-                Ok(took) => report.proof = Some(took),
-                Err(error) => report.errors.push(error.to_string()),
-            }
-        }
-        Err(error) => report.errors.push(error.to_string()),
-    }
+    prove(End::Server, &chain, site.name(), keys, now, &mut report);
     report
 }
 

@@ -119,7 +119,8 @@ impl Config {
             .iter()
             .flat_map(|site| site.ocsp.iter().chain(&site.client_ca).chain(&site.client_crl));
         let anchors = self.upstreams.iter().filter_map(|upstream| upstream.tls_ca.as_ref());
-        certificates.chain(others.chain(anchors).cloned())
+        let shown = self.upstreams.iter().filter_map(|upstream| upstream.client_cert.as_ref());
+        certificates.chain(others.chain(anchors).chain(shown).cloned())
     }
 
     /// Where a site's certificates are; that of ACME may not be there yet.

@@ -98,8 +98,9 @@ impl Foundation {
             stale: 0,
         };
         let (mut sites, mut expiries, mut staples) = (Sites::new(), Vec::new(), Vec::new());
-        let upstreams = ServerGroups::new(config, previous.map(|previous| &previous.upstreams))
-            .map_err(|(upstream, source)| StartError::Upstream { upstream, source })?;
+        let upstreams =
+            ServerGroups::new(config, Some(&*self.keys), previous.map(|previous| &previous.upstreams))
+                .map_err(|(upstream, source)| StartError::Upstream { upstream, source })?;
         for settings in &config.sites {
             let (mut certificates, not_after) = loading.of(config, settings, &*self.keys)?;
             expiries.extend(not_after.map(|not_after| Expiry { site: settings.name().into(), not_after }));

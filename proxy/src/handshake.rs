@@ -348,7 +348,7 @@ fn still_good(clients: &ClientCertificates, connection: &ServerConnection) -> Re
 }
 
 /// Suspends the task until what it polled before wakes it.
-async fn next_poll() {
+pub(crate) async fn next_poll() {
     let mut suspended = false;
     poll_fn(|_| if std::mem::replace(&mut suspended, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }

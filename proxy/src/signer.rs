@@ -27,6 +27,7 @@ use crate::acme::CertificateKeys;
 use crate::chain::spki_sha256;
 use crate::handshake;
 use crate::keys::{Asked, KeyError, KeySource, SignerStatus, SigningCounts, TicketSecret};
+use crate::upstream::asked_server;
 
 /// The keys of one crypto user, in the engines.
 ///
@@ -161,7 +162,12 @@ struct EngineSigner {
 impl Signer for EngineSigner {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
         let handshake = handshake::current();
-        let site = handshake.as_deref().map_or("", |handshake| &handshake.site);
+        let server = asked_server();
+        let site = match (&handshake, &server) {
+            (Some(handshake), _) => &*handshake.site,
+            (None, Some(server)) => server,
+            (None, None) => "",
+        };
         let request = TlsSign { key: self.key, scheme: self.scheme, site: bounded(site), message };
         self.engines.ask(&request).map_err(|error| {
             self.engines.complain(site, self.key, &error);

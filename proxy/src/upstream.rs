@@ -15,6 +15,7 @@ mod health;
 mod pool;
 mod resolve;
 mod send;
+mod shown;
 mod stream;
 mod tls;
 
@@ -41,6 +42,7 @@ pub(crate) use health::ServerState;
 pub(crate) use pool::Lease;
 pub(crate) use resolve::Addresses;
 pub(crate) use send::Outgoing;
+pub(crate) use shown::asked_server;
 pub(crate) use stream::Stream;
 pub use tls::TrustError;
 pub(crate) use tls::trust_anchors;

@@ -5,12 +5,13 @@ use x509_parser::oid_registry::{OID_PKCS1_SHA1WITHRSA, Oid};
 use x509_parser::prelude::X509Certificate;
 
 use super::SiteReport;
+use super::proof::End;
 use crate::chain::{Chain, parse};
 
 /// From how many days left on expiry is worth a warning.
 const EXPIRES_SOON: i64 = 14;
 
-pub(super) fn inspect(chain: &Chain, now: OffsetDateTime, report: &mut SiteReport) {
+pub(super) fn inspect(end: End, chain: &Chain, now: OffsetDateTime, report: &mut SiteReport) {
     let mut parsed = Vec::new();
     for (at, certificate) in chain.certificates().iter().enumerate() {
         match parse(certificate) {
@@ -22,7 +23,7 @@ pub(super) fn inspect(chain: &Chain, now: OffsetDateTime, report: &mut SiteRepor
         validity(at + 1, certificate, now, report);
     }
     if let Some(leaf) = parsed.first() {
-        purpose(leaf, report);
+        purpose(end, leaf, report);
     }
     order(&parsed, report);
 }
@@ -45,14 +46,17 @@ fn validity(number: usize, certificate: &X509Certificate<'_>, now: OffsetDateTim
     }
 }
 
-fn purpose(leaf: &X509Certificate<'_>, report: &mut SiteReport) {
+fn purpose(end: End, leaf: &X509Certificate<'_>, report: &mut SiteReport) {
     if let Ok(Some(usage)) = leaf.extended_key_usage()
-        && !usage.value.server_auth
         && !usage.value.any
     {
-        report
-            .errors
-            .push("the certificate is not for TLS servers (extended key usage serverAuth)".to_owned());
+        let (is_for, whom) = match end {
+            End::Server => (usage.value.server_auth, "servers (extended key usage serverAuth)"),
+            End::Client => (usage.value.client_auth, "clients (extended key usage clientAuth)"),
+        };
+        if !is_for {
+            report.errors.push(format!("the certificate is not for TLS {whom}"));
+        }
     }
     if let Ok(Some(usage)) = leaf.key_usage()
         && !usage.value.digital_signature()

@@ -31,11 +31,23 @@ impl From<keycore_client::Error> for ProofError {
     }
 }
 
+/// Whose handshakes a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Server,
+    Client,
+}
+
 /// Lets an engine sign what it would sign in a TLS 1.3 handshake, and verifies it with the certificate. Returns how
 /// long the signature took.
-pub(super) fn prove(key: &EngineSigningKey, chain: &Chain, site: &str) -> Result<Duration, ProofError> {
+pub(super) fn prove(
+    end: End,
+    key: &EngineSigningKey,
+    chain: &Chain,
+    site: &str,
+) -> Result<Duration, ProofError> {
     let &scheme = key.algorithm().schemes().first().ok_or(ProofError::NoKey)?;
-    let message = certificate_verify()?;
+    let message = certificate_verify(end)?;
     let start = Instant::now();
     let signature = key.sign_blocking(scheme, site, &message)?;
     let took = start.elapsed();
@@ -44,12 +56,15 @@ pub(super) fn prove(key: &EngineSigningKey, chain: &Chain, site: &str) -> Result
 }
 
 /// The content of a TLS 1.3 CertificateVerify (RFC 8446, section 4.4.3) over a transcript that never was.
-fn certificate_verify() -> Result<Vec<u8>, ProofError> {
+fn certificate_verify(end: End) -> Result<Vec<u8>, ProofError> {
     let mut transcript_hash = [0; 32];
     let provider = aws_lc_rs::default_provider();
     provider.secure_random.fill(&mut transcript_hash).map_err(|_| ProofError::NoRandomness)?;
     let mut message = vec![b' '; 64];
-    message.extend_from_slice(b"TLS 1.3, server CertificateVerify\0");
+    message.extend_from_slice(match end {
+        End::Server => b"TLS 1.3, server CertificateVerify\0",
+        End::Client => b"TLS 1.3, client CertificateVerify\0",
+    });
     message.extend_from_slice(&transcript_hash);
     Ok(message)
 }

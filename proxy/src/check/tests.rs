@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::SignatureScheme as TlsScheme;
 use time::OffsetDateTime;
 
-use super::{Report, SiteReport, certificate, check, proof};
+use super::{End, Report, SiteReport, certificate, check, proof};
 use crate::chain::Chain;
 use crate::config::{Config, SiteSettings};
 use crate::signer::EngineKeys;
@@ -51,7 +51,7 @@ impl Made {
     fn inspect(&self, certificates: &[&rcgen::Certificate], in_days: i64) -> SiteReport {
         let mut report = SiteReport::default();
         let now = OffsetDateTime::now_utc() + time::Duration::days(in_days);
-        certificate::inspect(&self.chain(certificates), now, &mut report);
+        certificate::inspect(End::Server, &self.chain(certificates), now, &mut report);
         report
     }
 }

@@ -152,6 +152,7 @@ fn rules_between_keys_are_checked() {
         (upstream("servers = [\"http://b\"]\nhealth-status = 200"), "goes with health-check"),
         (upstream("servers = [\"http://b\"]\nhealth-fall = 0"), "at least 1"),
         (upstream("servers = [\"http://b\"]\ntls-ca = \"/c\""), "https:// servers only"),
+        (upstream("servers = [\"http://b\"]\nclient-cert = \"/c\""), "https:// servers only"),
         (upstream("servers = [\"http://b\"]\nblance = \"hash\""), "did you mean `balance`?"),
         (upstream("servers = [\"http://b\"]") + &upstream("servers = [\"http://c\"]"), "two upstreams a"),
     ] {

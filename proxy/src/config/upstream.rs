@@ -90,6 +90,8 @@ pub struct UpstreamSettings {
     pub tls_name: Option<TlsName>,
     /// How each connection to a server says whose it is; not at all if absent.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// PEM file of the certificate, and those above it, that `https://` servers are shown; its key is in the engines. TLS 1.3 only then.
+    pub client_cert: Option<PathBuf>,
 }
 
 /// The version of the PROXY protocol.
@@ -177,6 +179,7 @@ impl UpstreamSettings {
             tls_ca: None,
             tls_name: None,
             proxy_protocol: None,
+            client_cert: None,
         }
     }
 
@@ -226,8 +229,10 @@ impl UpstreamSettings {
             return Some(format!("upstream {name}: hash-by goes with balance = \"hash\" only"));
         }
         let has_tls = self.servers.iter().any(|server| server.scheme() == UpstreamScheme::Https);
-        if !has_tls && (self.tls_ca.is_some() || self.tls_name.is_some()) {
-            return Some(format!("upstream {name}: tls-ca and tls-name go with https:// servers only"));
+        if !has_tls && (self.tls_ca.is_some() || self.tls_name.is_some() || self.client_cert.is_some()) {
+            return Some(format!(
+                "upstream {name}: tls-ca, tls-name and client-cert go with https:// servers only"
+            ));
         }
         if self.health_status.is_some() && !matches!(self.health_check, Some(HealthCheck::Http(_))) {
             return Some(format!(

@@ -10,6 +10,7 @@ mod passage;
 mod pool;
 mod redirects;
 mod rules;
+mod shown_certificates;
 mod site_rules;
 mod smuggling;
 mod streaming;

@@ -9,10 +9,12 @@ use http::header::COOKIE;
 
 use super::checks::Check;
 use super::health::{Health, Rules};
+use super::shown;
 use super::tls::{ClientTls, TrustError};
 use crate::config::{
     Balance, CookieName, HashBy, ProxyProtocol, UpstreamScheme, UpstreamSettings, UpstreamUrl,
 };
+use crate::keys::KeySource;
 
 /// Servers that share the requests of some sites, as `[[upstream]]` says; immutable, shared by all workers.
 pub struct ServerGroup {
@@ -78,9 +80,26 @@ impl ServerGroup {
     ///
     /// [`TrustError`] if there are no trust anchors for servers that are reached by TLS.
     pub(crate) fn of(settings: &UpstreamSettings, before: Option<&Self>) -> Result<Arc<Self>, TrustError> {
+        Self::with_keys(settings, None, before)
+    }
+
+    /// The same, with the keys of the certificates that servers are shown.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`], also if a certificate can't be read, or its key is not to be had.
+    pub(crate) fn with_keys(
+        settings: &UpstreamSettings,
+        keys: Option<&dyn KeySource>,
+        before: Option<&Self>,
+    ) -> Result<Arc<Self>, TrustError> {
         let tls = if settings.servers.iter().any(|server| server.scheme() == UpstreamScheme::Https) {
             let name = settings.tls_name.as_ref().map(|name| name.0.clone());
-            Some(Arc::new(ClientTls::new(settings.tls_ca.as_deref(), name)?))
+            let shown = match &settings.client_cert {
+                Some(path) => Some(shown::load(path, keys.ok_or(TrustError::NoKeys)?)?),
+                None => None,
+            };
+            Some(Arc::new(ClientTls::new(settings.tls_ca.as_deref(), name, shown)?))
         } else {
             None
         };

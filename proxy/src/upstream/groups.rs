@@ -6,6 +6,7 @@ use super::group::{Server, ServerGroup};
 use super::health::ServerState;
 use super::tls::TrustError;
 use crate::config::{Config, Destination, UpstreamSettings, UpstreamUrl};
+use crate::keys::KeySource;
 
 /// The upstreams of one configuration, by name; a server that a site names by itself goes by its URL, which no name is.
 pub(crate) struct ServerGroups(HashMap<Box<str>, Arc<ServerGroup>>);
@@ -17,7 +18,11 @@ impl ServerGroups {
     /// # Errors
     ///
     /// The upstream whose servers' certificates can't be verified, and why.
-    pub(crate) fn new(config: &Config, before: Option<&Self>) -> Result<Self, (String, TrustError)> {
+    pub(crate) fn new(
+        config: &Config,
+        keys: Option<&dyn KeySource>,
+        before: Option<&Self>,
+    ) -> Result<Self, (String, TrustError)> {
         let mut groups = HashMap::new();
         let by_themselves = config.destinations().filter_map(|to| match to {
             Destination::Server(url) => Some(UpstreamSettings::of_one(url.clone())),
@@ -27,7 +32,7 @@ impl ServerGroups {
             let label: Box<str> = settings.label().into();
             let before = before.and_then(|before| before.0.get(&label)).map(|group| &**group);
             if let Entry::Vacant(vacant) = groups.entry(label) {
-                let group = ServerGroup::of(&settings, before);
+                let group = ServerGroup::with_keys(&settings, keys, before);
                 vacant.insert(group.map_err(|error| (settings.label(), error))?);
             }
         }
@@ -64,7 +69,7 @@ mod tests {
     fn metrics_tell_the_state_of_each_server() {
         let text = "[[upstream]]\nname = \"shop\"\nservers = [\"http://a.example\", \"http://b.example\", \"http://c.example\"]";
         let groups =
-            ServerGroups::new(&Config::parse(text).unwrap(), None).map_err(|(_, error)| error).unwrap();
+            ServerGroups::new(&Config::parse(text).unwrap(), None, None).map_err(|(_, error)| error).unwrap();
         let server = |host: &str| {
             let mut servers = groups.servers().map(|(_, server)| server);
             servers.find(|server| server.url.to_string().contains(host)).unwrap()

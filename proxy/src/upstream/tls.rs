@@ -10,10 +10,16 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, pem};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use super::shown;
+use crate::chain::ChainError;
+use crate::keys::KeyError;
 
 /// Sessions that are kept for resumption with one server.
 const SESSIONS: usize = 32;
@@ -26,11 +32,13 @@ pub(super) struct ClientTls {
     http1: Arc<ClientConfig>,
     /// The name that certificates must have, and that is asked for; the URL's host if absent.
     name: Option<ServerName<'static>>,
+    /// The servers are shown a certificate, whose key an engine has.
+    signs: bool,
     /// What it was made from.
     source: [u8; 32],
 }
 
-/// The servers' certificates can't be verified.
+/// The servers' certificates can't be verified, or ours not be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// The file of trust anchors can't be read.
@@ -47,21 +55,36 @@ pub enum TrustError {
     /// The system has no trust anchors.
     #[error("the system has no trust anchors (package ca-certificates): name some with tls-ca, or acme.ca")]
     NoSystemAnchors,
+    /// The certificate that servers are shown can't be used.
+    #[error("client-cert: {0}")]
+    Chain(#[from] ChainError),
+    /// Its key is none that engines have.
+    #[error("client-cert: {0}")]
+    Key(#[from] KeyError),
+    /// There is nobody who has keys.
+    #[error("client-cert: its key is in the engines, and there are none here")]
+    NoKeys,
     /// TLS can't be set up.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
 }
 
 impl ClientTls {
-    /// Trusts the anchors in the file `ca`, or the system's.
-    pub(super) fn new(ca: Option<&Path>, name: Option<ServerName<'static>>) -> Result<Self, TrustError> {
-        Self::trusting(certificates(ca)?, name)?.ok_or_else(|| none(ca))
+    /// Trusts the anchors in the file `ca`, or the system's. With a certificate to be shown, in TLS 1.3 only: engines sign nothing
+    /// else for clients.
+    pub(super) fn new(
+        ca: Option<&Path>,
+        name: Option<ServerName<'static>>,
+        shown: Option<Arc<CertifiedKey>>,
+    ) -> Result<Self, TrustError> {
+        Self::trusting(certificates(ca)?, name, shown)?.ok_or_else(|| none(ca))
     }
 
     /// `None` if none of these is an anchor.
     fn trusting(
         mut anchors: Vec<CertificateDer<'static>>,
         name: Option<ServerName<'static>>,
+        shown: Option<Arc<CertifiedKey>>,
     ) -> Result<Option<Self>, TrustError> {
         // In whatever order a directory has them: it is the same trust.
         anchors.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
@@ -74,17 +97,28 @@ impl ClientTls {
             return Ok(None);
         }
         let provider: Arc<CryptoProvider> = Arc::new(provider::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let builder = ClientConfig::builder_with_provider(provider);
+        let (signs, mut config) = match shown {
+            None => {
+                let builder = builder.with_safe_default_protocol_versions()?;
+                (false, builder.with_root_certificates(roots).with_no_client_auth())
+            }
+            Some(shown) => {
+                source.push(0);
+                for certificate in &shown.cert {
+                    source.extend_from_slice(digest(&SHA256, certificate).as_ref());
+                }
+                let builder = builder.with_protocol_versions(&[&TLS13])?.with_root_certificates(roots);
+                (true, builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown))))
+            }
+        };
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http1 = Arc::new(config.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, &source).as_ref());
-        Ok(Some(Self { either: Arc::new(config), http1, name, source: hash }))
+        Ok(Some(Self { either: Arc::new(config), http1, name, signs, source: hash }))
     }
 
     /// Makes the handshake with the server that the URL calls `host`.
@@ -102,7 +136,8 @@ impl ClientTls {
             }
         };
         let config = if only_http1 { &self.http1 } else { &self.either };
-        TlsConnector::from(Arc::clone(config)).connect(name, stream).await
+        let handshake = TlsConnector::from(Arc::clone(config)).connect(name, stream);
+        if self.signs { shown::in_fibers(Box::pin(handshake), host.into()).await? } else { handshake.await }
     }
 }
 
@@ -151,13 +186,13 @@ mod tests {
         let name = || Some(ServerName::try_from("a.test").unwrap());
         let trusting = |anchors: &[&CertificateDer<'static>], name| {
             let anchors = anchors.iter().map(|&anchor| anchor.clone()).collect();
-            ClientTls::trusting(anchors, name).unwrap().unwrap()
+            ClientTls::trusting(anchors, name, None).unwrap().unwrap()
         };
         let before = trusting(&[&one, &other], None);
         assert!(before == trusting(&[&other, &one], None));
         assert!(before != trusting(&[&one], None), "one was taken out of the system's");
         assert!(before != trusting(&[&one, &other], name()));
         assert!(trusting(&[&one], name()) == trusting(&[&one], name()));
-        assert!(ClientTls::trusting(vec![CertificateDer::from(vec![1])], None).unwrap().is_none());
+        assert!(ClientTls::trusting(vec![CertificateDer::from(vec![1])], None, None).unwrap().is_none());
     }
 }
