@@ -207,12 +207,12 @@ impl Forwarder {
 
         let ended = match protocol {
             Protocol::Http1 => {
-                let http = self.http1.serve_connection(io, service).with_upgrades();
+                let http = Box::pin(self.http1.serve_connection(io, service).with_upgrades());
                 drive(http, http1::UpgradeableConnection::graceful_shutdown, &activity, &patience, shutdown)
                     .await
             }
             Protocol::Http2 => {
-                let http = self.http2.serve_connection(io, service);
+                let http = Box::pin(self.http2.serve_connection(io, service));
                 drive(http, http2::Connection::graceful_shutdown, &activity, &patience, shutdown).await
             }
         };

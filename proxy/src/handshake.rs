@@ -175,7 +175,8 @@ impl<IO> Hello<IO> {
 
 /// A finished handshake.
 pub(crate) struct Established<IO> {
-    pub(crate) stream: TlsStream<Gate<IO>>,
+    /// On the heap, since futures would keep room for each copy that it is moved through.
+    pub(crate) stream: Box<TlsStream<Gate<IO>>>,
     pub(crate) sni: Option<Arc<str>>,
     pub(crate) protocol: Protocol,
     pub(crate) handshake: Handshake,
@@ -300,7 +301,13 @@ impl Handshaker {
         }
         let identity = clients.map(|_| ClientIdentity::of(connection.peer_certificates()));
         let (protocol, handshake) = (protocol(connection), facts(connection, progress.signed_by.take()));
-        Ok(Accepted::Client(Box::new(Established { stream, sni, protocol, handshake, identity })))
+        Ok(Accepted::Client(Box::new(Established {
+            stream: Box::new(stream),
+            sni,
+            protocol,
+            handshake,
+            identity,
+        })))
     }
 
     /// Runs the handshake, each of its steps in a fiber: it has a stack while it computes or awaits a signature, and none

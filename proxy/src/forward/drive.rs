@@ -68,8 +68,11 @@ impl Patience {
 
 /// Runs a connection to its end, closes it when it is idle for too long or the proxy drains, and gives up on clients that
 /// stall. One timer for the whole connection, moved only when it fires.
+///
+/// The connection is on the heap: each future that it were handed through by value would keep room for a copy of it, for as long as
+/// the client stays.
 pub(super) async fn drive<C>(
-    connection: C,
+    mut connection: Pin<Box<C>>,
     close: impl Fn(Pin<&mut C>),
     activity: &Activity,
     patience: &Patience,
@@ -78,7 +81,6 @@ pub(super) async fn drive<C>(
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = pin!(connection);
     let mut timer = pin!(sleep_until(Instant::now() + patience.header.min(patience.idle)));
     let mut draining = pin!(async {
         shutdown.requested().await;
