@@ -5,7 +5,9 @@
 
 mod der;
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -83,10 +85,17 @@ impl OcspResponse {
     /// Reads a file in DER.
     pub(crate) fn load(path: &Path) -> Result<Self, OcspError> {
         let failed = |source| OcspError::File { path: path.to_owned(), source };
-        if std::fs::metadata(path).map_err(failed)?.len() > LONGEST {
+        // A pipe must not hold up a reload, and a file may grow while it is read.
+        let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path).map_err(failed)?;
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
+        }
+        let mut der = Vec::new();
+        file.take(LONGEST + 1).read_to_end(&mut der).map_err(failed)?;
+        if der.len() as u64 > LONGEST {
             return Err(OcspError::TooLong(path.to_owned()));
         }
-        let der = std::fs::read(path).map_err(failed)?;
         match singles(&der) {
             Ok(Ok(singles)) => Ok(Self { der, singles }),
             Ok(Err(status)) => Err(OcspError::Unsuccessful { path: path.to_owned(), status }),

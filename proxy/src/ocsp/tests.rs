@@ -124,3 +124,13 @@ fn a_certificate_that_demands_a_response_and_has_none_is_warned_of() {
         assert!(late[0].starts_with("not stapled: ") && late.len() == 1 + usize::from(demanding), "{late:?}");
     }
 }
+
+#[test]
+fn a_pipe_is_no_response_and_holds_nobody_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
+    let error = OcspResponse::load(&pipe).unwrap_err().to_string();
+    assert!(error.contains("not a regular file"), "{error}");
+}
