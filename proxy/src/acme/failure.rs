@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use time::OffsetDateTime;
 
 use crate::chain::ChainError;
 use crate::upstream::TrustError;
@@ -36,9 +37,9 @@ pub(super) enum Failure {
     TooSlow(Duration),
     #[error("the authority says: {problem}")]
     Refused { problem: Problem, retry_after: Option<Duration> },
-    #[error("the authority could not see that {name} is ours: {problem}")]
+    #[error("the authority could not see that {name} is ours: {problem}", name = plain(name))]
     NotProven { name: String, problem: Problem },
-    #[error("the authority offers no {kind} challenge for {name}")]
+    #[error("the authority offers no {kind} challenge for {name}", name = plain(name))]
     NoSuchChallenge { name: String, kind: &'static str },
     #[error("the authority's answer does not hold together: {0}")]
     Malformed(&'static str),
@@ -48,6 +49,10 @@ pub(super) enum Failure {
     OtherKey,
     #[error("the authority's certificate is not for {0}")]
     OtherName(String),
+    #[error("the authority's certificate is not valid now, but from {from} to {until}")]
+    NotNow { from: OffsetDateTime, until: OffsetDateTime },
+    #[error("the authority wants something proven that was not ordered: {}", plain(.0))]
+    NotOrdered(String),
 }
 
 impl Failure {
@@ -68,7 +73,9 @@ impl Failure {
             | Self::Malformed(_)
             | Self::Chain(_)
             | Self::OtherKey
-            | Self::OtherName(_) => true,
+            | Self::OtherName(_)
+            | Self::NotNow { .. }
+            | Self::NotOrdered(_) => true,
             _ => false,
         }
     }
@@ -101,6 +108,11 @@ const NAMESPACE: &str = "urn:ietf:params:acme:error:";
 /// Longest text of an authority that gets into the log, in characters.
 const LONGEST: usize = 300;
 
+/// What comes from elsewhere, cut and without control characters.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
+}
+
 impl Problem {
     /// Whether it is of this kind, named without the namespace.
     pub(super) fn is(&self, kind: &str) -> bool {
@@ -116,9 +128,6 @@ impl Problem {
 impl fmt::Display for Problem {
     /// One line: what comes from elsewhere is cut, and has no control characters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |text: &str| -> String {
-            text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
-        };
         f.write_str(&plain(if self.detail.is_empty() { "no reason" } else { &self.detail }))?;
         for subproblem in self.subproblems.iter().take(3).filter(|subproblem| !subproblem.detail.is_empty()) {
             write!(f, "; {}", plain(&subproblem.detail))?;
@@ -131,6 +140,15 @@ impl fmt::Display for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_the_authority_forge_no_lines() {
+        let name = format!("a\nERROR {}", "x".repeat(10_000));
+        let line = Failure::NotOrdered(name.clone()).to_string();
+        assert!(!line.contains('\n') && line.len() < 400, "{line}");
+        let line = Failure::NotProven { name, problem: Problem::default() }.to_string();
+        assert!(!line.contains('\n') && line.len() < 400, "{line}");
+    }
 
     #[test]
     fn a_problem_is_one_short_line() {

@@ -64,6 +64,8 @@ struct Authorization {
 
 #[derive(Debug, Deserialize)]
 struct Identifier {
+    #[serde(rename = "type")]
+    kind: String,
     value: String,
 }
 
@@ -114,6 +116,9 @@ impl Orderer<'_> {
     /// Follows an order to its end: the certificate chain of this key, in PEM.
     pub(super) async fn fulfil(&self, url: &AcmeUrl, key: &PublicKeyReply) -> Result<String, Failure> {
         let (mut order, _) = self.look_at(url).await?;
+        if order.authorizations.len() > self.names.as_slice().len() {
+            return Err(Failure::NotOrdered(format!("{} authorizations", order.authorizations.len())));
+        }
         if order.status == OrderStatus::Pending {
             for authorization in &order.authorizations {
                 self.prove(authorization).await?;
@@ -161,7 +166,11 @@ impl Orderer<'_> {
     /// Proves one name, if that is not done yet.
     async fn prove(&self, url: &AcmeUrl) -> Result<(), Failure> {
         let authorization: Authorization = self.account.read(url).await?.json()?;
-        let name = authorization.identifier.value;
+        let Identifier { kind, value: name } = authorization.identifier;
+        let ordered = |name: &str| self.names.as_slice().iter().any(|of| of.to_string() == name);
+        if kind != "dns" || !ordered(&name.to_ascii_lowercase()) {
+            return Err(Failure::NotOrdered(format!("{kind} {name}")));
+        }
         if authorization.status == AuthorizationStatus::Valid {
             return Ok(());
         }

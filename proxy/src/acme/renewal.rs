@@ -26,8 +26,9 @@ const LEAST_ASK: Duration = Duration::from_secs(60);
 /// When a certificate should be renewed, as its authority says (RFC 9773).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
-    start: OffsetDateTime,
-    end: OffsetDateTime,
+    /// In Unix time: with offsets, times near the year 9999 can't be computed with.
+    start: i64,
+    end: i64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,16 +61,24 @@ impl Window {
 
     fn of(info: &RenewalInfo) -> Result<Self, Failure> {
         let time = |text: &str| {
-            OffsetDateTime::parse(text, &Rfc3339).map_err(|_| Failure::Malformed("the suggested window"))
+            let time = OffsetDateTime::parse(text, &Rfc3339);
+            time.map(OffsetDateTime::unix_timestamp).map_err(|_| Failure::Malformed("the suggested window"))
         };
         let SuggestedWindow { start, end } = &info.suggested_window;
         let window = Self { start: time(start)?, end: time(end)? };
         if window.start < window.end { Ok(window) } else { Err(Failure::Malformed("the suggested window")) }
     }
 
-    /// A time in it, at the given part of it.
-    pub(super) fn at(&self, fraction: f64) -> OffsetDateTime {
-        self.start + (self.end - self.start) * fraction
+    /// A time in it, at the given part of it, but not after `latest`: an authority must not let a certificate end.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "seconds of ten thousand years"
+    )]
+    pub(super) fn at(&self, fraction: f64, latest: OffsetDateTime) -> OffsetDateTime {
+        let into = (self.end.saturating_sub(self.start) as f64 * fraction) as i64;
+        let at = self.start.saturating_add(into).min(latest.unix_timestamp());
+        OffsetDateTime::from_unix_timestamp(at).unwrap_or(latest)
     }
 }
 
@@ -78,6 +87,27 @@ impl Window {
 pub(super) fn at_two_thirds(chain: &Chain, fraction: f64) -> OffsetDateTime {
     let life = chain.not_after() - chain.not_before();
     chain.not_before() + life * (2.0 / 3.0 - fraction / 30.0)
+}
+
+/// The latest time to renew a certificate, whatever its authority says: a tenth of its life before its end.
+pub(super) fn latest(chain: &Chain) -> OffsetDateTime {
+    chain.not_before() + (chain.not_after() - chain.not_before()) * 0.9
+}
+
+/// How long a certificate lives.
+pub(super) fn life(chain: &Chain) -> Duration {
+    Duration::try_from(chain.not_after() - chain.not_before()).unwrap_or_default()
+}
+
+/// The pause after a success: an hour, which is sixty times the default of `acme.retry`, or a twentieth of the certificate's
+/// life. No advice, and no certificate that is born old, brings an order sooner.
+pub(super) fn rest(life: Duration, first: Duration) -> Duration {
+    first.saturating_mul(60).max(life / 20)
+}
+
+/// Whether a key of this age may be replaced: an authority must not fill the engines with keys.
+pub(super) fn old_enough(age: Duration, life: Duration) -> bool {
+    age >= (life / 2).min(Duration::from_secs(24 * 3600))
 }
 
 /// The pause after so many failures in a row.
@@ -109,9 +139,31 @@ mod tests {
             Window::of(&RenewalInfo { suggested_window })
         };
         let two_days = window("2026-01-02T04:00:00Z", "2026-01-04T04:00:00Z").unwrap();
-        assert_eq!(two_days.at(0.5), time::macros::datetime!(2026-01-03 04:00 UTC));
+        let latest = time::macros::datetime!(2026-03-01 00:00 UTC);
+        assert_eq!(two_days.at(0.5, latest), time::macros::datetime!(2026-01-03 04:00 UTC));
+        for (start, end) in [
+            ("9000-01-01T00:00:00Z", "9001-01-01T00:00:00Z"),
+            ("9999-12-31T23:59:58-23:59", "9999-12-31T23:59:59-23:59"),
+            ("0000-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"),
+        ] {
+            // Refused, or bounded; never a panic.
+            if let Ok(far) = window(start, end) {
+                assert!(far.at(0.99, latest) <= latest, "{start}");
+            }
+        }
+        assert_eq!(window("9000-01-01T00:00:00Z", "9001-01-01T00:00:00Z").unwrap().at(0.0, latest), latest);
         assert!(window("2026-01-04T04:00:00Z", "2026-01-02T04:00:00Z").is_err());
         assert!(window("soon", "2026-01-02T04:00:00Z").is_err());
+    }
+
+    #[test]
+    fn successes_and_new_keys_have_their_pauses() {
+        let (minute, hour, day) =
+            (Duration::from_secs(60), Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+        assert_eq!(rest(Duration::ZERO, minute), hour);
+        assert_eq!(rest(day * 90, minute), day * 90 / 20);
+        assert!(!old_enough(hour, day * 90) && old_enough(day, day * 90));
+        assert!(old_enough(hour, hour * 2) && !old_enough(minute, hour));
     }
 
     #[test]

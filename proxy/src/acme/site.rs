@@ -19,7 +19,7 @@ use super::order::Orderer;
 use super::renewal::{self, Window};
 use super::state::{Progress, SiteFiles};
 use super::{on_blocking_thread, random_fraction};
-use crate::chain::Chain;
+use crate::chain::{Chain, parse};
 use crate::config::{AcmeSettings, HostPattern};
 use crate::metrics::AcmeMetrics;
 
@@ -37,6 +37,13 @@ const KEY_MARGIN: Duration = Duration::from_secs(24 * 3600);
 
 /// Longest life that is believed of a certificate, for the same.
 const LONGEST_LIFE: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// How far the authority's clock may be ahead.
+const SKEW: Duration = Duration::from_secs(300);
+
+/// Longest chain in PEM that is installed, in bytes; and in certificates. Each handshake carries it.
+const LONGEST_CHAIN: usize = 64 * 1024;
+const MOST_CERTIFICATES: usize = 10;
 
 /// A site whose certificate comes by ACME.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,8 +111,11 @@ impl Shared {
     /// Sees to the site's certificate, for ever.
     pub(super) async fn follow(self: Arc<Self>, site: AcmeSite) {
         let mut schedule = Schedule { fraction: random_fraction(), window: None };
+        // What the file does not know if it can't be written.
+        let mut known = Progress::default();
         loop {
-            let progress = self.progress(&site).await;
+            let mut progress = self.progress(&site).await;
+            progress.heed(&known);
             let pause = progress.pause(SystemTime::now());
             let due = match self.until_due(&site, &mut schedule).await {
                 Some(wait) => wait,
@@ -113,12 +123,17 @@ impl Shared {
             };
             let wait = due.max(pause);
             self.metrics.next(&site.name, SystemTime::now() + wait);
+            if !due.is_zero() {
+                // Here or elsewhere, there was a success.
+                known.failures = 0;
+            }
             if !wait.is_zero() {
                 sleep(wait.min(LONGEST_SLEEP)).await;
                 continue;
             }
             let Ok(_permit) = self.room.acquire().await else { return };
-            self.attempt(&site, progress, &mut schedule).await;
+            self.attempt(&site, &mut progress, &mut schedule).await;
+            known = Progress { order: None, ..progress };
         }
     }
 
@@ -137,7 +152,7 @@ impl Shared {
     async fn until_due(&self, site: &AcmeSite, schedule: &mut Schedule) -> Option<Duration> {
         let chain = site.certificate().await?;
         let at = match schedule.advice(self, &chain).await {
-            Some(window) => window.at(schedule.fraction),
+            Some(window) => window.at(schedule.fraction, renewal::latest(&chain)),
             None => renewal::at_two_thirds(&chain, schedule.fraction),
         };
         let wait = at - OffsetDateTime::now_utc();
@@ -151,7 +166,7 @@ impl Shared {
     }
 
     /// Orders a certificate, unless somebody else does or did.
-    async fn attempt(&self, site: &AcmeSite, mut progress: Progress, schedule: &mut Schedule) {
+    async fn attempt(&self, site: &AcmeSite, progress: &mut Progress, schedule: &mut Schedule) {
         let files = site.files.clone();
         let lock = match on_blocking_thread(move || files.lock()).await {
             Ok(Some(lock)) => Ok(lock),
@@ -169,16 +184,16 @@ impl Shared {
                 if self.until_due(site, schedule).await.is_some_and(|wait| !wait.is_zero()) {
                     return;
                 }
-                let ordered = timeout(PATIENCE, self.order(site, &mut progress)).await;
+                let ordered = timeout(PATIENCE, self.order(site, progress)).await;
                 let outcome = ordered.unwrap_or(Err(Failure::TooSlow(PATIENCE)));
-                self.note(site, &mut progress, &outcome).await;
+                self.note(site, progress, &outcome).await;
                 outcome
             }
             Err(failure) => {
-                progress.failures = progress.failures.saturating_add(1);
-                // Nothing can be kept there, not even the failure.
-                sleep(renewal::pause(progress.failures, self.settings.retry, None)).await;
-                Err(failure)
+                // Nothing can be kept there: `follow` remembers it.
+                let outcome = Err(failure);
+                self.note(site, progress, &outcome).await;
+                outcome
             }
         };
         self.metrics.attempted(&site.name, started, outcome.is_ok());
@@ -203,29 +218,33 @@ impl Shared {
     /// Keeps what became of an attempt.
     async fn note(&self, site: &AcmeSite, progress: &mut Progress, outcome: &Result<Chain, Failure>) {
         match outcome {
-            Ok(_) => *progress = Progress { of: std::mem::take(&mut progress.of), ..Progress::default() },
+            Ok(chain) => {
+                *progress = Progress { of: std::mem::take(&mut progress.of), ..Progress::default() };
+                progress.rest(SystemTime::now(), renewal::rest(renewal::life(chain), self.settings.retry));
+            }
             Err(failure) => {
                 progress.failures = progress.failures.saturating_add(1);
                 let pause = renewal::pause(progress.failures, self.settings.retry, failure.retry_after());
-                let until = SystemTime::now() + pause;
-                progress.not_before = until.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+                progress.rest(SystemTime::now(), pause);
                 if failure.spoils_the_order() {
                     progress.order = None;
                 }
             }
         }
-        self.write(site, progress).await;
-    }
-
-    async fn write(&self, site: &AcmeSite, progress: &Progress) {
-        let (files, progress) = (site.files.clone(), progress.clone());
-        if let Err(error) = on_blocking_thread(move || files.write(&progress)).await {
+        if let Err(error) = self.write(site, progress).await {
             tracing::warn!(site = &*site.name, %error, "the state of an order can't be kept");
         }
     }
 
+    async fn write(&self, site: &AcmeSite, progress: &Progress) -> Result<(), Failure> {
+        let (files, progress) = (site.files.clone(), progress.clone());
+        on_blocking_thread(move || files.write(&progress)).await
+    }
+
     /// The certificate that was ordered, in its file already.
     async fn order(&self, site: &AcmeSite, progress: &mut Progress) -> Result<Chain, Failure> {
+        // No order, and no key, of which nothing could be kept.
+        self.write(site, progress).await?;
         let key = AccountKey::open(&self.settings, &self.keys).await?;
         self.challenges.account(&key.thumbprint);
         let account = Account::open(&self.settings, &self.https, &self.keys, key).await?;
@@ -253,7 +272,7 @@ impl Shared {
         let replaces = replaces.and_then(renewal::certificate_id);
         let begun = orderer.begin(replaces.as_deref()).await?;
         progress.order = Some(begun.to_string());
-        self.write(site, progress).await;
+        self.write(site, progress).await?;
         self.install(site, orderer.fulfil(&begun, &key).await, &key).await
     }
 
@@ -264,11 +283,19 @@ impl Shared {
         key: &PublicKeyReply,
     ) -> Result<Chain, Failure> {
         let (chain, key, site) = (chain?, key.clone(), site.clone());
+        if chain.len() > LONGEST_CHAIN {
+            return Err(Failure::Malformed("its chain of certificates is longer than 64 KiB"));
+        }
         on_blocking_thread(move || {
             site.files.install(&chain, |file| {
                 let chain = Chain::load(file)?;
                 if chain.spki().as_ref() != key.spki {
                     return Err(Failure::OtherKey);
+                }
+                hangs_together(&chain)?;
+                let (from, until, now) = (chain.not_before(), chain.not_after(), OffsetDateTime::now_utc());
+                if from > now + SKEW || until <= now {
+                    return Err(Failure::NotNow { from, until });
                 }
                 match site.hosts.iter().find(|host| !chain.covers(host)) {
                     Some(host) => Err(Failure::OtherName(host.to_string())),
@@ -287,8 +314,8 @@ impl Shared {
         let (keys, label) = (Arc::clone(&self.keys), site.key_label(&self.settings)?);
         let algorithm = self.settings.key_type.algorithm();
         let certified = before.map(|chain| {
-            let life = Duration::try_from(chain.not_after() - chain.not_before()).unwrap_or_default();
-            (chain.spki().clone(), life.min(LONGEST_LIFE) + KEY_MARGIN)
+            let life = renewal::life(chain).min(LONGEST_LIFE);
+            (chain.spki().clone(), life)
         });
         let renew = self.settings.renew_key;
         on_blocking_thread(move || {
@@ -300,14 +327,40 @@ impl Shared {
                 return Err(Failure::WrongKey(label.to_string()));
             }
             match certified {
-                Some((spki, grace)) if renew && spki.as_ref() == key.spki => {
-                    Ok(keys.rotate(key.info.id, grace)?)
+                Some((spki, life))
+                    if renew
+                        && spki.as_ref() == key.spki
+                        && renewal::old_enough(age(key.info.created_at.0), life) =>
+                {
+                    Ok(keys.rotate(key.info.id, life + KEY_MARGIN)?)
                 }
                 _ => Ok(key),
             }
         })
         .await
     }
+}
+
+/// How long ago that was, in milliseconds of Unix time.
+fn age(created_at: u64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_millis(created_at))
+}
+
+/// Each certificate is issued by the next one, and there are not too many.
+fn hangs_together(chain: &Chain) -> Result<(), Failure> {
+    let certificates = chain.certificates();
+    if certificates.len() > MOST_CERTIFICATES {
+        return Err(Failure::Malformed("its chain has more than ten certificates"));
+    }
+    let broken = || Failure::Malformed("a certificate of its chain is not issued by the next one");
+    for (one, next) in certificates.iter().zip(certificates.iter().skip(1)) {
+        let (one, next) = (parse(one).map_err(|_| broken())?, parse(next).map_err(|_| broken())?);
+        if one.issuer().as_raw() != next.subject().as_raw() {
+            return Err(broken());
+        }
+    }
+    Ok(())
 }
 
 /// When the site's certificate is renewed.

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use crate::config::AcmeUrl;
 
+/// Longest pause that is heeded.
+const LONGEST_PAUSE: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// An order that is under way, and failures before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
@@ -33,9 +36,21 @@ impl Progress {
 
     /// How long to leave the authority alone.
     pub(super) fn pause(&self, now: SystemTime) -> Duration {
-        let until = UNIX_EPOCH + Duration::from_secs(self.not_before);
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         // A clock that was ahead once must not stop renewals for long.
-        until.duration_since(now).unwrap_or_default().min(Duration::from_secs(7 * 24 * 3600))
+        Duration::from_secs(self.not_before).saturating_sub(now).min(LONGEST_PAUSE)
+    }
+
+    /// Sets the pause from now on.
+    pub(super) fn rest(&mut self, now: SystemTime, pause: Duration) {
+        let until = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(pause);
+        self.not_before = until.as_secs();
+    }
+
+    /// What holds of two memories of the same: the later time and the longer row of failures.
+    pub(super) fn heed(&mut self, other: &Self) {
+        self.failures = self.failures.max(other.failures);
+        self.not_before = self.not_before.max(other.not_before);
     }
 }
 
@@ -155,6 +170,8 @@ mod tests {
         assert_eq!(files.read("b"), Progress { of: "b".to_owned(), ..Progress::default() });
         assert_eq!(progress.pause(UNIX_EPOCH + Duration::from_secs(40)), Duration::from_secs(60));
         assert_eq!(progress.pause(SystemTime::now()), Duration::ZERO);
+        let far = Progress { not_before: u64::MAX, ..Progress::default() };
+        assert_eq!(far.pause(SystemTime::now()), LONGEST_PAUSE);
         fs::write(files.progress(), "{").unwrap();
         assert_eq!(files.read("a").failures, 0);
     }

@@ -111,8 +111,9 @@ async fn an_authority_is_asked_when_to_renew_and_for_how_long_that_holds() {
     let found = Directory::fetch(&https, &authority.directory()).await.unwrap();
     let asked = Window::ask(&https, &found, "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE").await.unwrap();
     let (window, holds) = asked.unwrap();
-    assert_eq!(window.at(0.0), datetime!(2026-01-02 04:00 UTC));
-    assert_eq!(window.at(0.5), datetime!(2026-01-02 16:00 UTC));
+    let latest = datetime!(2027-01-01 00:00 UTC);
+    assert_eq!(window.at(0.0, latest), datetime!(2026-01-02 04:00 UTC));
+    assert_eq!(window.at(0.5, latest), datetime!(2026-01-02 16:00 UTC));
     assert_eq!(holds, Duration::from_secs(7200));
 
     let refused = Window::ask(&https, &found, "unknown").await.unwrap_err();
