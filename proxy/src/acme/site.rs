@@ -348,7 +348,7 @@ fn age(created_at: u64) -> Duration {
 }
 
 /// Each certificate is issued by the next one, and there are not too many.
-fn hangs_together(chain: &Chain) -> Result<(), Failure> {
+pub(super) fn hangs_together(chain: &Chain) -> Result<(), Failure> {
     let certificates = chain.certificates();
     if certificates.len() > MOST_CERTIFICATES {
         return Err(Failure::Malformed("its chain has more than ten certificates"));

@@ -170,6 +170,9 @@ mod tests {
         assert_eq!(files.read("b"), Progress { of: "b".to_owned(), ..Progress::default() });
         assert_eq!(progress.pause(UNIX_EPOCH + Duration::from_secs(40)), Duration::from_secs(60));
         assert_eq!(progress.pause(SystemTime::now()), Duration::ZERO);
+        let mut fresh = Progress { of: "a".to_owned(), ..Progress::default() };
+        fresh.heed(&progress);
+        assert_eq!((fresh.failures, fresh.not_before, &fresh.order), (3, 100, &None));
         let far = Progress { not_before: u64::MAX, ..Progress::default() };
         assert_eq!(far.pause(SystemTime::now()), LONGEST_PAUSE);
         fs::write(files.progress(), "{").unwrap();

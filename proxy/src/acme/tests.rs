@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use super::account::Directory;
 use super::https::Https;
 use super::renewal::{Window, certificate_id};
+use super::site::hangs_together;
 use crate::chain::Chain;
 use crate::config::AcmeUrl;
 
@@ -152,4 +153,24 @@ fn a_certificate_is_called_as_in_the_rfc() {
     std::fs::write(file.path(), made.pem()).unwrap();
     let chain = Chain::load(file.path()).unwrap();
     assert_eq!(certificate_id(&chain).as_deref(), Some("aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"));
+}
+
+#[test]
+fn a_chain_hangs_together_and_is_short() {
+    let made = |name: &str| {
+        let mut parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+        parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+    };
+    let (one, other) = (made("one.example"), made("other.example"));
+    for (pem, fits) in [
+        (one.clone(), true),
+        (one.repeat(10), true),
+        (one.repeat(11), false),
+        (format!("{one}{other}"), false),
+    ] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), pem).unwrap();
+        assert_eq!(hangs_together(&Chain::load(file.path()).unwrap()).is_ok(), fits);
+    }
 }
