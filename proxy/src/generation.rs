@@ -28,7 +28,6 @@ pub(crate) struct Generation {
     pub(crate) number: u64,
     pub(crate) tls: Arc<Tls>,
     pub(crate) sites: Arc<Sites>,
-    pub(crate) passthroughs: Passthroughs,
     pub(crate) ticket_keys: TicketKeySource,
     pub(crate) upstreams: ServerGroups,
     pub(crate) timeouts: Timeouts,
@@ -132,6 +131,7 @@ impl Foundation {
         if let Some(host) = &config.tls.default_site {
             sites.set_default(host);
         }
+        sites.set_passthroughs(Passthroughs::new(&config.passthroughs));
         expiries.sort_by_key(|expiry| expiry.not_after);
         let sites = Arc::new(sites);
         let tls = Tls::new(&sites, &self.tickets).map_err(StartError::Tls)?;
@@ -140,7 +140,6 @@ impl Foundation {
             number: previous.map_or(1, |previous| previous.number + 1),
             tls: Arc::new(tls),
             sites,
-            passthroughs: Passthroughs::new(&config.passthroughs),
             ticket_keys: config.tls.ticket_keys,
             upstreams,
             timeouts: config.timeouts.clone(),

@@ -44,10 +44,13 @@ impl Passthroughs {
         passthroughs
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.wildcard.is_empty()
+    }
+
     /// Where who asks for this name, in lower case and without a dot at its end, is passed on to; `None` if the name is one of
     /// a site, or nobody's. As among sites, an exact name goes before a wildcard.
-    pub(crate) fn find(&self, name: Option<&str>, sites: &Sites) -> Option<&Arc<Passthrough>> {
-        let name = name?;
+    pub(crate) fn find(&self, name: &str, sites: &Sites) -> Option<&Arc<Passthrough>> {
         if let Some(exact) = self.exact.get(name) {
             return Some(exact);
         }
@@ -73,18 +76,38 @@ mod tests {
         let passthroughs = Passthroughs::new(&config.passthroughs);
         let sites = crate::sites::tests::sites(&[&["site.example"], &["*.sites.example"]]);
         for (name, to) in [
-            (Some("a.example"), Some("tcp://one:443")),
-            (Some("x.example"), Some("tcp://two:443")),
-            (Some("site.example"), None),
-            (Some("b.sites.example"), Some("tcp://one:443")),
-            (Some("c.sites.example"), None),
-            (Some("x.y.example"), None),
-            (Some(".example"), None),
-            (Some("example"), None),
-            (None, None),
+            ("a.example", Some("tcp://one:443")),
+            ("x.example", Some("tcp://two:443")),
+            ("site.example", None),
+            ("b.sites.example", Some("tcp://one:443")),
+            ("c.sites.example", None),
+            ("x.y.example", None),
+            (".example", None),
+            ("example", None),
         ] {
             let found = passthroughs.find(name, &sites).map(|passthrough| passthrough.to.to_string());
             assert_eq!(found.as_deref(), to, "{name:?}");
+        }
+    }
+
+    /// Browsers use a connection for every name that its certificate has.
+    #[test]
+    fn a_request_for_a_name_that_is_passed_on_is_served_by_no_site() {
+        let text =
+            "[[passthrough]]\nhost = [\"b.sites.example\", \"*.passed.example\"]\nto = \"tcp://one:443\"\n";
+        let mut sites = crate::sites::tests::sites(&[&["*.sites.example"], &["default.example"]]);
+        sites.set_passthroughs(Passthroughs::new(&Config::parse(text).unwrap().passthroughs));
+        sites.set_default(&"default.example".parse().unwrap());
+        for (sni, host, served) in [
+            (Some("c.sites.example"), "c.sites.example", true),
+            (Some("c.sites.example"), "b.sites.example", false),
+            (Some("c.sites.example"), "B.Sites.Example.", false),
+            (None, "nobodys.example", true),
+            (None, "b.sites.example", false),
+            (None, "x.passed.example", false),
+            (Some("nobodys.example"), "x.passed.example", false),
+        ] {
+            assert_eq!(sites.for_request(sni, host).is_some(), served, "{sni:?} {host}");
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::config::HostPattern;
 use crate::connection::ClientConnection;
 use crate::http_policy::HttpPolicy;
 use crate::metrics::SiteRequests;
+use crate::passthrough::{Passthrough, Passthroughs};
 use crate::routes::Routes;
 use crate::tls::{Certificates, TlsPolicy};
 use crate::upstream::ServerGroup;
@@ -23,6 +24,8 @@ pub struct Sites {
     wildcard: HashMap<Box<str>, Arc<Site>>,
     /// Takes whoever asks for no name, or for one that is nobody's.
     default: Option<Arc<Site>>,
+    /// Names that others serve.
+    passthroughs: Passthroughs,
 }
 
 /// One site: the names it answers to, its certificate and where its requests go.
@@ -123,6 +126,20 @@ impl Sites {
         Self::default()
     }
 
+    /// Names that are not served here but passed on unread.
+    pub(crate) fn set_passthroughs(&mut self, passthroughs: Passthroughs) {
+        self.passthroughs = passthroughs;
+    }
+
+    /// Where connections for this name, in any case, are passed on to, if they are.
+    pub(crate) fn passed_on(&self, name: &str) -> Option<&Arc<Passthrough>> {
+        if self.passthroughs.is_empty() {
+            return None;
+        }
+        let name = name.to_ascii_lowercase();
+        self.passthroughs.find(name.strip_suffix('.').unwrap_or(&name), self)
+    }
+
     /// Adds a site under all its hosts. A host that is taken already goes to the new site; the configuration refuses
     /// duplicates before.
     pub fn add(&mut self, site: Site) {
@@ -159,8 +176,12 @@ impl Sites {
 
     /// The site that answers a request for `host` on a connection on which `sni` was asked for. None, so that the client shall
     /// come again on another connection (RFC 9110, section 15.5.20), if the site would not have been spoken to in the
-    /// same way: whoever demands client certificates, or newer TLS, is not reached past his demands.
+    /// same way: whoever demands client certificates, or newer TLS, is not reached past his demands. Nor is a name that is passed
+    /// on ever served: a browser that has a connection with a wildcard certificate would send its requests there.
     pub(crate) fn for_request(&self, sni: Option<&str>, host: &str) -> Option<&Arc<Site>> {
+        if self.passed_on(host).is_some() {
+            return None;
+        }
         let named = sni.and_then(|name| self.find(name));
         match (self.find(host), named.or(self.default.as_ref())) {
             (Some(site), Some(connected)) => {

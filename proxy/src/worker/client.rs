@@ -178,7 +178,7 @@ impl Worker {
         let hello = self.handshaker.hello(stream).await?;
         let sni = hello.sni.clone();
         asked_for.clone_from(&sni);
-        if let Some(to) = generation.passthroughs.find(sni.as_deref(), &generation.sites) {
+        if let Some(to) = sni.as_deref().and_then(|name| generation.sites.passed_on(name)) {
             let (client, first_bytes) = hello.give_up()?;
             return Ok(Begun::ToPass(ToPass { client, first_bytes, sni, to: Arc::clone(to) }));
         }
