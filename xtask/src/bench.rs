@@ -185,16 +185,22 @@ impl Bench {
             println!("\n{}", comparison.table());
             results.comparisons.push(comparison);
         }
+        // What was found before is worth its report.
+        let mut without_tail = None;
         if matches!(self.work, Work::Tail | Work::All) {
-            let tail = Tail::measure(&setting, &client, &mut peers, self.rounds, self.seconds)?;
-            println!("\n{}", tail.table());
-            results.tail = Some(tail);
+            match Tail::measure(&setting, &client, &mut peers, self.rounds, self.seconds) {
+                Ok(tail) => {
+                    println!("\n{}", tail.table());
+                    results.tail = Some(tail);
+                }
+                Err(error) => without_tail = Some(error),
+            }
         }
         drop(peers);
         for path in results.write(&self.work.name(), &self.reports(root))? {
             println!("written: {}", path.display());
         }
-        Ok(())
+        without_tail.map_or(Ok(()), Err)
     }
 
     fn comparison(
