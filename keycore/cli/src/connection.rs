@@ -10,8 +10,8 @@ use clap::Args;
 use keycore_client::blocking::Client;
 use keycore_client::{AddressError, Endpoint, EngineAddress, Error, Identity, TlsFiles};
 use keycore_wire::{
-    FindKey, ListKeys, Logout, Operation, QuorumList, QuorumPropose, Secret, SessionToken, UserList,
-    UserName, encode_request,
+    FindKey, ListKeys, Logout, Operation, QuorumList, QuorumPropose, RefusalCode, Secret, SessionToken,
+    UserList, UserName, encode_request,
 };
 use zeroize::Zeroizing;
 
@@ -175,7 +175,11 @@ impl Connection {
         }
         if let Err(error) = client.login(&identity) {
             // A session that the engines ended is of no more use: the next command asks for the password.
-            if let (Some(session), Error::Login(_)) = (&session, &error) {
+            if let (Some(session), Error::Login(refusal)) = (&session, &error)
+                && refusal.code == RefusalCode::SessionEnded
+            {
+                // If it was only not used for too long, a copy of it may live on, and after this nobody here could end that.
+                let _ = client.call(&Logout);
                 session.forget()?;
             }
             return Err(error.into());

@@ -1,8 +1,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use keycore_client::Identity;
-use keycore_wire::{ClusterState, Login, LoginChallenge, Logout, MAX_OWN_KEY, PeerLogin, SignedLogin};
+use keycore_client::{Error, Identity};
+use keycore_wire::{
+    ClusterState, Done, Login, LoginChallenge, Logout, MAX_OWN_KEY, PeerLogin, RefusalCode, SignedLogin,
+};
 use serde_json::json;
 
 use crate::connection::Connection;
@@ -138,12 +140,27 @@ pub(crate) fn log_out(connection: &Connection) -> Result<Answer, Failure> {
     // The file goes first: whatever becomes of the engine, nobody finds the token here.
     session.forget()?;
     let user = session.user;
-    let ended = client.login(&Identity::with_token(session.token)).and_then(|()| client.call(&Logout));
-    let answer = Answer::new(format!("{user} is logged out"), json!({ "user": user }));
-    match ended.map_err(Failure::from) {
-        Ok(_) => Ok(answer),
-        // A token that the engine no longer takes is what was wanted.
-        Err(failure) if failure.exit_code() == Failure::PERMISSION => Ok(answer),
-        Err(failure) => Err(failure),
+    match client.login(&Identity::with_token(session.token)) {
+        Ok(()) => {}
+        // It may only not have been used for too long: then it can still be logged out, and copies of it with it.
+        Err(Error::Login(refusal)) if refusal.code == RefusalCode::SessionEnded => {}
+        Err(error) => return Err(error.into()),
+    }
+    match client.call(&Logout) {
+        Ok(Done) => {
+            Ok(Answer::new(format!("{user} is logged out"), json!({ "user": user, "ended_before": false })))
+        }
+        Err(Error::Refused(refusal))
+            if matches!(refusal.code, RefusalCode::SessionEnded | RefusalCode::NotLoggedIn) =>
+        {
+            Ok(Answer::new(
+                format!(
+                    "the engine did not take the session of {user} any more, so it ended nothing; it is forgotten here. \
+                     An admin ends all sessions of {user}: hsm user logout {user}"
+                ),
+                json!({ "user": user, "ended_before": true }),
+            ))
+        }
+        Err(error) => Err(error.into()),
     }
 }

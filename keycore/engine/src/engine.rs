@@ -264,6 +264,9 @@ impl Engine {
                 connection.session = Some(session);
                 connection.seat = Some(seat);
             }
+            SessionChange::OnlyIdled(session) => {
+                connection.session.get_or_insert(session);
+            }
             SessionChange::Renew(session) => {
                 if connection.session.is_some_and(|current| current.id == session.id) {
                     connection.session = Some(session);

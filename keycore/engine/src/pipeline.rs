@@ -72,7 +72,9 @@ pub(crate) fn serve(
     };
     let (result, session) = match audited.and(decided) {
         Ok((reply, change)) => (Ok(reply), change),
-        Err(denial) => (Err(denial.refusal), SessionChange::Keep),
+        Err(denial) => {
+            (Err(denial.refusal), facts.idled.map_or(SessionChange::Keep, SessionChange::OnlyIdled))
+        }
     };
     Served::Finished(Finished { result, session })
 }
@@ -92,7 +94,7 @@ fn decide(
     // Nor has one that is sealed, but what it is and that it waits for shares.
     engine.check_not_sealed(request)?;
     // Session: who asks, as of now and not as of the login.
-    let actor = facts.know(engine, caller, now);
+    let actor = facts.know(engine, request, caller, now);
     let action = Action::of(request, facts.name.as_deref());
     let asker = match actor {
         Err(ended) if !policy::survives_its_session(action) => return Err(ended),
@@ -505,7 +507,11 @@ fn begin_session(context: &Context<'_>, session: Session, facts: &mut Facts) -> 
     let &Context { engine, caller, now, .. } = context;
     let (principal, seat) = {
         let snapshot = engine.snapshot();
-        let (principal, name) = session.check(&snapshot, now)?;
+        let checked = session.check(&snapshot, now);
+        if checked.is_err() && session.check_used_or_not(&snapshot, now).is_ok() {
+            facts.idled = Some(session);
+        }
+        let (principal, name) = checked?;
         facts.user = Some(session.user);
         facts.name = Some(name);
         let most = engine.options.max_user_sessions;

@@ -66,6 +66,9 @@ pub(crate) enum SessionChange {
     Keep,
     /// With the connection's place in the list of sessions.
     Begin(Session, Seat),
+    /// A token was refused, only because it was not used for too long: its session can be logged out on this connection, if there is
+    /// no other on it, and nothing else.
+    OnlyIdled(Session),
     /// The same session goes on, unless another one began meanwhile.
     Renew(Session),
     /// Ends this session, not another one that began meanwhile.
@@ -156,11 +159,22 @@ impl Session {
 
     /// Who it stands for, if it is still good.
     pub(crate) fn check(&self, snapshot: &Snapshot, now: Now) -> Result<(Principal, Arc<UserName>), Denial> {
-        if now.wall >= self.expires_at || now.mono >= self.deadline {
-            return Err(Denial::session_ended("expired"));
-        }
+        let stands_for = self.check_used_or_not(snapshot, now)?;
         if self.idled {
             return Err(Denial::session_ended("not used for longer than session-idle"));
+        }
+        Ok(stands_for)
+    }
+
+    /// Who it stands for, if it is good but for not being used. Enough for a logout and for nothing else: a copy of its token that was
+    /// renewed elsewhere may live on, and whoever has any of them may end them all.
+    pub(crate) fn check_used_or_not(
+        &self,
+        snapshot: &Snapshot,
+        now: Now,
+    ) -> Result<(Principal, Arc<UserName>), Denial> {
+        if now.wall >= self.expires_at || now.mono >= self.deadline {
+            return Err(Denial::session_ended("expired"));
         }
         let Some(user) = snapshot.users.get(&self.user) else {
             return Err(Denial::session_ended("the user was deleted"));

@@ -17,7 +17,7 @@ use crate::journal::{self, Throttle};
 use crate::options::Now;
 use crate::policy::Principal;
 use crate::private_key::sha256;
-use crate::session::Caller;
+use crate::session::{Caller, Session};
 
 /// What becomes known of a request on its way, for its record.
 #[derive(Default)]
@@ -28,6 +28,8 @@ pub(super) struct Facts {
     pub(super) label: Option<String>,
     /// What a success has to say besides: how a key was used, who approved. Empty if nothing.
     pub(super) note: String,
+    /// What a refused token can still be logged out from.
+    pub(super) idled: Option<Session>,
 }
 
 impl Facts {
@@ -35,12 +37,16 @@ impl Facts {
     pub(super) fn know(
         &mut self,
         engine: &Engine,
+        request: &Request<'_>,
         caller: &Caller,
         now: Now,
     ) -> Result<Option<Principal>, Denial> {
         let Some(session) = &caller.session else { return Ok(None) };
         self.user = Some(session.user);
-        let (principal, name) = session.check(&engine.snapshot(), now)?;
+        let (principal, name) = match request {
+            Request::Logout(_) => session.check_used_or_not(&engine.snapshot(), now)?,
+            _ => session.check(&engine.snapshot(), now)?,
+        };
         self.name = Some(name);
         Ok(Some(principal))
     }

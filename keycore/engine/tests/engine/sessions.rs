@@ -392,3 +392,52 @@ fn no_idle_time_outlasts_the_lifetime() {
     world.pass(IDLE / 2);
     assert_eq!(client.refused(&resume(&token)), RefusalCode::SessionEnded);
 }
+
+#[test]
+fn a_session_that_only_idled_can_be_logged_out_and_its_renewed_copy_ends_with_it() {
+    let (world, _) = World::active();
+    let (first, second) = (impatient(&world, 1), impatient(&world, 2));
+    let owners = first.client().login("web", PASSWORD).unwrap().token;
+    let mut thief = second.client();
+    world.pass(IDLE / 2);
+    let copy = thief.call(&resume(&owners)).unwrap().token;
+    world.pass(IDLE / 2);
+
+    let mut owner = first.client();
+    assert_eq!(owner.refused(&resume(&owners)), RefusalCode::SessionEnded);
+    // Nothing else can be done with it, and it takes nobody's place.
+    assert!(!works(&mut owner));
+    let own = SessionList { of: SessionsOf::Own, after: None, limit: 9 };
+    assert_eq!(owner.refused(&own), RefusalCode::SessionEnded);
+    let new = UserChangePassword { name: None, current: Some(secret(PASSWORD)), new: secret("another one") };
+    assert_eq!(owner.refused(&new), RefusalCode::SessionEnded);
+    assert_eq!(owner.refused(&SessionEnd { session: SessionHandle([7; 16]) }), RefusalCode::SessionEnded);
+    let mut root = first.client_of("root");
+    assert_eq!(root.refused(&resume(&owners)), RefusalCode::SessionEnded);
+    assert!(works(&mut root), "the session that was there stays");
+    assert!(works(&mut thief));
+
+    owner.call(&Logout).unwrap();
+    assert_eq!(owner.refused(&Logout), RefusalCode::NotLoggedIn);
+    second.follow();
+    assert!(!works(&mut thief));
+    for replica in [&first, &second] {
+        let mut client = replica.client();
+        assert_eq!(client.refused(&resume(&copy)), RefusalCode::SessionEnded);
+        assert_eq!(client.refused(&Logout), RefusalCode::NotLoggedIn, "what was logged out is no session");
+    }
+}
+
+#[test]
+fn a_connection_that_only_idled_can_be_logged_out() {
+    let (world, _) = World::active();
+    let replica = impatient(&world, 1);
+    let mut client = replica.client();
+    let token = client.login("web", PASSWORD).unwrap().token;
+    world.pass(IDLE / 2);
+    let copy = replica.client().call(&resume(&token)).unwrap().token;
+    world.pass(IDLE / 2);
+    assert!(!works(&mut client));
+    client.call(&Logout).unwrap();
+    assert_eq!(replica.client().refused(&resume(&copy)), RefusalCode::SessionEnded);
+}
