@@ -104,7 +104,9 @@ pub(crate) fn revoke(
         .snapshot()
         .revoked
         .iter()
-        .filter(|(_, revoked)| revoked.expires_at.0.saturating_add(REVOCATION_GRACE) < now.wall.0)
+        .filter(|(id, revoked)| {
+            **id != session.id && revoked.expires_at.0.saturating_add(REVOCATION_GRACE) < now.wall.0
+        })
         .map(|(id, revoked)| (RecordId(*id), revoked.version))
         .take(PRUNED_AT_ONCE)
         .collect();
@@ -117,10 +119,13 @@ pub(crate) fn revoke(
                 records.delete::<Revocation>(old, version);
             }
         }
-        if records.load::<Revocation>(id)?.is_none() {
-            records.put(id, None, &Revocation { expires_at: session.expires_at }, Vec::new(), None)?;
+        // Who has another of its tokens may have ended it already, and that one may expire earlier.
+        let found = records.load::<Revocation>(id)?;
+        if found.as_ref().is_some_and(|found| found.content.expires_at >= session.token_expires_at) {
+            return Ok(());
         }
-        Ok(())
+        let revocation = Revocation { expires_at: session.token_expires_at };
+        records.put(id, found.map(|found| found.version), &revocation, Vec::new(), None)
     })
 }
 

@@ -1,15 +1,17 @@
 //! Sessions: tokens that are good on every replica, and what a connection remembers of one.
 //!
 //! ```text
-//! token = version (1) ‖ session (16) ‖ user (16) ‖ credential (8) ‖ issued (8) ‖ expires (8) ‖ used (8) ‖ HMAC-SHA256 (32)
+//! token = version (1) ‖ session (16) ‖ user (16) ‖ credential (8) ‖ issued (8) ‖ expires (8) [‖ used (8)] ‖ HMAC-SHA256 (32)
 //! ```
 //!
 //! Nothing is stored when a token is issued. It is good while its user exists, has the password that it was issued
-//! under, it is not revoked by a logout, and its time is not over; resuming never makes that time longer.
+//! under, it is not revoked by a logout, and its time is not over; resuming never makes that time longer. A replica whose
+//! sessions are shorter ends them earlier there, and leaves the token's own time as it is: as long is the token remembered once revoked.
 //!
 //! Where sessions end that are not used, resuming gives a token that says so, and the one that was shown is good as long as it was.
 //! No replica knows of uses elsewhere: a connection that is not used ends by its replica's own clock, and a token by the last time
-//! that it was renewed. Tokens of version 1 have no such time; they were used when they were issued.
+//! that it was renewed. Tokens of version 1 have no such time; they were used when they were issued, and
+//! so long as that is true tokens are of version 1.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -42,6 +44,8 @@ pub(crate) struct Session {
     credential: u64,
     issued_at: UnixMillis,
     pub(crate) expires_at: UnixMillis,
+    /// When its tokens expire that this replica's lifetime does not shorten: as long must a revocation last.
+    pub(crate) token_expires_at: UnixMillis,
     /// When a token of it was last given out, by the clock of the engine that did.
     used_at: UnixMillis,
     /// It was not used for so long that it is over.
@@ -92,6 +96,7 @@ impl Session {
             credential,
             issued_at: now.wall,
             expires_at,
+            token_expires_at: expires_at,
             used_at: now.wall,
             idled: false,
             deadline: now.mono.saturating_add(lifetime),
@@ -103,13 +108,17 @@ impl Session {
     /// up because somebody may know it must not lend its trust to the next one.
     pub(crate) fn token(&self, keys: &SealingKeys) -> Result<SessionToken, Denial> {
         let mut token = Vec::with_capacity(SIGNED + MAC);
-        token.push(VERSION);
+        // Without a later use a token is as replicas of the versions before know it, too.
+        let was_used_later = self.used_at != self.issued_at;
+        token.push(if was_used_later { VERSION } else { VERSION_1 });
         token.extend_from_slice(&self.id);
         token.extend_from_slice(&self.user.0);
         token.extend_from_slice(&self.credential.to_be_bytes());
         token.extend_from_slice(&self.issued_at.0.to_be_bytes());
-        token.extend_from_slice(&self.expires_at.0.to_be_bytes());
-        token.extend_from_slice(&self.used_at.0.to_be_bytes());
+        token.extend_from_slice(&self.token_expires_at.0.to_be_bytes());
+        if was_used_later {
+            token.extend_from_slice(&self.used_at.0.to_be_bytes());
+        }
         let mac = match self.generation {
             None => keys.sign_token(&token),
             Some(generation) => keys
@@ -139,10 +148,10 @@ impl Session {
         let (user, rest) = rest.split_first_chunk::<16>().ok_or_else(not_ours)?;
         let mut numbers = rest.as_chunks::<8>().0.iter().map(|bytes| u64::from_be_bytes(*bytes));
         let mut next = || numbers.next().ok_or_else(not_ours);
-        let (credential, issued_at, expires_at) = (next()?, next()?, next()?);
+        let (credential, issued_at, token_expires_at) = (next()?, next()?, next()?);
         let used_at = next().unwrap_or(issued_at);
         // A clock that was set back since makes nothing longer: never more than the lifetime from now.
-        let expires_at = expires_at.min(now.wall.plus(limits.lifetime).0);
+        let expires_at = token_expires_at.min(now.wall.plus(limits.lifetime).0);
         let left = expires_at.saturating_sub(now.wall.0.max(issued_at));
         Ok(Self {
             id: *id,
@@ -150,6 +159,7 @@ impl Session {
             credential,
             issued_at: UnixMillis(issued_at),
             expires_at: UnixMillis(expires_at),
+            token_expires_at: UnixMillis(token_expires_at),
             used_at: if limits.has_idle() { now.wall } else { UnixMillis(used_at) },
             idled: limits.has_idle() && now.wall >= UnixMillis(used_at).plus(limits.idle),
             deadline: now.mono.saturating_add(Duration::from_millis(left)),

@@ -441,3 +441,55 @@ fn a_connection_that_only_idled_can_be_logged_out() {
     client.call(&Logout).unwrap();
     assert_eq!(replica.client().refused(&resume(&copy)), RefusalCode::SessionEnded);
 }
+
+#[test]
+fn a_revocation_lasts_as_long_as_the_token_whatever_the_lifetime_where_it_was_revoked() {
+    let (world, _) = World::active();
+    let long = world.limited(1, |options| options.session_lifetime = 30 * 24 * HOUR);
+    let short = world.limited(2, |options| options.session_lifetime = HOUR);
+    let others = |token: &SessionToken| {
+        world.pass(3 * HOUR);
+        // Each logout forgets revocations that are needless.
+        short.client_of("root").call(&Logout).unwrap();
+        long.follow();
+        for replica in [&long, &short, &world.replica(3)] {
+            assert_eq!(replica.client().refused(&resume(token)), RefusalCode::SessionEnded);
+        }
+    };
+
+    let issued = long.client().login("web", PASSWORD).unwrap().token;
+    let mut client = short.client();
+    let resumed = client.call(&resume(&issued)).unwrap();
+    assert_eq!(resumed.lifetime_secs, 3600, "no longer here than sessions last here");
+    client.call(&Logout).unwrap();
+    others(&issued);
+
+    // By the token that the short one gave out, and by an admin.
+    let issued = long.client().login("web", PASSWORD).unwrap().token;
+    let given = short.client().call(&resume(&issued)).unwrap().token;
+    let mut client = short.client();
+    client.call(&resume(&given)).unwrap();
+    let session = own(&mut client).handle;
+    short.client_of("root").call(&SessionEnd { session }).unwrap();
+    others(&issued);
+}
+
+#[test]
+fn a_token_is_of_version_1_until_it_is_renewed_for_a_later_use() {
+    let (world, patient) = World::active();
+    let second = impatient(&world, 1);
+    let shown = |token: &SessionToken| (token.0.expose()[0], token.0.expose().len());
+    for replica in [&patient, &second] {
+        let token = replica.client().login("web", PASSWORD).unwrap().token;
+        assert_eq!(shown(&token), (1, 89), "what replicas know that have no session-idle");
+        let same = patient.client().call(&resume(&token)).unwrap().token;
+        assert_eq!(same.0.expose(), token.0.expose());
+        world.pass(IDLE / 2);
+        let renewed = second.client().call(&resume(&token)).unwrap().token;
+        assert_eq!(shown(&renewed), (2, 97));
+        world.pass(IDLE / 2);
+        // It was used when it was issued.
+        assert_eq!(second.client().refused(&resume(&token)), RefusalCode::SessionEnded);
+        second.client().call(&resume(&renewed)).unwrap();
+    }
+}
