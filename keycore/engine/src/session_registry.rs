@@ -45,7 +45,7 @@ struct Seated {
 
 /// When something was last asked on a connection, by both clocks, in milliseconds.
 struct LastUse {
-    /// Since 1970, to be told.
+    /// Since 1970, to be told and to be counted from.
     wall: AtomicU64,
     /// Since some point of this process, to be counted from.
     mono: AtomicU64,
@@ -63,8 +63,11 @@ impl LastUse {
         Self { wall: AtomicU64::new(now.wall.0), mono: AtomicU64::new(millis(now.mono)) }
     }
 
+    /// By either clock: a machine that is suspended stops the one, and the other may be set back.
     fn is_longer_ago(&self, now: Now, than: Duration) -> bool {
-        millis(now.mono).saturating_sub(self.mono.load(Ordering::Relaxed)) >= millis(than)
+        let mono = millis(now.mono).saturating_sub(self.mono.load(Ordering::Relaxed));
+        let wall = now.wall.0.saturating_sub(self.wall.load(Ordering::Relaxed));
+        mono.max(wall) >= millis(than)
     }
 }
 
@@ -228,4 +231,20 @@ fn of_user(
         serial: u64::MAX,
     };
     seats.range(first..=last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_counts_while_the_machine_is_suspended_and_while_its_clock_is_set_back() {
+        let at = |wall, mono| Now { wall: UnixMillis(wall), mono: Duration::from_millis(mono) };
+        let used = LastUse::new(at(10_000, 100));
+        let than = Duration::from_secs(1);
+        assert!(!used.is_longer_ago(at(10_999, 1_099), than));
+        assert!(used.is_longer_ago(at(11_000, 100), than), "suspended");
+        assert!(used.is_longer_ago(at(5_000, 1_100), than), "set back");
+        assert!(!used.is_longer_ago(at(5_000, 100), than));
+    }
 }
