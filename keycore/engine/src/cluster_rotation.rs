@@ -127,7 +127,7 @@ impl Engine {
     /// next call tries again.
     pub fn reseal(&self, now: Now) -> Result<Resealed, String> {
         let Some(keys) = self.sealing.get() else { return Ok(Resealed::Idle) };
-        if keys.ring().is_single() || self.journal.ready().is_err() {
+        if keys.ring().is_single() || self.left_behind().is_some() || self.journal.ready().is_err() {
             return Ok(Resealed::Idle);
         }
         let replica = self.options.replica;

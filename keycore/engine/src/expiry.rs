@@ -30,7 +30,7 @@ impl Engine {
     ///
     /// Why something was not deleted, for the engine's log; the next call tries again.
     pub fn tidy(&self, now: Now) -> Result<(), String> {
-        if self.sealing.get().is_none() || self.journal.ready().is_err() {
+        if self.sealing.get().is_none() || self.left_behind().is_some() || self.journal.ready().is_err() {
             return Ok(());
         }
         self.end_handover(now)

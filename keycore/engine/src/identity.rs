@@ -101,9 +101,9 @@ impl ClusterIdentity {
 
 impl Engine {
     /// The cluster's identity on the network, as the store has it; none before a certificate is set, while the engine is sealed,
-    /// and once a self-test failed. Every replica follows it within [`Engine::follow`]'s interval; compare [`ClusterIdentity::revision`].
+    /// once it was left behind, and once a self-test failed. Every replica follows it within [`Engine::follow`]'s interval; compare [`ClusterIdentity::revision`].
     pub fn cluster_identity(&self) -> Option<Arc<ClusterIdentity>> {
-        if self.failed_self_test().is_some() || self.sealing.get().is_none() {
+        if self.failed_self_test().is_some() || self.left_behind().is_some() || self.sealing.get().is_none() {
             return None;
         }
         self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()

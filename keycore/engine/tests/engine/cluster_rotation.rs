@@ -13,6 +13,7 @@ use keycore_wire::{
 };
 
 use crate::harness::{Client, PASSWORD, Replica, World};
+use crate::key_lives::session_key;
 
 const CLUSTER: Kind = Kind(1);
 const ROTATION: Kind = Kind(49);
@@ -324,6 +325,7 @@ fn a_replica_that_missed_the_handover_does_nothing_more() {
     let mut there = second.client_of("web");
     assert_eq!(sign_with_all(&mut there), 1);
     let key = there.call(&ListKeys { after: None, limit: 1 }).unwrap().keys[0].id;
+    there.call(&session_key("of-a-session")).unwrap();
     let words = b"correct horse battery staple";
     let change = ChangeUnseal { method: UnsealMethod::Passphrase, secret: Some(Secret::new(words.to_vec())) };
     first.client_of("root").call(&change).unwrap();
@@ -343,6 +345,13 @@ fn a_replica_that_missed_the_handover_does_nothing_more() {
         told.iter().any(|line| line.contains("was changed while this engine did not follow")),
         "{told:?}"
     );
+    // Nor does it tidy up what it may know wrongly.
+    world.pass(Duration::from_hours(13));
+    let before = world.store().revision().unwrap();
+    second.engine.tidy(second.now()).unwrap();
+    assert_eq!(world.store().revision().unwrap(), before);
+    first.engine.tidy(first.now()).unwrap();
+    assert_ne!(world.store().revision().unwrap(), before);
 
     // Its process is started anew.
     let anew = world.unsealed_by(1, Some(words)).unwrap();

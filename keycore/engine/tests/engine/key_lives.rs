@@ -14,7 +14,7 @@ use crate::harness::{Client, PASSWORD, Replica, World, generate, handshake, name
 
 const HMAC: SignMechanism = SignMechanism::Hmac(Hash::Sha256);
 
-fn session_key(label: &str) -> GenerateKey {
+pub(crate) fn session_key(label: &str) -> GenerateKey {
     let mut request = generate(KeyAlgorithm::GenericSecret(32), Attributes::SIGN, label);
     request.template.attributes = request.template.attributes.set(Attribute::Token, false);
     request
