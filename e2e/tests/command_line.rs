@@ -233,8 +233,17 @@ fn a_login_is_kept_until_the_logout() {
     let password = cluster.path("web").display().to_string();
     cluster.hsm(&["login", "--user", "web", "--password-file", &password]).success();
     cluster.hsm(&["--user", "web", "key", "list"]).success();
-    cluster.hsm(&["--user", "web", "logout"]).success();
+    let kept = std::fs::read_dir(cluster.path("hsm")).unwrap().next().unwrap().unwrap().path();
+    let copy = cluster.path("copy");
+    std::fs::copy(&kept, &copy).unwrap();
+    let told = cluster.hsm(&["--user", "web", "logout"]).success();
+    assert!(told.contains("web is logged out"), "{told}");
     assert_ne!(cluster.hsm(&["--user", "web", "key", "list"]).code, Some(0));
+    // One that ended already is not said to be ended now.
+    std::fs::copy(&copy, &kept).unwrap();
+    let told = cluster.hsm(&["--user", "web", "logout"]).success();
+    assert!(!told.contains("logged out") && told.contains("hsm user logout web"), "{told}");
+    assert!(!kept.exists());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,14 +181,18 @@ impl Connection {
             {
                 // If it was only not used for too long, a copy of it may live on, and after this nobody here could end that.
                 let _ = client.call(&Logout);
-                session.forget()?;
+                session.forget_if_kept()?;
             }
             return Err(error.into());
         }
         if let Some(session) = &session
             && let Some(renewed) = identity.token()
         {
-            session.renew(&renewed)?;
+            // The session is good without it, only not for as long.
+            if let Err(failure) = session.renew(&renewed) {
+                let what = "the session ends as if it was not used now";
+                let _ = writeln!(io::stderr(), "hsm: warning: {failure}; {what}");
+            }
         }
         let ends = session.is_none();
         let logged_in = LoggedIn {

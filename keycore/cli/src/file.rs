@@ -1,5 +1,6 @@
 //! Files that commands write and read.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -55,7 +56,9 @@ impl OutputFile {
 pub(crate) fn write(path: &Path, content: &[u8], mode: u32, replace: bool) -> Result<(), Failure> {
     let failed = |source| Failure::Write { path: path.to_owned(), source };
     let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
-    let mut temporary = name.to_owned();
+    // Whoever looks for names that begin like this one's does not find it.
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
     temporary.push(format!(".{}.new", std::process::id()));
     let temporary = path.with_file_name(temporary);
     let written = create(&temporary, content, mode).and_then(|()| {

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64;
 use keycore_wire::{ClusterId, Secret, SessionGrant, SessionToken, UserName};
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -17,6 +18,10 @@ use crate::file;
 
 /// Longest session file that is read, in bytes.
 const LONGEST: u64 = 4096;
+
+/// How often another command's change of a file is waited for, and how long each time.
+const TURNS: u32 = 200;
+const TURN: Duration = Duration::from_millis(5);
 
 /// A directory of sessions, private to the user of this machine who runs hsm.
 pub(crate) struct Sessions {
@@ -65,6 +70,7 @@ impl Sessions {
         grant: &SessionGrant,
     ) -> Result<(), Failure> {
         self.make_directory()?;
+        let _turn = Turn::wait(&self.directory);
         write(&self.path(cluster, user), user, now() + u64::from(grant.lifetime_secs), &grant.token)
     }
 
@@ -75,17 +81,17 @@ impl Sessions {
         user: Option<&UserName>,
     ) -> Result<Option<Session>, Failure> {
         if let Some(user) = user {
-            return read(&self.path(cluster, user));
+            return read(&self.path(cluster, user), user);
         }
         let Ok(entries) = std::fs::read_dir(&self.directory) else { return Ok(None) };
         let prefix = prefix(cluster);
         let mut found: Vec<Session> = Vec::new();
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let ours = name.to_str().is_some_and(|name| {
-                name.strip_prefix(&prefix).is_some_and(|user| user.parse::<UserName>().is_ok())
-            });
-            if ours && let Some(session) = read(&entry.path())? {
+            let user = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.parse::<UserName>().ok());
+            if let Some(user) = user
+                && let Some(session) = read(&entry.path(), &user)?
+            {
                 found.push(session);
             }
         }
@@ -122,16 +128,40 @@ impl Sessions {
 
 impl Session {
     /// Keeps the token that using this one gave: where sessions end that are not used, it lasts longer.
+    /// Only in the place of this one: a logout, a login and another command's renewal meanwhile count.
     pub(crate) fn renew(&self, renewed: &SessionToken) -> Result<(), Failure> {
-        // A logout meanwhile counts.
-        if renewed.0.expose() == self.token.0.expose() || !self.path.exists() {
+        if renewed.0.expose() == self.token.0.expose() {
+            return Ok(());
+        }
+        let _turn = Turn::wait(self.directory());
+        if !self.is_kept()? {
             return Ok(());
         }
         write(&self.path, &self.user, self.expires_at, renewed)
     }
 
+    /// Forgets it, unless another login or another command's renewal took its place.
+    pub(crate) fn forget_if_kept(&self) -> Result<(), Failure> {
+        let _turn = Turn::wait(self.directory());
+        if self.is_kept()? { self.remove() } else { Ok(()) }
+    }
+
+    fn is_kept(&self) -> Result<bool, Failure> {
+        let kept = parse_file(&self.path)?;
+        Ok(kept.is_some_and(|kept| kept.user == self.user && kept.token.0.expose() == self.token.0.expose()))
+    }
+
+    fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
     /// Overwrites the token and removes the file.
     pub(crate) fn forget(&self) -> Result<(), Failure> {
+        let _turn = Turn::wait(self.directory());
+        self.remove()
+    }
+
+    fn remove(&self) -> Result<(), Failure> {
         let failed = |source| Failure::Write { path: self.path.clone(), source };
         let wiped = open(&self.path, File::options().write(true)).and_then(|mut file| {
             let length = file.metadata()?.len().min(LONGEST);
@@ -154,12 +184,40 @@ fn write(path: &Path, user: &UserName, expires_at: u64, token: &SessionToken) ->
     file::write(path, &content, 0o600, true)
 }
 
+/// One command changes the directory's files at a time.
+struct Turn {
+    _directory: Option<File>,
+}
+
+impl Turn {
+    /// Waits for the others, for [`TURNS`] at most: who stopped in between keeps nobody from working, nor does a file system without locks.
+    fn wait(directory: &Path) -> Self {
+        let Ok(file) = File::open(directory) else { return Self { _directory: None } };
+        for _ in 0..TURNS {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(TURN),
+                _ => break,
+            }
+        }
+        Self { _directory: Some(file) }
+    }
+}
+
 fn prefix(cluster: ClusterId) -> String {
     format!("session-{cluster}-")
 }
 
-/// Reads a session; one that is over is removed.
-fn read(path: &Path) -> Result<Option<Session>, Failure> {
+/// Reads the session of a user; one that is over is removed, and one of somebody else is none.
+fn read(path: &Path, user: &UserName) -> Result<Option<Session>, Failure> {
+    match parse_file(path)? {
+        Some(session) if session.user != *user => Ok(None),
+        Some(session) if now() >= session.expires_at => session.forget_if_kept().map(|()| None),
+        found => Ok(found),
+    }
+}
+
+/// Reads a session, over or not.
+fn parse_file(path: &Path) -> Result<Option<Session>, Failure> {
     let failed = |source| Failure::Read { path: path.to_owned(), source };
     let file = match open(path, File::options().read(true)) {
         Ok(file) => file,
@@ -178,23 +236,18 @@ fn read(path: &Path) -> Result<Option<Session>, Failure> {
     file.take(LONGEST).read_to_end(&mut content).map_err(failed)?;
     let session = serde_json::from_slice::<Stored>(&content).ok().and_then(|stored| {
         let token = Zeroizing::new(BASE64.decode(stored.token.as_bytes()).ok()?);
-        let session = Session {
+        Some(Session {
             user: stored.user.clone(),
             token: SessionToken(Secret::from(token)),
             expires_at: stored.expires_at,
             path: path.to_owned(),
-        };
-        Some((session, stored.expires_at))
+        })
     });
-    match session {
-        Some((session, expires_at)) if now() < expires_at => Ok(Some(session)),
-        Some((session, _)) => session.forget().map(|()| None),
-        None => Err(Failure::Content {
-            path: path.to_owned(),
-            problem: "not a session file".to_owned(),
-            advice: Some("remove it and log in again: hsm login --user NAME".to_owned()),
-        }),
-    }
+    session.map(Some).ok_or_else(|| Failure::Content {
+        path: path.to_owned(),
+        problem: "not a session file".to_owned(),
+        advice: Some("remove it and log in again: hsm login --user NAME".to_owned()),
+    })
 }
 
 /// Opens without following a link at the end of the path, nor waiting for a FIFO's other end.

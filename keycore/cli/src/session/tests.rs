@@ -96,3 +96,55 @@ fn a_renewed_token_takes_the_place_of_the_one_that_was_used_but_not_of_a_logout(
     session.renew(&renewed).unwrap();
     assert!(sessions.find(CLUSTER, None).unwrap().is_none());
 }
+
+#[test]
+fn only_the_token_that_was_resumed_is_replaced_or_forgotten() {
+    let (_base, sessions) = sessions();
+    sessions.keep(CLUSTER, &user("alice"), &grant(60)).unwrap();
+    let [first, second] = [(), ()].map(|()| sessions.find(CLUSTER, None).unwrap().unwrap());
+    let token = |text: &str| SessionToken(Secret::new(text.into()));
+    first.renew(&token("first")).unwrap();
+    second.renew(&token("second")).unwrap();
+    second.forget_if_kept().unwrap();
+    let found = sessions.find(CLUSTER, None).unwrap().unwrap();
+    assert_eq!(found.token.0.expose(), b"first");
+    found.forget_if_kept().unwrap();
+    assert!(sessions.find(CLUSTER, None).unwrap().is_none());
+}
+
+#[test]
+fn files_of_other_names_are_no_sessions() {
+    let (_base, sessions) = sessions();
+    sessions.keep(CLUSTER, &user("alice"), &grant(60)).unwrap();
+    let path = sessions.path(CLUSTER, &user("alice"));
+    // What earlier versions wrote first, and what this one does, half of it.
+    std::fs::copy(&path, sessions.path(CLUSTER, &user("alice.123.new"))).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    std::fs::write(path.with_file_name(format!(".{name}.123.new")), "{").unwrap();
+    assert_eq!(sessions.find(CLUSTER, None).unwrap().unwrap().user, user("alice"));
+    assert!(sessions.find(CLUSTER, Some(&user("alice.123.new"))).unwrap().is_none());
+}
+
+#[test]
+fn a_session_is_whole_after_a_renewal_that_failed() {
+    let (_base, sessions) = sessions();
+    sessions.keep(CLUSTER, &user("alice"), &grant(60)).unwrap();
+    let session = sessions.find(CLUSTER, None).unwrap().unwrap();
+    let path = sessions.path(CLUSTER, &user("alice"));
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let temporary = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
+    std::fs::create_dir(&temporary).unwrap();
+    assert!(session.renew(&SessionToken(Secret::new(b"renewed".to_vec()))).is_err());
+    let found = sessions.find(CLUSTER, None).unwrap().unwrap();
+    assert_eq!(found.token.0.expose(), session.token.0.expose());
+}
+
+#[test]
+fn a_command_that_stopped_in_its_turn_keeps_none_from_working() {
+    let (_base, sessions) = sessions();
+    sessions.keep(CLUSTER, &user("alice"), &grant(60)).unwrap();
+    let _stopped = Turn::wait(&sessions.directory);
+    let session = sessions.find(CLUSTER, None).unwrap().unwrap();
+    session.forget().unwrap();
+    assert!(sessions.find(CLUSTER, None).unwrap().is_none());
+}
