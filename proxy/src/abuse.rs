@@ -53,6 +53,11 @@ impl Abuse {
         }
     }
 
+    /// Whether it tells anything of who is at the client's address. Any web page can have its visitors' browsers cancel requests.
+    pub(crate) fn is_of_malice(self) -> bool {
+        self != Self::Resets
+    }
+
     /// As logs, metrics and the client's `GOAWAY` call it.
     pub(crate) fn label(self) -> &'static str {
         match self {

@@ -15,12 +15,16 @@ const SHARDS: usize = 16;
 /// Clients that one part remembers; those that were seen longest ago are forgotten first. All together some 10 MB.
 const CLIENTS_OF_SHARD: usize = 4096;
 
-/// A client whose connections were ended for floods gets no further one until it has been quiet: so many may be ended at once, and
-/// one each [`ABUSE_PERIOD`]. Many people may share an address, and one of them floods: that must not keep the others out for long.
+/// A client whose connections were ended for floods gets few further ones until it has been quiet: so many may be ended at once, and
+/// one each [`ABUSE_PERIOD`].
 const ABUSES: u32 = 5;
 
 /// What each of them takes to be forgotten.
 const ABUSE_PERIOD: Duration = Duration::from_secs(10);
+
+/// New connections that it gets meanwhile. Many people may share an address, and one of them floods: none at all would be a cheap
+/// way to keep the others out.
+const ABUSER_RATE: Rate = Rate::per_second(2);
 
 /// All clients of the process. Nothing is looked up or locked while no limit is configured and nobody has flooded.
 pub(crate) struct Clients {
@@ -43,6 +47,8 @@ struct State {
     new_connections: Bucket,
     requests: Bucket,
     abuses: Bucket,
+    /// Connections that it gets while it is an abuser.
+    let_through: Bucket,
 }
 
 /// What is left of a rate, as the generic cell rate algorithm keeps it: when all that came will have been paid for.
@@ -96,7 +102,7 @@ impl Clients {
         address: IpAddr,
         limits: &Limits,
     ) -> Result<Option<Connected>, Refused> {
-        if self.has_abusers.load(Relaxed) && self.is_abuser(address) && !limits.is_exempt(address) {
+        if self.has_abusers.load(Relaxed) && !limits.is_exempt(address) && !self.lets_through(address) {
             return Err(Refused::Abuse);
         }
         let (most, rate) = (limits.connections_per_ip, limits.new_connections_per_ip);
@@ -130,11 +136,14 @@ impl Clients {
         abuses.paid = (abuses.paid.max(now) + ABUSE_PERIOD).min(now + ABUSE_PERIOD * ABUSES);
     }
 
-    fn is_abuser(&self, address: IpAddr) -> bool {
+    /// Whether a client may connect as far as its floods go: always if there were few, else [now and then](ABUSER_RATE).
+    fn lets_through(&self, address: IpAddr) -> bool {
         let client = Client::of(address);
-        let shard = self.shard(client);
-        let paid = shard.peek(&client).map_or(Duration::ZERO, |state| state.abuses.paid);
-        paid > self.start.elapsed() + ABUSE_PERIOD * (ABUSES - 1)
+        let now = self.start.elapsed();
+        let mut shard = self.shard(client);
+        let Some(state) = shard.peek_mut(&client) else { return true };
+        let is_abuser = state.abuses.paid > now + ABUSE_PERIOD * (ABUSES - 1);
+        !is_abuser || state.let_through.take(ABUSER_RATE, now).is_ok()
     }
 
     /// Lets a client make a request, or says after which time it may.
@@ -257,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn who_floods_again_and_again_gets_no_connection_for_a_while() {
+    fn who_floods_again_and_again_gets_few_connections_for_a_while() {
         let clients = Arc::new(Clients::default());
         let limits = Limits { exempt: vec!["198.51.100.0/24".parse().unwrap()], ..Limits::default() };
         let connect = |address: &str| clients.connect(ip(address), &limits).err();
@@ -269,12 +278,18 @@ mod tests {
             clients.abused(ip("192.0.2.1"), &limits);
             clients.abused(ip("198.51.100.7"), &limits);
         }
+        // Two pass at once, and one more each half second that this loop takes.
+        let begun = Instant::now();
+        let passed = (0..100).filter(|_| connect("192.0.2.1").is_none()).count() as u128;
+        assert!((2..=3 + begun.elapsed().as_millis() / 500).contains(&passed), "{passed}");
         assert_eq!(connect("192.0.2.1"), Some(Refused::Abuse));
+        let client = Client::of(ip("192.0.2.1"));
+        clients.shard(client).peek_mut(&client).unwrap().let_through.paid -= Duration::from_millis(500);
+        assert_eq!(connect("192.0.2.1"), None, "half a second later");
         assert_eq!((connect("192.0.2.2"), connect("198.51.100.7")), (None, None));
         // Ten seconds later one is forgotten, however many they were.
-        let client = Client::of(ip("192.0.2.1"));
         clients.shard(client).peek_mut(&client).unwrap().abuses.paid -= ABUSE_PERIOD;
-        assert_eq!(connect("192.0.2.1"), None);
+        assert!((0..10).all(|_| connect("192.0.2.1").is_none()));
     }
 
     #[test]

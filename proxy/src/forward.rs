@@ -218,7 +218,9 @@ impl Forwarder {
         };
         if let Some(abuse) = activity.abuse() {
             client.journal.abused(client.connection.remote, abuse);
-            self.clients.abused(client.connection.remote.ip(), &self.limits);
+            if abuse.is_of_malice() {
+                self.clients.abused(client.connection.remote.ip(), &self.limits);
+            }
         }
         if let Err(reason) = ended {
             debug!(client = %client.connection.remote, %reason, "connection ended early");

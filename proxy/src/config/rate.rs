@@ -18,6 +18,11 @@ pub struct Rate {
 pub struct InvalidRate(String);
 
 impl Rate {
+    /// So many, more than none, in a second.
+    pub(crate) const fn per_second(count: u32) -> Self {
+        Self { count, per: Duration::from_secs(1) }
+    }
+
     /// How much time one takes of it.
     pub(crate) fn period(self) -> Duration {
         self.per / self.count

@@ -263,17 +263,34 @@ fn forwarding_to(upstream: &Upstream) -> Running {
     Running::start(config, Signing::AtOnce)
 }
 
-#[test]
-fn who_floods_again_and_again_is_turned_away_before_the_handshake() {
-    let proxy = start();
+/// Ends five connections of this client for such a flood.
+fn floods_five_times(proxy: &Running, kind: &str, flood: &[u8]) {
     for number in 1..=5 {
-        let mut attacker = Raw::connect(&proxy, &[]);
-        attacker.send(&frame(PING, 0, 0, &[0; 8]).repeat(200)).unwrap();
+        let mut attacker = Raw::connect(proxy, &[]);
+        attacker.send(flood).unwrap();
         attacker.end();
-        proxy.wait_for_metric(&format!("hsm_proxy_http2_abuse_total{{kind=\"pings\"}} {number}\n"));
+        proxy.wait_for_metric(&format!("hsm_proxy_http2_abuse_total{{kind=\"{kind}\"}} {number}\n"));
     }
+}
+
+#[test]
+fn who_floods_again_and_again_is_let_in_slowly() {
+    let proxy = start();
+    floods_five_times(&proxy, "pings", &frame(PING, 0, 0, &[0; 8]).repeat(200));
+    is_served(&proxy);
     let signatures = proxy.signatures();
-    assert!(Client::new(&proxy).connect("a.example").is_err());
+    let connected = (0..1000).take_while(|_| Client::new(&proxy).connect("a.example").is_ok()).count();
+    assert!(connected < 1000, "nobody is turned away");
     proxy.wait_for_metric("hsm_proxy_refused_connections_total{reason=\"http2-abuse\"} 1\n");
-    assert_eq!(proxy.signatures(), signatures, "it costs nobody a signature");
+    assert_eq!(proxy.signatures(), signatures + connected, "turning away costs nobody a signature");
+}
+
+/// Any page can have its visitors' browsers do so.
+#[test]
+fn cancelling_again_and_again_keeps_nobody_out() {
+    let proxy = start();
+    let flood: Vec<u8> = (0..100).flat_map(|n| [get(2 * n + 1), reset(2 * n + 1)].concat()).collect();
+    floods_five_times(&proxy, "resets", &flood);
+    (0..20).for_each(|_| is_served(&proxy));
+    proxy.wait_for_metric("hsm_proxy_refused_connections_total{reason=\"http2-abuse\"} 0\n");
 }
