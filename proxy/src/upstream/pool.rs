@@ -52,6 +52,7 @@ struct Idle {
 
 /// An upstream connection while a request uses it. [`Lease::finish`] keeps it for the next one; dropping it closes it.
 pub(crate) struct Lease {
+    // Before `in_flight`, whose end may give the connection's room to another client.
     connection: Connection,
     in_flight: InFlight,
     gate: Option<Gate>,
@@ -188,12 +189,32 @@ impl Pool {
     fn room_now(&self) -> Option<OwnedSemaphorePermit> {
         let room = || Arc::clone(&self.room).try_acquire_owned().ok();
         room().or_else(|| {
-            if self.server.options.introduces {
-                drop(self.idle.borrow_mut().pop_front()?);
+            if self.server.options.introduces && self.evict() {
                 return room();
             }
             None
         })
+    }
+
+    /// Closes a connection that nobody uses, the one that was used longest ago of its version of HTTP; whether there was one.
+    fn evict(&self) -> bool {
+        self.idle.borrow_mut().pop_front().is_some() || self.evict_shared()
+    }
+
+    fn evict_shared(&self) -> bool {
+        let mut shared = self.shared.borrow_mut();
+        let unused = shared.iter().enumerate().filter(|(_, connection)| connection.streams() == 0);
+        let Some((longest, _)) = unused.min_by_key(|(_, connection)| connection.used()) else { return false };
+        shared.swap_remove(longest);
+        true
+    }
+
+    /// Lets who waits for room have that of a connection of HTTP/2 that serves another client alone, and has no request left.
+    fn request_ended(&self) {
+        let is_waited_for = self.waiting.get() > 0 && self.room.available_permits() == 0;
+        if self.server.options.introduces && is_waited_for {
+            self.evict_shared();
+        }
     }
 
     /// Closes what was kept for a client that is gone.
@@ -278,6 +299,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.0.request_ended();
     }
 }
 

@@ -1,7 +1,10 @@
 //! Upstreams that are told whose each connection is.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use hyper::body::Frame;
 use tokio::io::AsyncRead;
 use tokio::net::UnixListener;
 
@@ -104,31 +107,94 @@ fn sockets_of_this_machine_are_told_too() {
     });
 }
 
+/// A server of HTTP/2, and the headers that its connections began with.
+async fn h2c() -> (String, Rc<RefCell<Vec<[u8; HEADER.len() - 6]>>>) {
+    let headers = Rc::new(RefCell::new(Vec::new()));
+    let noted = Rc::clone(&headers);
+    let server = serving(move |mut stream| {
+        let noted = Rc::clone(&noted);
+        async move {
+            let mut header = [0; HEADER.len() - 6];
+            stream.read_exact(&mut header).await.unwrap();
+            noted.borrow_mut().push(header);
+            http2_upstreams::serve_http2(stream).await;
+        }
+    })
+    .await;
+    (format!("h2c://{server}"), headers)
+}
+
+/// The body of a request, which ends when it is let go.
+struct Held(tokio::sync::oneshot::Receiver<()>);
+
+impl hyper::body::Body for Held {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.0).poll(cx).map(|_| None)
+    }
+}
+
+fn post(body: &'static str) -> http::Request<Full<Bytes>> {
+    http::Request::post("https://example.org/").body(Full::from(body)).unwrap()
+}
+
+#[test]
+fn what_others_keep_of_http2_gives_way_too() {
+    on_worker(async {
+        let (server, headers) = h2c().await;
+        let proxy = proxy(&server, "max-connections = 1");
+        let mut clients = [proxy.http2().await, proxy.http2().await];
+        for turn in 0..6 {
+            let client = &mut clients[turn % 2];
+            assert_eq!(text(client.send_request(post("hi")).await.unwrap()).await, "hi");
+        }
+        assert_eq!(headers.borrow().len(), 6, "one each time");
+    });
+}
+
+#[test]
+fn who_waits_gets_the_room_of_a_connection_of_http2_when_its_last_request_has_ended() {
+    on_worker(async {
+        let (server, headers) = h2c().await;
+        let proxy = proxy(&server, "max-connections = 1");
+        let (first, mut second) = (proxy.http2().await, proxy.http2().await);
+        let (end, body) = tokio::sync::oneshot::channel::<()>();
+        let request = http::Request::post("https://example.org/").body(Held(body)).unwrap();
+        // It stays connected afterwards.
+        let mut asking = first.clone();
+        let held = spawn_local(async move { text(asking.send_request(request).await.unwrap()).await });
+        while headers.borrow().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let waits = spawn_local(async move { text(second.send_request(post("ho")).await.unwrap()).await });
+        // It has nothing to wait for but the room.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!waits.is_finished());
+        end.send(()).unwrap();
+        assert_eq!((held.await.unwrap(), waits.await.unwrap()), (String::new(), "ho".to_owned()));
+        assert_eq!(headers.borrow().len(), 2);
+        assert!(!first.is_closed());
+    });
+}
+
 #[test]
 fn a_client_of_http2_shares_one_connection_of_http2() {
     on_worker(async {
-        let headers = Rc::new(RefCell::new(Vec::new()));
-        let noted = Rc::clone(&headers);
-        let server = serving(move |mut stream| {
-            let noted = Rc::clone(&noted);
-            async move {
-                let mut header = [0; HEADER.len() - 6];
-                stream.read_exact(&mut header).await.unwrap();
-                noted.borrow_mut().push(header);
-                http2_upstreams::serve_http2(stream).await;
-            }
-        })
-        .await;
-        let proxy = proxy(&format!("h2c://{server}"), "");
+        let (server, headers) = h2c().await;
+        let proxy = proxy(&server, "");
         for _ in 0..2 {
-            let client = proxy.http2::<Full<Bytes>>().await;
+            let client = proxy.http2().await;
             let calls: Vec<_> = (0..10)
                 .map(|_| {
                     let mut client = client.clone();
-                    spawn_local(async move {
-                        let post = http::Request::post("https://example.org/").body(Full::from("hi"));
-                        text(client.send_request(post.unwrap()).await.unwrap()).await
-                    })
+                    spawn_local(async move { text(client.send_request(post("hi")).await.unwrap()).await })
                 })
                 .collect();
             for call in calls {
