@@ -4,7 +4,10 @@
 //!
 //! Each kind has an allowance by time, and earns more by what the proxy sends: clients acknowledge what they receive, some
 //! of them each frame, and measure the way with a `PING` at each. So a fast download may have as many of them as it
-//! wants, and a connection on which nothing is downloaded may not.
+//! wants, and a connection on which nothing is downloaded may not. What is earned is bounded, so that a download pays for no
+//! flood long after it; and frames that a client can have cut as small as it likes, by its windows, earn no window updates.
+
+use std::convert::Infallible;
 
 use crate::abuse::Abuse;
 
@@ -18,6 +21,14 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// Thousandths of a frame, so that a slow allowance grows in short times, too.
 const FRAME: u64 = 1000;
+
+/// The most that is earned beyond time: so many bursts, but not less than so many frames.
+const MOST_BURSTS: u64 = 10;
+const MOST_FRAMES: u64 = 1000;
+
+/// `DATA` with less than this earns no window updates, unless it is its stream's last: a client that opens its window by a
+/// byte gets a frame for it, which must not pay for the next.
+const SMALL_DATA: u32 = 256;
 
 /// What is allowed of the kinds that have one number for all.
 const PINGS: Allowance = Allowance { per_second: 10, burst: 100 };
@@ -75,9 +86,10 @@ impl Budget {
         }
     }
 
-    /// What was sent to the client earns these, however many it has.
+    /// What was sent to the client earns these, beyond the burst, up to [`MOST_BURSTS`].
     fn earn(&mut self, frames: u32) {
-        self.left = self.left.saturating_add(u64::from(frames) * FRAME);
+        let most = (u64::from(self.allowance.burst) * MOST_BURSTS).max(MOST_FRAMES) * FRAME;
+        self.left = self.left.saturating_add(u64::from(frames) * FRAME).min(most);
     }
 
     fn spend(&mut self) -> bool {
@@ -150,23 +162,28 @@ impl FloodGuard {
     /// Looks at the next bytes to the client.
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         let Self { writes, resets, pings, window_updates, idle_frames, abuse, .. } = self;
-        let Ok(()) = writes.follow(bytes, |_, head, payload| {
+        let Ok(()) = writes.follow(bytes, |_, head, payload| -> Result<(), Infallible> {
             match head.kind {
                 frames::DATA => {
                     pings.earn(1);
+                    if head.length < SMALL_DATA && !head.ends_stream() {
+                        return Ok(());
+                    }
                     // Of the stream and of the connection, and some clients return the window in pieces of a few KiB.
                     window_updates.earn(2 + head.length / 1024);
                 }
                 frames::HEADERS => {
                     resets.earn(1);
                     pings.earn(1);
-                    window_updates.earn(2);
+                    if head.ends_stream() {
+                        window_updates.earn(2);
+                    }
                     idle_frames.earn(2);
                 }
                 frames::GOAWAY => *abuse = abuse.or_else(|| calmed(&head, payload)),
                 _ => {}
             }
-            Ok::<_, std::convert::Infallible>(())
+            Ok(())
         });
     }
 
@@ -264,6 +281,52 @@ mod tests {
             guard.received(&frame(frames::RST_STREAM, 4), 0).unwrap();
         }
         assert_eq!(passed(&mut guard, frames::RST_STREAM, 0), 200);
+    }
+
+    #[test]
+    fn what_is_earned_is_bounded() {
+        let sent = |resets| {
+            let mut guard = FloodGuard::new(resets);
+            guard.received(PREFACE, 0).unwrap();
+            for _ in 0..50_000 {
+                guard.sent(&frame(frames::HEADERS, 30));
+                guard.sent(&frame(frames::DATA, 1024));
+            }
+            // Time neither adds to that nor takes it away.
+            guard.received(&frame(frames::DATA, 0), 1_000_000).unwrap();
+            guard
+        };
+        for (kind, most) in
+            [(frames::RST_STREAM, 2000), (frames::PING, 1000), (frames::SETTINGS, 50), (2, 10_000)]
+        {
+            assert_eq!(passed(&mut sent(100), kind, 1_000_000), most, "{kind}");
+        }
+        assert_eq!(passed(&mut sent(1), frames::RST_STREAM, 1_000_000), 1000);
+        let updates = frame(frames::WINDOW_UPDATE, 4);
+        let mut guard = sent(100);
+        let passed = (0..30_000).take_while(|_| guard.received(&updates, 1_000_000).is_ok()).count();
+        assert_eq!(passed, 20_000);
+    }
+
+    #[test]
+    fn small_data_pays_for_no_window_updates() {
+        let ending = |kind, length| {
+            let mut frame = frame(kind, length);
+            frame[4] = 1;
+            frame
+        };
+        for (sent, earned) in [
+            (frame(frames::DATA, 1), 0),
+            (frame(frames::DATA, 255), 0),
+            (frame(frames::DATA, 256), 2),
+            (frame(frames::HEADERS, 30), 0),
+            (ending(frames::DATA, 0), 2),
+            (ending(frames::HEADERS, 30), 2),
+        ] {
+            let mut guard = guard();
+            guard.sent(&sent);
+            assert_eq!(passed(&mut guard, frames::WINDOW_UPDATE, 0), 2000 + earned, "{sent:?}");
+        }
     }
 
     #[test]

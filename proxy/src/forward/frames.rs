@@ -9,6 +9,9 @@ pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 
+/// Flag of `DATA` and `HEADERS`.
+const END_STREAM: u8 = 1;
+
 /// Bytes before a frame's payload.
 const HEAD: usize = 9;
 
@@ -30,6 +33,7 @@ pub(super) struct Frames {
 pub(super) struct Head {
     pub(super) length: u32,
     pub(super) kind: u8,
+    flags: u8,
     pub(super) stream: u32,
 }
 
@@ -82,9 +86,14 @@ impl Frames {
 
 impl Head {
     fn of(bytes: &[u8; HEAD]) -> Self {
-        let [a, b, c, kind, _flags, stream @ ..] = *bytes;
+        let [a, b, c, kind, flags, stream @ ..] = *bytes;
         let length = u32::from_be_bytes([0, a, b, c]);
-        Self { length, kind, stream: u32::from_be_bytes(stream) & 0x7fff_ffff }
+        Self { length, kind, flags, stream: u32::from_be_bytes(stream) & 0x7fff_ffff }
+    }
+
+    /// Whether it is the last of its stream.
+    pub(super) fn ends_stream(&self) -> bool {
+        matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
     }
 }
 
