@@ -7,6 +7,7 @@ use std::time::Duration;
 use hsm_proxy::{Config, LogSettings, PassthroughSettings, ProxyProtocol};
 
 use crate::access_log::lines;
+use crate::http2::{END_HEADERS, END_STREAM, HEADERS, Raw, frame, head};
 use crate::support::{Client, Running, Signing, config, get};
 
 const LEGACY: &str = "legacy.example";
@@ -104,4 +105,38 @@ fn a_server_that_is_away_or_silent_holds_nobody() {
     assert!(Client::new(&proxy).connect(LEGACY).is_err(), "away");
     proxy.wait_for_metric("hsm_proxy_passthrough_connections_total{result=\"unreachable\"} 1\n");
     proxy.wait_for_metric("hsm_proxy_connections 0\n");
+}
+
+/// Browsers use a connection for every name that its certificate has.
+#[test]
+fn requests_for_a_name_that_is_passed_on_are_served_by_no_site_of_http1_and_http2() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("access.log");
+    let (_listener, address) = listening();
+    let mut config = passing_to(address, None);
+    config.sites = crate::support::config(&[&["a.example", "*.sites.example"], &["default.other"]]).sites;
+    config.passthroughs[0].host.push("b.sites.example".parse().unwrap());
+    config.tls.default_site = Some("default.other".parse().unwrap());
+    config.log = LogSettings { access: Some(log.clone()), ..LogSettings::default() };
+    let proxy = Running::start(config, Signing::AtOnce);
+    for (sni, host, status) in [
+        ("c.sites.example", "c.sites.example", "200"),
+        ("c.sites.example", "b.sites.example", "421"),
+        ("nobodys.other", "nobodys.other", "200"),
+        ("nobodys.other", LEGACY, "421"),
+        ("nobodys.other", "x.db.example", "421"),
+    ] {
+        let mut connection = Client::new(&proxy).trusting_anybody().connect(sni).unwrap();
+        let response = get(&mut connection, host);
+        assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{sni} {host}: {response}");
+    }
+    let mut client = Raw::connect(&proxy, &[]);
+    for (stream, host) in [(1, "a.example"), (3, "b.sites.example"), (5, "c.sites.example")] {
+        client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &head("GET", host))).unwrap();
+        assert!(client.hears(HEADERS));
+    }
+    let lines = lines(&log, 8);
+    for (line, status) in lines[5..].iter().zip(["200", "421", "200"]) {
+        assert!(line.contains(&format!("\"status\":{status},")), "{line}");
+    }
 }
