@@ -24,7 +24,7 @@ fn start(what: &str, command: &mut Command, address: SocketAddr) -> Program {
 fn nginx(nginx: &Path, directory: &Path, listen: &str, address: SocketAddr, block: &str) -> Program {
     let file = directory.join("nginx.conf");
     let text = format!(
-        "daemon off;\nerror_log stderr error;\npid {dir}/nginx.pid;\nevents {{}}\nhttp {{\n access_log off;\n\
+        "daemon off;\nmaster_process off;\nerror_log stderr error;\npid {dir}/nginx.pid;\nevents {{}}\nhttp {{\n access_log off;\n\
          client_body_temp_path {dir}/body;\n proxy_temp_path {dir}/proxy;\n fastcgi_temp_path {dir}/f;\n\
          uwsgi_temp_path {dir}/u;\n scgi_temp_path {dir}/s;\n\
          server {{ listen {address} {listen}; {block} }} }}\n",
