@@ -14,6 +14,7 @@ use crate::config::{Config, UpstreamUrl};
 use crate::dev::{self, DevOptions};
 use crate::drill;
 use crate::proxy::Proxy;
+use crate::reload::Watched;
 use crate::signer::EngineKeys;
 use crate::upgrade::Inherited;
 
@@ -125,6 +126,7 @@ fn start_logging(default: &str) {
 
 fn run(file: &Path) -> ExitCode {
     crate::process::lock_down();
+    let watched = Watched::new(file.to_owned());
     let (config, keys) = match load(file) {
         Ok(loaded) => loaded,
         Err(code) => return code,
@@ -133,7 +135,7 @@ fn run(file: &Path) -> ExitCode {
         Ok(inherited) => inherited,
         Err(error) => return failed(&error, 1),
     };
-    match Proxy::builder(config, Arc::new(keys)).config_file(file.to_owned()).inherit(inherited).bind() {
+    match Proxy::builder(config, Arc::new(keys)).config_file(watched).inherit(inherited).bind() {
         Ok(proxy) => match proxy.run(|| ()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error, 1),

@@ -20,7 +20,7 @@ use crate::http_policy::ErrorPageError;
 use crate::keys::{KeyError, KeySource};
 use crate::listener;
 use crate::metrics::Metrics;
-use crate::reload::{Listening, Parts, Reloader};
+use crate::reload::{Listening, Parts, Reloader, Watched};
 use crate::sites::Handler;
 use crate::tls::{ClientAuthError, NeverChosen, TicketKeys};
 use crate::upgrade::{Inherited, Predecessor};
@@ -41,13 +41,13 @@ pub struct Proxy {
     addresses: Vec<SocketAddr>,
     pid_file: Option<PidFile>,
     reloader: Reloader,
-    config_file: Option<PathBuf>,
+    watched: Option<Watched>,
 }
 
 /// What a [`Proxy`] is made of.
 pub struct ProxyBuilder {
     config: Config,
-    config_file: Option<PathBuf>,
+    watched: Option<Watched>,
     inherited: Inherited,
     keys: Arc<dyn KeySource>,
     handlers: Vec<(String, Handler)>,
@@ -174,13 +174,7 @@ pub enum RunError {
 impl Proxy {
     /// Begins to make a proxy.
     pub fn builder(config: Config, keys: Arc<dyn KeySource>) -> ProxyBuilder {
-        ProxyBuilder {
-            config,
-            config_file: None,
-            inherited: Inherited::default(),
-            keys,
-            handlers: Vec::new(),
-        }
+        ProxyBuilder { config, watched: None, inherited: Inherited::default(), keys, handlers: Vec::new() }
     }
 
     /// The addresses that it listens on, in the configuration's order, those of `redirect-listen` last, with the ports that it got.
@@ -207,10 +201,9 @@ impl ProxyBuilder {
         self
     }
 
-    /// The file that the configuration came from: it is reloaded from there.
-    #[must_use]
-    pub fn config_file(self, path: PathBuf) -> Self {
-        Self { config_file: Some(path), ..self }
+    /// The file that the configuration came from, as it was before it was read: it is reloaded from there.
+    pub(crate) fn config_file(self, file: Watched) -> Self {
+        Self { watched: Some(file), ..self }
     }
 
     /// Listens on these sockets, where their addresses are configured.
@@ -224,7 +217,8 @@ impl ProxyBuilder {
     ///
     /// [`StartError`]; no port is held then.
     pub fn bind(self) -> Result<Proxy, StartError> {
-        let Self { config, config_file, mut inherited, keys, handlers } = self;
+        let Self { config, watched, mut inherited, keys, handlers } = self;
+        let watched = watched.map(|file| file.named_by(&config));
         let metrics = Arc::new(Metrics::default());
         let tickets = TicketKeys::new().map_err(StartError::Tls)?;
         let challenges = Arc::new(Challenges::default());
@@ -299,7 +293,7 @@ impl ProxyBuilder {
             addresses,
             pid_file,
             reloader,
-            config_file,
+            watched,
         })
     }
 }

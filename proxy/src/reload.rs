@@ -16,7 +16,7 @@ use crate::listener;
 use crate::proxy::StartError;
 use crate::worker::{Closed, Order};
 
-pub(crate) use follow::follow;
+pub(crate) use follow::{Watched, follow};
 
 /// How long workers may take to close sockets.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -111,11 +111,6 @@ impl Reloader {
     /// Lets nobody of this process listen there any more.
     pub(crate) fn close(&self, address: SocketAddr) {
         self.inner.close(address, &std::sync::mpsc::channel().0);
-    }
-
-    /// The configuration of the start.
-    fn first(&self) -> Config {
-        self.inner.state().first.clone()
     }
 
     /// The file has no configuration in it.

@@ -35,7 +35,7 @@ const SHARE_PATIENCE: Duration = Duration::from_secs(5);
 impl Proxy {
     /// Serves until SIGTERM or SIGINT, and drains. A second signal ends the drain at once.
     ///
-    /// With a [configuration file](super::ProxyBuilder::config_file), reloads it on SIGHUP, and when it or a file that it
+    /// With a configuration file, reloads it on SIGHUP, and when it or a file that it
     /// names has changed. A configuration that can't be used changes nothing: the log and the metrics say so. On SIGUSR2,
     /// starts its program anew, lets that take over its sockets, and drains when it has.
     ///
@@ -59,9 +59,9 @@ impl Proxy {
         let reopening = reopen_log(generation.clone(), caught(&runtime, SignalKind::user_defined1())?);
         // Without a file nobody knows what to load; then these signals end the process, as they do by default.
         let (mut reloads, mut successor) = (None, None);
-        if let Some(file) = &self.config_file {
+        if let Some(watched) = self.watched.take() {
             let hangup = caught(&runtime, SignalKind::hangup())?;
-            reloads = Some(reload::follow(self.reloader(), file.clone(), hangup));
+            reloads = Some(reload::follow(self.reloader(), watched, hangup));
             let program = Program::of_this_process().map_err(RunError::Start)?;
             let asked = caught(&runtime, SignalKind::user_defined2())?;
             successor = Some(hand_over(program, self.reloader(), asked));

@@ -12,12 +12,10 @@ use crate::config::Config;
 use crate::http_policy::page_files;
 use crate::notify::notify;
 
-/// Reloads `config` when `hangup` (SIGHUP) comes, and when the file or one that it names has changed. Never ends.
+/// Reloads the configuration when `hangup` (SIGHUP) comes, and when its file or one that it names has changed. Never ends.
 ///
 /// Files are read on another thread: this one has signals to hear.
-pub(crate) async fn follow(reloader: Reloader, config: PathBuf, mut hangup: Signal) -> Infallible {
-    let first = reloader.first();
-    let mut watched = Watched { named: named(&first), configuration: Files::new(vec![config.clone()]) };
+pub(crate) async fn follow(reloader: Reloader, mut watched: Watched, mut hangup: Signal) -> Infallible {
     loop {
         let why = tokio::select! {
             Some(()) = hangup.recv() => "SIGHUP",
@@ -32,9 +30,9 @@ pub(crate) async fn follow(reloader: Reloader, config: PathBuf, mut hangup: Sign
             }
         };
         announce_reload();
-        let (reloading, path) = (reloader.clone(), config.clone());
+        let reloading = reloader.clone();
         let reload = move || {
-            let status = reload(&reloading, &path, &mut watched, why);
+            let status = reload(&reloading, &mut watched, why);
             (status, watched)
         };
         let Ok((status, back)) = tokio::task::spawn_blocking(reload).await else {
@@ -47,13 +45,25 @@ pub(crate) async fn follow(reloader: Reloader, config: PathBuf, mut hangup: Sign
     }
 }
 
-struct Watched {
+/// A configuration file and what it names, in the state in which they were read.
+pub(crate) struct Watched {
+    path: PathBuf,
     configuration: Files,
     /// What it named when it was last good.
     named: Files,
 }
 
 impl Watched {
+    /// To be called before the file is read: what is written from now on is noticed.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { configuration: Files::new(vec![path.clone()]), path, named: Files::new(Vec::new()) }
+    }
+
+    /// Looks at what `config` names as well. To be called before that is read.
+    pub(crate) fn named_by(self, config: &Config) -> Self {
+        Self { named: named(config), ..self }
+    }
+
     fn look(&mut self) -> bool {
         // Both, so that both know what they saw.
         self.configuration.look() | self.named.look()
@@ -62,9 +72,9 @@ impl Watched {
 
 /// What the service manager is told of the outcome. Nothing that is written meanwhile is missed: all files are looked at
 /// before they are read.
-fn reload(reloader: &Reloader, path: &Path, watched: &mut Watched, why: &str) -> String {
+fn reload(reloader: &Reloader, watched: &mut Watched, why: &str) -> String {
     watched.configuration.read_again();
-    let outcome = match Config::load(path) {
+    let outcome = match Config::load(&watched.path) {
         Ok(config) => {
             watched.named = named(&config);
             reloader.reload(&config).map_err(|error| error.to_string())
@@ -110,6 +120,22 @@ fn announce_reload() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_changes_while_the_process_starts_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, cert] = ["proxy.toml", "cert.pem"].map(|name| directory.path().join(name));
+        let text = format!("[[site]]\nhost = \"a.example\"\ncert = {cert:?}\nto = \"http://b\"\n");
+        for changed in [&file, &cert] {
+            std::fs::write(&file, &text).unwrap();
+            std::fs::write(&cert, "one").unwrap();
+            let watched = Watched::new(file.clone());
+            let config = Config::load(&file).unwrap();
+            let mut watched = watched.named_by(&config);
+            std::fs::write(changed, format!("{text}\n# another")).unwrap();
+            assert!(watched.look() || watched.look(), "{}", changed.display());
+        }
+    }
 
     #[test]
     fn error_pages_that_come_change_or_go_are_noticed() {
