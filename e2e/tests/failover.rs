@@ -170,6 +170,16 @@ fn a_proxy_that_starts_before_its_engines_serves_when_they_come() {
     let checked = run(Command::new(binary("hsm-proxy")).arg("check").arg("--config").arg(&file));
     println!("{}", checked.stdout);
     checked.success();
+    // A site's key is none to show to upstreams with.
+    let state = state.display();
+    let shown = format!(
+        "\n[[upstream]]\nname = \"inner\"\nservers = [\"https://localhost:1\"]\n\
+         tls-ca = \"{state}/ca.pem\"\nclient-cert = \"{state}/localhost.pem\"\n"
+    );
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + &shown).unwrap();
+    let checked = run(Command::new(binary("hsm-proxy")).arg("check").arg("--config").arg(&file));
+    assert_ne!(checked.code, Some(0), "{}", checked.stdout);
+    assert!(checked.stdout.contains("is not of usage tls-client"), "{}", checked.stdout);
     engines.signal(Signal::TERM);
     engines.wait(Duration::from_secs(20));
 }

@@ -12,19 +12,21 @@ use crate::records::{Revocation, SessionKeys, User};
 use crate::session::Session;
 use crate::snapshot::{Snapshot, user_record};
 
-/// Will note a new key under its session.
+/// Will note a new key under its session. It lasts as long as any token of the session may be good on any replica: one whose
+/// sessions are shorter ends the session there and not elsewhere.
 pub(crate) fn note(records: &mut Transaction<'_>, session: &Session, key: KeyId) -> Result<(), Denial> {
     let id = RecordId(session.id);
-    let (expect, mut keys) = match records.load::<SessionKeys>(id)? {
-        Some(Opened { version, content, .. }) => (Some(version), content.keys),
-        None => (None, Vec::new()),
+    let (expect, before, mut keys) = match records.load::<SessionKeys>(id)? {
+        Some(Opened { version, content, .. }) => (Some(version), content.expires_at, content.keys),
+        None => (None, UnixMillis(0), Vec::new()),
     };
     if keys.len() >= MAX_SESSION_KEYS {
         let detail = format!("a session has at most {MAX_SESSION_KEYS} keys");
         return Err(Denial::new(RefusalCode::LimitReached, detail));
     }
     keys.push(key);
-    let (user, credential, expires_at) = (session.user, session.credential(), session.expires_at);
+    let (user, credential) = (session.user, session.credential());
+    let expires_at = before.max(session.token_expires_at);
     let content = SessionKeys { user, credential, expires_at, keys };
     records.put(id, expect, &content, Vec::new(), None)
 }

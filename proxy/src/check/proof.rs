@@ -14,6 +14,11 @@ pub(crate) enum ProofError {
          anew for a key that is there, or bring the key in by `hsm key import`"
     )]
     NoKey,
+    #[error(
+        "the certificate's key in the engines is not of usage {0}, and never will be: make one (`hsm key \
+         generate-asymmetric-pair ec --usage {0} …`) and a certificate for it (`hsm cert csr`)"
+    )]
+    WrongUsage(&'static str),
     #[error("no engine signed with the certificate's key: {0}")]
     NoSignature(keycore_client::Error),
     #[error("the engine's signature is not the certificate's: {0}")]
@@ -22,10 +27,18 @@ pub(crate) enum ProofError {
     NoRandomness,
 }
 
-impl From<keycore_client::Error> for ProofError {
-    fn from(error: keycore_client::Error) -> Self {
+impl ProofError {
+    /// What it means that a handshake of this end was not signed.
+    pub(super) fn of(end: End, error: keycore_client::Error) -> Self {
+        use RefusalCode::{KeyNotSuitable, NotATlsHandshake, NotFound};
         match error {
-            keycore_client::Error::Refused(refusal) if refusal.code == RefusalCode::NotFound => Self::NoKey,
+            keycore_client::Error::Refused(refusal) if refusal.code == NotFound => Self::NoKey,
+            // A key of the other end's usage, and one of none of them: the message is a handshake, and the scheme is the key's.
+            keycore_client::Error::Refused(refusal)
+                if matches!(refusal.code, KeyNotSuitable | NotATlsHandshake) =>
+            {
+                Self::WrongUsage(end.usage())
+            }
             other => Self::NoSignature(other),
         }
     }
@@ -36,6 +49,16 @@ impl From<keycore_client::Error> for ProofError {
 pub(super) enum End {
     Server,
     Client,
+}
+
+impl End {
+    /// The usage that its keys have in the engines.
+    fn usage(self) -> &'static str {
+        match self {
+            Self::Server => "tls-server",
+            Self::Client => "tls-client",
+        }
+    }
 }
 
 /// Lets an engine sign what it would sign in a TLS 1.3 handshake, and verifies it with the certificate. Returns how
@@ -49,7 +72,7 @@ pub(super) fn prove(
     let &scheme = key.algorithm().schemes().first().ok_or(ProofError::NoKey)?;
     let message = certificate_verify(end)?;
     let start = Instant::now();
-    let signature = key.sign_blocking(scheme, site, &message)?;
+    let signature = key.sign_blocking(scheme, site, &message).map_err(|error| ProofError::of(end, error))?;
     let took = start.elapsed();
     verify(chain, scheme, &message, &signature)?;
     Ok(took)

@@ -1,8 +1,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use keycore_client::Identity;
-use keycore_wire::{Secret, SignatureScheme};
+use keycore_client::{Error, Identity};
+use keycore_wire::{Refusal, RefusalCode, Secret, SignatureScheme};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::SignatureScheme as TlsScheme;
 use time::OffsetDateTime;
@@ -97,6 +97,20 @@ fn the_proof_accepts_the_right_key_only() {
     proof::verify(&chain, scheme, b"another", &sign(&made.leaf_key)).unwrap_err();
     proof::verify(&chain, scheme, b"message", &sign(&KeyPair::generate().unwrap())).unwrap_err();
     proof::verify(&chain, SignatureScheme::Ed25519, b"message", &sign(&made.leaf_key)).unwrap_err();
+}
+
+#[test]
+fn a_key_of_another_usage_is_told_from_one_that_is_not_there_and_one_that_does_not_answer() {
+    let told = |end, code| {
+        let detail = "some detail".to_owned();
+        proof::ProofError::of(end, Error::Refused(Refusal { code, detail })).to_string()
+    };
+    for code in [RefusalCode::NotATlsHandshake, RefusalCode::KeyNotSuitable] {
+        assert!(told(End::Client, code).contains("is not of usage tls-client"), "{code:?}");
+        assert!(told(End::Server, code).contains("is not of usage tls-server"), "{code:?}");
+    }
+    assert!(told(End::Client, RefusalCode::NotFound).contains("have no key of this user"));
+    assert!(told(End::Client, RefusalCode::Overloaded).starts_with("no engine signed"));
 }
 
 fn checked(cert: &[&Path], host: &str) -> Report {

@@ -13,6 +13,7 @@ use keycore_wire::{
 };
 
 use crate::harness::{Client, PASSWORD, Replica, World};
+use crate::identity::{Ca, csr};
 use crate::key_lives::session_key;
 
 const CLUSTER: Kind = Kind(1);
@@ -356,6 +357,39 @@ fn a_replica_that_missed_the_handover_does_nothing_more() {
     // Its process is started anew.
     let anew = world.unsealed_by(1, Some(words)).unwrap();
     assert_eq!(sign_with_all(&mut anew.client_of("web")), 1);
+}
+
+/// Nor would it know which generation seals, or whose certificate it shows.
+#[test]
+fn a_replica_that_was_left_behind_seals_nothing_anew_and_shows_no_certificate() {
+    let (world, first) = World::active();
+    let second = world.replica(1);
+    make_keys(&first, 0..1);
+    let mut root = first.client_of("root");
+    let request = csr(&mut root);
+    Ca::new().set(&mut root, &request).unwrap();
+    root.call(&RotateClusterKey).unwrap();
+    second.follow();
+    assert!(second.engine.cluster_identity().is_some());
+    finish(&first);
+    world.pass(Duration::from_secs(11));
+    first.engine.tidy(first.now()).unwrap();
+    let secret = Some(Secret::new(b"correct horse battery staple".to_vec()));
+    root.call(&ChangeUnseal { method: UnsealMethod::Passphrase, secret }).unwrap();
+    world.pass(Duration::from_secs(11));
+    first.engine.tidy(first.now()).unwrap();
+
+    // It knows two generations: to it the rotation goes on, and is nobody's.
+    assert!(second.engine.reseal(second.now()).is_err(), "it can't read the cluster's record any more");
+    second.engine.follow(second.now()).unwrap_err();
+    assert_eq!(second.engine.left_behind(), Some(&LeftBehind::MethodChanged));
+    let before = world.store().revision().unwrap();
+    for _ in 0..3 {
+        assert_eq!(reseal(&second), Resealed::Idle);
+        assert!(second.engine.cluster_identity().is_none());
+    }
+    assert_eq!(world.store().revision().unwrap(), before);
+    assert!(first.engine.cluster_identity().is_some());
 }
 
 #[test]

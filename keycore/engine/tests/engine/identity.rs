@@ -18,13 +18,13 @@ use rcgen::{
 use crate::harness::{Client, PASSWORD, PEER, Replica, World, name, secret};
 
 /// A CA of the operator's.
-struct Ca {
+pub(crate) struct Ca {
     der: Vec<u8>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {}, &rcgen::PKCS_ECDSA_P256_SHA256)
     }
 
@@ -58,7 +58,7 @@ impl Ca {
         csr.params.signed_by(&csr.public_key, &self.issuer).unwrap().der().to_vec()
     }
 
-    fn set(&self, client: &mut Client, csr: &[u8]) -> Result<ClusterStatus, Refusal> {
+    pub(crate) fn set(&self, client: &mut Client, csr: &[u8]) -> Result<ClusterStatus, Refusal> {
         client.call(&self.certificate(csr))
     }
 
@@ -71,7 +71,7 @@ fn asked() -> ClusterCsr {
     ClusterCsr { names: vec![ClusterName::Dns("hsm.example".into()), ClusterName::Ip([192, 0, 2, 7].into())] }
 }
 
-fn csr(client: &mut Client) -> Vec<u8> {
+pub(crate) fn csr(client: &mut Client) -> Vec<u8> {
     client.call(&asked()).unwrap().der
 }
 

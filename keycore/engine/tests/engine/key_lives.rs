@@ -106,6 +106,32 @@ fn session_keys_are_gone_after_logout_expiry_and_forced_logout() {
     assert_eq!(told.iter().filter(|entry| **entry == ended).count(), 3);
 }
 
+/// A replica whose sessions are shorter ends a session there only.
+#[test]
+fn a_session_key_lasts_as_long_as_its_sessions_token_wherever_it_was_made() {
+    let hour = Duration::from_hours(1);
+    let (world, _) = World::active();
+    let long = world.limited(1, |options| options.session_lifetime = 30 * 24 * hour);
+    let short = world.limited(2, |options| options.session_lifetime = hour);
+    let token = long.client().login("web", PASSWORD).unwrap().token;
+    let duplicate = || keycore_wire::SessionToken(token.0.duplicate());
+    let mut there = short.client();
+    there.call(&Resume { token: duplicate() }).unwrap();
+    let key = there.call(&session_key("key")).unwrap();
+    world.pass(2 * hour);
+    assert_eq!(there.refused(&mac(key.id)), RefusalCode::SessionEnded);
+    for replica in [&long, &short] {
+        replica.follow();
+        replica.engine.tidy(replica.now()).unwrap();
+    }
+    let mut web = long.client();
+    web.call(&Resume { token: duplicate() }).unwrap();
+    web.call(&mac(key.id)).unwrap();
+    world.pass(30 * 24 * hour);
+    short.engine.tidy(short.now()).unwrap();
+    assert_eq!(keys_in_store(&short), 0);
+}
+
 #[test]
 fn a_session_has_so_many_keys_and_shares_none() {
     let (_world, replica) = World::active();

@@ -8,7 +8,7 @@ pub const MAX_SIGN_MESSAGE: usize = 64 * 1024;
 
 /// Signs a message with a key of the user.
 ///
-/// A key of usage `TlsServer` signs only its own certification request here; anything else is refused with
+/// A key of usage `TlsServer` or `TlsClient` signs only its own certification request here; anything else is refused with
 /// `NotATlsHandshake`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Sign<'a> {
