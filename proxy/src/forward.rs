@@ -12,6 +12,7 @@ mod frames;
 mod inspect;
 mod metered;
 mod redirect;
+mod rest;
 mod streams;
 mod target;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub(crate) mod tests;
 mod tunnel;
 
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -41,10 +43,11 @@ use crate::upstream::Upstreams;
 pub(crate) use activity::InFlight;
 
 use activity::Activity;
-use drive::{Patience, drive};
+use drive::{Commands, Patience, drive};
 use flood::FloodGuard;
 use inspect::Inspector;
 use metered::{Metered, Watch};
+use rest::Http1;
 use streams::StreamExecutor;
 use tunnel::Tunnel;
 
@@ -199,7 +202,7 @@ impl Forwarder {
             Protocol::Http1 => Watch::Http1(Inspector::new(self.longest_line)),
             Protocol::Http2 => Watch::Http2(FloodGuard::new(self.limits.http2_resets)),
         };
-        let io = TokioIo::new(Metered::new(io, Arc::clone(&activity), watch));
+        let io = Metered::new(io, Arc::clone(&activity), watch);
         let service = service_fn({
             let client = Rc::clone(&client);
             move |request| exchange::exchange(Rc::clone(&client), request)
@@ -207,13 +210,14 @@ impl Forwarder {
 
         let ended = match protocol {
             Protocol::Http1 => {
-                let http = Box::pin(self.http1.serve_connection(io, service).with_upgrades());
-                drive(http, http1::UpgradeableConnection::graceful_shutdown, &activity, &patience, shutdown)
-                    .await
+                let http = Box::pin(Http1::new(&self.http1, io, service, &activity));
+                let commands = Commands { close: Http1::close, rest: Http1::rest };
+                drive(http, commands, &activity, &patience, shutdown).await
             }
             Protocol::Http2 => {
-                let http = Box::pin(self.http2.serve_connection(io, service));
-                drive(http, http2::Connection::graceful_shutdown, &activity, &patience, shutdown).await
+                let http = Box::pin(self.http2.serve_connection(TokioIo::new(io), service));
+                let commands = Commands { close: http2::Connection::graceful_shutdown, rest: stay_awake };
+                drive(http, commands, &activity, &patience, shutdown).await
             }
         };
         if let Some(abuse) = activity.abuse() {
@@ -232,3 +236,6 @@ impl Forwarder {
         }
     }
 }
+
+/// hyper gives no connection of HTTP/2 back.
+fn stay_awake<C>(_connection: Pin<&mut C>) {}

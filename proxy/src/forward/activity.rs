@@ -29,6 +29,15 @@ pub(super) struct Activity {
     moved: AtomicU64,
     /// One more than the number of the abuse that the connection is ended for; 0 if there is none.
     abuse: AtomicU8,
+    /// Requests that were begun to be answered, and heads of requests in the bytes that were read; both may wrap.
+    begun: AtomicU32,
+    heads: AtomicU32,
+    /// Whether the last byte that was read is inside a request.
+    within_request: AtomicBool,
+    /// Whether bytes were written that were not flushed.
+    unflushed: AtomicBool,
+    /// Whether nothing more is read, or written.
+    closes: AtomicBool,
 }
 
 /// What a connection waits for.
@@ -57,6 +66,11 @@ impl Activity {
             head_since: AtomicU64::new(0),
             moved: AtomicU64::new(0),
             abuse: AtomicU8::new(0),
+            begun: AtomicU32::new(0),
+            heads: AtomicU32::new(0),
+            within_request: AtomicBool::new(false),
+            unflushed: AtomicBool::new(false),
+            closes: AtomicBool::new(false),
         }
     }
 
@@ -105,6 +119,35 @@ impl Activity {
         Abuse::ALL.get(usize::from(number)).copied()
     }
 
+    /// An HTTP/1 connection's bytes so far have so many heads, and end inside a request or not.
+    pub(super) fn followed(&self, heads: u32, within_request: bool) {
+        self.heads.store(heads, Relaxed);
+        self.within_request.store(within_request, Relaxed);
+    }
+
+    pub(super) fn written(&self) {
+        self.unflushed.store(true, Relaxed);
+    }
+
+    pub(super) fn flushed(&self) {
+        self.unflushed.store(false, Relaxed);
+    }
+
+    /// The connection is on its way to its end.
+    pub(super) fn closes(&self) {
+        self.closes.store(true, Relaxed);
+    }
+
+    /// Whether whoever serves the HTTP/1 connection next could take it for a new one: each request that was read is answered, the
+    /// answers are with the kernel, and not a byte of another has come.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0
+            && self.heads.load(Relaxed) == self.begun.load(Relaxed)
+            && ![&self.within_request, &self.unflushed, &self.closes, &self.switched]
+                .into_iter()
+                .any(|obstacle| obstacle.load(Relaxed))
+    }
+
     /// Milliseconds from the connection's start to its last byte.
     pub(super) fn millis(&self) -> u64 {
         self.moved.load(Relaxed) / 1_000_000
@@ -136,6 +179,7 @@ impl InFlight {
             activity.first.notify_one();
         }
         activity.last_has_body.store(has_body, Relaxed);
+        activity.begun.fetch_add(1, Relaxed);
         activity.in_flight.fetch_add(1, Relaxed);
         activity.head_since.store(0, Relaxed);
         Self(Arc::clone(activity))

@@ -1,10 +1,12 @@
 use std::future::Future;
+use std::io;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::activity::{Activity, Waiting};
+use super::rest::REST;
 use crate::config::Timeouts;
 use crate::connection::Protocol;
 use crate::shutdown::Shutdown;
@@ -22,6 +24,16 @@ pub(super) struct Patience {
     stall: Duration,
     /// Bytes between two requests are the next one's head. Not so in HTTP/2, where they may be pings.
     bytes_are_head: bool,
+    /// After how long without a request a connection rests.
+    rest: Duration,
+}
+
+/// What a connection can be told, beside being polled.
+pub(super) struct Commands<Close, Rest> {
+    /// To take no more requests.
+    pub(super) close: Close,
+    /// To rest, for its client has been silent.
+    pub(super) rest: Rest,
 }
 
 /// Why a connection ended before the client closed it.
@@ -35,6 +47,8 @@ pub(super) enum Ended {
     Lingering,
     #[error(transparent)]
     Http(#[from] hyper::Error),
+    #[error(transparent)]
+    Connection(#[from] io::Error),
 }
 
 enum Verdict {
@@ -50,6 +64,10 @@ impl Patience {
             idle: timeouts.idle,
             stall: timeouts.stall.max(timeouts.upstream_response) + GRACE,
             bytes_are_head: protocol == Protocol::Http1,
+            rest: match protocol {
+                Protocol::Http1 => REST,
+                Protocol::Http2 => Duration::MAX,
+            },
         }
     }
 
@@ -64,6 +82,11 @@ impl Patience {
         };
         if deadline > now { Verdict::Wait(deadline) } else { verdict }
     }
+
+    /// How long states are left alone: they change between two looks.
+    fn between_looks(&self) -> Duration {
+        self.header.min(self.idle)
+    }
 }
 
 /// Runs a connection to its end, closes it when it is idle for too long or the proxy drains, and gives up on clients that
@@ -71,17 +94,19 @@ impl Patience {
 ///
 /// The connection is on the heap: each future that it were handed through by value would keep room for a copy of it, for as long as
 /// the client stays.
-pub(super) async fn drive<C>(
+pub(super) async fn drive<C, E>(
     mut connection: Pin<Box<C>>,
-    close: impl Fn(Pin<&mut C>),
+    commands: Commands<impl Fn(Pin<&mut C>), impl Fn(Pin<&mut C>)>,
     activity: &Activity,
     patience: &Patience,
     mut shutdown: Shutdown,
 ) -> Result<(), Ended>
 where
-    C: Future<Output = hyper::Result<()>>,
+    C: Future<Output = Result<(), E>>,
+    Ended: From<E>,
 {
-    let mut timer = pin!(sleep_until(Instant::now() + patience.header.min(patience.idle)));
+    let Commands { close, rest } = commands;
+    let mut timer = pin!(sleep_until(Instant::now() + patience.between_looks().min(patience.rest)));
     let mut draining = pin!(async {
         shutdown.requested().await;
         // Without it, whoever connected just before would find the connection closed instead of an answer.
@@ -95,10 +120,18 @@ where
             ended = connection.as_mut() => return Ok(ended?),
             () = timer.as_mut() => {
                 let now = Instant::now();
-                match patience.judge(activity.waiting(), now) {
+                let waiting = activity.waiting();
+                match patience.judge(waiting, now) {
                     Verdict::Wait(until) => {
-                        // States change between two looks: look at least as often as the shortest patience.
-                        timer.as_mut().reset(until.min(now + patience.header.min(patience.idle)));
+                        let next_look = match waiting {
+                            Waiting::NextRequest(since) if now - since >= patience.rest => {
+                                rest(connection.as_mut());
+                                patience.between_looks()
+                            }
+                            Waiting::NextRequest(since) => patience.between_looks().min(patience.rest - (now - since)),
+                            _ => patience.between_looks().min(patience.rest),
+                        };
+                        timer.as_mut().reset(until.min(now + next_look));
                     }
                     Verdict::Close if !closing => {
                         closing = true;

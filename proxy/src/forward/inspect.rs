@@ -29,6 +29,7 @@ pub(super) struct Inspector {
     /// What came of a line whose end did not.
     partial: Vec<u8>,
     longest_line: usize,
+    heads: u32,
 }
 
 enum Expects {
@@ -49,7 +50,12 @@ enum Expects {
 impl Inspector {
     /// At the start of a connection. Longer lines than `longest_line` are nobody's: hyper refuses them by its own limits.
     pub(super) fn new(longest_line: usize) -> Self {
-        Self { expects: Expects::Head(Head::default()), partial: Vec::new(), longest_line }
+        Self { expects: Expects::Head(Head::default()), partial: Vec::new(), longest_line, heads: 0 }
+    }
+
+    /// How many heads of requests have ended.
+    pub(super) fn heads(&self) -> u32 {
+        self.heads
     }
 
     /// Whether a request has begun and not ended, as far as its framing tells.
@@ -113,7 +119,11 @@ impl Inspector {
     fn whole_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
         let Some(line) = line.strip_suffix(b"\r") else { return Err("a line ends without CR") };
         let next = match &mut self.expects {
-            Expects::Head(head) if line.is_empty() => mem::take(head).end()?.map(Expects::of),
+            Expects::Head(head) if line.is_empty() => {
+                let body = mem::take(head).end()?;
+                self.heads = self.heads.wrapping_add(u32::from(body.is_some()));
+                body.map(Expects::of)
+            }
             Expects::Head(head) => {
                 head.line(line)?;
                 None

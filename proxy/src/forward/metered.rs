@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 use tracing::debug;
@@ -29,6 +30,8 @@ pub(super) struct Metered<IO> {
     io: IO,
     activity: Arc<Activity>,
     watch: Watch,
+    /// What was read, looked at, and given back.
+    unread: Bytes,
     /// Why nothing more is read.
     refused: Option<&'static str>,
     closing: Closing,
@@ -54,7 +57,12 @@ enum Closing {
 
 impl<IO> Metered<IO> {
     pub(super) fn new(io: IO, activity: Arc<Activity>, watch: Watch) -> Self {
-        Self { io, activity, watch, refused: None, closing: Closing::No }
+        Self { io, activity, watch, unread: Bytes::new(), refused: None, closing: Closing::No }
+    }
+
+    /// Takes back what was read last, to give it to the next who reads.
+    pub(super) fn unread(&mut self, bytes: Bytes) {
+        self.unread = bytes;
     }
 
     /// Looks at what was read into `buffer` from `start` on.
@@ -74,7 +82,11 @@ impl<IO> Metered<IO> {
                 }
             }
             Watch::Http1(inspector) => {
-                let Err(violation) = inspector.inspect(read) else { return Ok(()) };
+                let Err(violation) = inspector.inspect(read) else {
+                    self.activity.followed(inspector.heads(), inspector.is_within_request());
+                    return Ok(());
+                };
+                self.activity.closes();
                 debug!(reason = violation.reason, "request refused");
                 self.refused = Some(violation.reason);
                 let at = start + violation.at;
@@ -124,6 +136,7 @@ impl<IO> Metered<IO> {
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count @ 1..)) = written {
             self.activity.bytes_moved(false);
+            self.activity.written();
             if let Watch::Http2(guard) = &mut self.watch {
                 let mut left = count;
                 for slice in slices {
@@ -146,6 +159,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Metered<IO> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let given = buffer.remaining().min(self.unread.len());
+            buffer.put_slice(&self.unread.split_to(given));
+            return Poll::Ready(Ok(()));
+        }
         if let Some(reason) = self.refused {
             let is_http2 = matches!(self.watch, Watch::Http2(_));
             return Poll::Ready(if is_http2 { Ok(()) } else { Err(refusal(reason)) });
@@ -180,10 +198,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<IO> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.activity.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.activity.closes();
         let is_flood = self.is_flood();
         let may_still_send = is_flood || self.may_still_send();
         if matches!(self.closing, Closing::No) {

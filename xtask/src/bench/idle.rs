@@ -21,8 +21,8 @@ use crate::error::Error;
 /// Connections before anything is counted.
 const WARM_UP: usize = 200;
 
-/// What a server does behind a response, before it is idle.
-const SETTLING: Duration = Duration::from_secs(2);
+/// What a server does behind a response, before it is idle: hsm-proxy keeps what requests need for two seconds.
+const SETTLING: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Serialize)]
 struct Results {

@@ -144,3 +144,36 @@ fn a_drain_closes_idle_connections_at_once() {
         drop(fresh);
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_rested_serves_on_and_is_closed_when_idle() {
+    // On pipes alone, so that time passes only when everybody waits.
+    LocalSet::new()
+        .run_until(async {
+            let proxy = Proxy::to("127.0.0.1:9".parse().unwrap());
+            let (mut client, task) = proxy.connect(Protocol::Http1);
+            let get = "GET /page HTTP/1.1\r\nHost: page.example.org\r\n\r\n";
+            let mut answer = vec![0; 4096];
+            for pause in [0, 1, 9, 59, 3] {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+                client.write_all(get.as_bytes()).await.unwrap();
+                let count = client.read(&mut answer).await.unwrap();
+                let text = std::str::from_utf8(&answer[..count]).unwrap();
+                assert!(text.ends_with("192.0.2.7 /page"), "{text}");
+            }
+            let idle = tokio::time::Instant::now();
+            assert_eq!(client.read(&mut answer).await.unwrap(), 0);
+            assert_eq!(idle.elapsed().as_secs(), 60);
+            task.await.unwrap();
+            // A head that breaks off.
+            let (mut client, _) = proxy.connect(Protocol::Http1);
+            client.write_all(get.as_bytes()).await.unwrap();
+            assert!(client.read(&mut answer).await.unwrap() > 0);
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            client.write_all(b"GET / HT").await.unwrap();
+            let begun = tokio::time::Instant::now();
+            assert_eq!(client.read(&mut answer).await.unwrap(), 0);
+            assert!((10..=20).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        })
+        .await;
+}
