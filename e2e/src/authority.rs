@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::certificate::self_signed;
 use crate::{Program, run, tool, wait};
 
 /// Longest wait for what takes milliseconds on a machine that does nothing else.
@@ -69,36 +70,12 @@ impl Authority {
     /// If it can't be prepared.
     pub fn prepare(tools: AuthorityTools, directory: &Path, options: AuthorityOptions) -> Self {
         let [address, management, dns, dns_management] = free_addresses();
-        let certificate = [
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-            "-keyout",
-        ];
-        let mut openssl = Command::new(&tools.openssl);
-        openssl
-            .args(certificate)
-            .arg(directory.join("acme-key.pem"))
-            .arg("-out")
-            .arg(directory.join("acme.pem"));
-        run(&mut openssl).success();
+        let (key, certificate) = self_signed(&tools.openssl, directory, "acme");
         let configuration = serde_json::json!({ "pebble": {
             "listenAddress": address.to_string(),
             "managementListenAddress": management.to_string(),
-            "certificate": directory.join("acme.pem"),
-            "privateKey": directory.join("acme-key.pem"),
+            "certificate": certificate,
+            "privateKey": key,
             "httpPort": options.http_port,
             "tlsPort": options.tls_port,
             "ocspResponderURL": "",

@@ -1,11 +1,11 @@
-//! A key that was made outside of any engine, so that a test knows its bytes.
+//! Keys that were made outside of any engine, with their certificates.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::program::run;
 
-/// A P-256 key in a file, and its private scalar.
+/// A P-256 key in a file, and its private scalar: a test that looks for it knows its bytes.
 #[derive(Debug)]
 pub struct SelfMadeKey {
     /// PKCS#8 PEM, where openssl wrote it.
@@ -23,30 +23,25 @@ impl SelfMadeKey {
     ///
     /// If openssl fails.
     pub fn generate(openssl: &Path, directory: &Path) -> Self {
-        let pem = directory.join("self-made.key");
-        let certificate = directory.join("self-made.pem");
-        run(Command::new(openssl)
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "2",
-            ])
-            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-            .arg("-keyout")
-            .arg(&pem)
-            .arg("-out")
-            .arg(&certificate))
-        .success();
+        let (pem, certificate) = self_signed(openssl, directory, "self-made");
         let text = run(Command::new(openssl).args(["ec", "-noout", "-text", "-in"]).arg(&pem)).success();
         Self { pem, certificate, scalar: scalar(&text) }
     }
+}
+
+/// Makes a P-256 key and a certificate for `localhost` of it: their files are `name`'s with `.key` and `.pem`.
+///
+/// # Panics
+///
+/// If openssl fails.
+pub fn self_signed(openssl: &Path, directory: &Path, name: &str) -> (PathBuf, PathBuf) {
+    let [key, certificate] = ["key", "pem"].map(|ending| directory.join(format!("{name}.{ending}")));
+    let mut command = Command::new(openssl);
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+    command.args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"]).arg(&key);
+    run(command.arg("-out").arg(&certificate)).success();
+    (key, certificate)
 }
 
 /// Reads the `priv:` block of openssl's text form.

@@ -24,7 +24,7 @@ mod upstream;
 pub mod wait;
 
 pub use authority::{Authority, AuthorityOptions, AuthorityTools, free_addresses};
-pub use certificate::SelfMadeKey;
+pub use certificate::{SelfMadeKey, self_signed};
 pub use front::Front;
 pub use program::{Finished, Program, binary, run};
 pub use site::{Site, write_private};

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hsm_e2e::front::replace;
-use hsm_e2e::{Front, Stack, Upstream, run, tool, wait};
+use hsm_e2e::{Front, Stack, Upstream, run, self_signed, tool, wait};
 
 /// The response of a responder of the test's own for the stack's certificate: `status` is V or R, as in an authority's index.
 fn respond(openssl: &Path, stack: &Stack, directory: &Path, status: &str) -> Vec<u8> {
@@ -19,27 +19,7 @@ fn respond(openssl: &Path, stack: &Stack, directory: &Path, status: &str) -> Vec
     let line = format!("{status}\t491231235959Z\t{revoked}\t{serial}\tunknown\t/CN=localhost\n");
     std::fs::write(directory.join("index.txt"), line).unwrap();
     if !directory.join("responder.pem").exists() {
-        let mut make = Command::new(openssl);
-        make.current_dir(directory).args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-        ]);
-        make.args([
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=responder",
-            "-keyout",
-            "responder.key",
-            "-out",
-            "responder.pem",
-        ]);
-        run(&mut make).success();
+        self_signed(openssl, directory, "responder");
     }
     let mut ask = Command::new(openssl);
     ask.current_dir(directory).args(["ocsp", "-no_nonce", "-reqout", "request.der", "-issuer"]).arg(&ca);
