@@ -61,6 +61,29 @@ impl Server {
         Ok(self.child.try_wait()?)
     }
 
+    /// Waits until it `accepts`; `name` and `address` are for the error if it ends before, or takes longer than `limit`.
+    pub(crate) fn await_ready(
+        &mut self,
+        name: &str,
+        address: &impl ToString,
+        limit: Duration,
+        accepts: impl Fn() -> bool,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + limit;
+        while !accepts() {
+            if let Some(status) = self.ended()? {
+                return Err(Error::Ended { name: name.to_owned(), status, log: self.log() });
+            }
+            if Instant::now() > deadline {
+                let (name, address) = (name.to_owned(), address.to_string());
+                return Err(Error::NotReady { name, address, limit, log: self.log() });
+            }
+            // Short, since some measure how long it takes.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// The end of what it said.
     pub(crate) fn log(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
@@ -107,6 +130,23 @@ mod tests {
         let pid = server.pid();
         drop(server);
         assert!(kill_process(pid, Signal::CONT).is_err(), "it is gone and waited for");
+    }
+
+    #[test]
+    fn a_server_that_is_not_ready_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let mut sleeper = Command::new("sleep");
+        sleeper.arg("60");
+        let mut server = Server::start(sleeper, &log).unwrap();
+        assert!(server.await_ready("it", &"there", Duration::from_secs(1), || true).is_ok());
+        let late = server.await_ready("it", &"there", Duration::ZERO, || false);
+        assert!(
+            matches!(late, Err(Error::NotReady { name, address, .. }) if name == "it" && address == "there")
+        );
+        let mut server = Server::start(Command::new("false"), &log).unwrap();
+        let ended = server.await_ready("it", &"there", Duration::from_secs(60), || false);
+        assert!(matches!(ended, Err(Error::Ended { name, .. }) if name == "it"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Pid;
 use serde_json::Value;
@@ -61,19 +61,9 @@ impl EnginePlace {
 
     /// Waits until the replica accepts.
     pub(super) fn await_ready(&self, engine: &mut Server) -> Result<(), Error> {
-        let end = Instant::now() + STARTING;
-        while UnixStream::connect(self.socket()).is_err() {
-            let name = || "hsm-engine".to_owned();
-            if let Some(status) = engine.ended()? {
-                return Err(Error::Ended { name: name(), status, log: engine.log() });
-            }
-            if Instant::now() > end {
-                let address = self.socket().display().to_string();
-                return Err(Error::NotReady { name: name(), address, limit: STARTING, log: engine.log() });
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        let socket = self.socket();
+        let accepts = || UnixStream::connect(&socket).is_ok();
+        engine.await_ready("hsm-engine", &socket.display(), STARTING, accepts)
     }
 
     /// Process id of the replica.

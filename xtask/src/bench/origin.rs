@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::cores::Cores;
 use super::peers::free_address;
@@ -17,7 +17,7 @@ const STARTING: Duration = Duration::from_secs(10);
 
 /// Ended when dropped.
 pub(crate) struct Origin {
-    server: Server,
+    _server: Server,
     address: SocketAddr,
 }
 
@@ -42,21 +42,10 @@ impl Origin {
         std::fs::write(&config, text).map_err(Error::file(&config))?;
         let mut command = Command::new(nginx);
         command.arg("-p").arg(&home).arg("-c").arg(&config).args(["-e", "stderr"]);
-        let server = cores.on_client(|| Server::start(command, &home.join("log")))?;
-        let mut origin = Self { server, address };
-        let deadline = Instant::now() + STARTING;
-        while TcpStream::connect(address).is_err() {
-            let name = || "the web server behind".to_owned();
-            if let Some(status) = origin.server.ended()? {
-                return Err(Error::Ended { name: name(), status, log: origin.server.log() });
-            }
-            if Instant::now() > deadline {
-                let (address, log) = (address.to_string(), origin.server.log());
-                return Err(Error::NotReady { name: name(), address, limit: STARTING, log });
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(origin)
+        let mut server = cores.on_client(|| Server::start(command, &home.join("log")))?;
+        let accepts = || TcpStream::connect(address).is_ok();
+        server.await_ready("the web server behind", &address, STARTING, accepts)?;
+        Ok(Self { _server: server, address })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

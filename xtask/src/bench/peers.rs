@@ -8,7 +8,7 @@ mod ours;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Pid;
 use serde::Serialize;
@@ -153,15 +153,10 @@ impl Peer {
 
     /// Waits until it accepts connections.
     fn ready(mut self) -> Result<Self, Error> {
-        let deadline = Instant::now() + STARTING;
-        while TcpStream::connect(self.address).is_err() {
-            self.check()?;
-            if Instant::now() > deadline {
-                let (name, address) = (self.name().to_owned(), self.address.to_string());
-                let log = self.programs.first().map(|program| program.server.log()).unwrap_or_default();
-                return Err(Error::NotReady { name, address, limit: STARTING, log });
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        let (name, address) = (self.name(), self.address);
+        let accepts = || TcpStream::connect(address).is_ok();
+        if let Some(listener) = self.programs.first_mut() {
+            listener.server.await_ready(name, &address, STARTING, accepts)?;
         }
         Ok(self)
     }

@@ -4,7 +4,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
@@ -129,22 +128,11 @@ impl Cluster {
     }
 
     fn await_engines(&self, engines: &mut Program) -> Result<(), Error> {
-        let deadline = Instant::now() + STARTING;
-        while (0..2).any(|index| UnixStream::connect(self.socket(index)).is_err()) {
-            if let Some(status) = engines.server.ended()? {
-                return Err(Error::Ended {
-                    name: engines.name.to_owned(),
-                    status,
-                    log: engines.server.log(),
-                });
-            }
-            if Instant::now() > deadline {
-                let (name, address) = (engines.name.to_owned(), self.socket(0).display().to_string());
-                return Err(Error::NotReady { name, address, limit: STARTING, log: engines.server.log() });
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        (0..2).try_for_each(|index| {
+            let socket = self.socket(index);
+            let accepts = || UnixStream::connect(&socket).is_ok();
+            engines.server.await_ready(engines.name, &socket.display(), STARTING, accepts)
+        })
     }
 
     fn provision(&self, setting: &Setting<'_>) -> Result<(), Error> {
