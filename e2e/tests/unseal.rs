@@ -288,29 +288,34 @@ fn the_cluster_key_is_rotated_under_load_and_a_kill_on_the_way_costs_nothing() {
     assert_eq!(site.state(1).as_deref(), Some("active"));
 }
 
-/// A pipe whose reader is gone, and a full disk, are no place for shares; the engines that run can be told to change again.
+/// A pipe whose reader is gone, and a file that is there, are no place for shares; nothing is changed by what reached nobody.
 #[test]
-fn shares_that_reach_nobody_are_a_failure_and_no_file_is_replaced() {
+fn what_unseals_stays_until_the_new_shares_are_kept() {
     let mut site = Site::start("unseal-file = \"ROOT/unseal\"");
     write_private(&site.path("unseal"), "correct horse battery staple\n");
     site.run_engines();
     run(&mut site.hsm_at(&[0], &["cluster", "init"])).success();
     site.activate();
     let password = site.path("alice").display().to_string();
-    let change = ["--user", "alice", "--password-file", &password, "cluster", "change-unseal"];
-    let change = [&change[..], &["--custodians", "2/3"]].concat();
+    let alice = ["--user", "alice", "--password-file", &password];
+    let change = [&alice[..], &["cluster", "change-unseal", "--custodians", "2/3"]].concat();
+    let kept = [&change[..], &["--share-out", "share"]].concat();
 
     // Nothing is asked of the engine if a file can't be made, and none that was made stays.
     write_private(&site.path("share-2.share"), "another's");
-    let refused = site.hsm(&[&change[..], &["--share-out", "share"]].concat());
+    let refused = site.hsm(&kept);
     assert_eq!(refused.code, Some(73), "{}", refused.stderr);
     assert!(!site.path("share-1.share").exists());
+    for share in [1, 3] {
+        write_private(&site.path(&format!("share-{share}.share")), "\n\n");
+    }
+    let refused = site.hsm(&kept);
+    assert_eq!(refused.code, Some(65), "{}", refused.stderr);
     let method = || {
         let info = site.hsm(&["--output", "json", "cluster", "info"]).success();
         let info: Value = serde_json::from_str(&info).unwrap();
         info["data"]["engines"][0]["unseal"]["method"].clone()
     };
-    assert_eq!(method(), "passphrase");
 
     let mut hsm = site.hsm_at(&[0], &change);
     let (reader, writer) = std::io::pipe().unwrap();
@@ -318,8 +323,57 @@ fn shares_that_reach_nobody_are_a_failure_and_no_file_is_replaced() {
     let told = hsm.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
     let stderr = String::from_utf8_lossy(&told.stderr);
     assert_eq!(told.status.code(), Some(73), "{stderr}");
-    assert!(stderr.contains("change it again at once"), "{stderr}");
-    assert_eq!(method(), "custodians");
+    assert!(stderr.contains("nothing was changed"), "{stderr}");
+    assert_eq!(method(), "passphrase");
+
+    // As if hsm had been killed between the two steps; and then all engines are.
+    let printed = site.hsm(&[&["--output", "json"], &change[..]].concat()).success();
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(printed["data"]["confirmed"], false);
+    let shares = printed["data"]["shares"].as_array().unwrap();
+    for (at, share) in shares.iter().enumerate() {
+        let path = site.path(&format!("share-{}.share", at + 1));
+        let _earlier = fs::remove_file(&path);
+        write_private(&path, &format!("{}\n", share.as_str().unwrap()));
+    }
+    for replica in [0, 1] {
+        site.kill(replica);
+        site.await_state(replica, "active");
+    }
+    assert_eq!(method(), "passphrase");
+    // The same command goes on, and is done once more without harm.
+    for _ in 0..2 {
+        site.hsm(&kept).success();
+        assert_eq!(method(), "custodians");
+    }
+    let confirm = ["cluster", "change-unseal", "--confirm", "--share-file", "share-3.share", "--share-file"];
+    site.hsm(&[&alice[..], &confirm, &["share-1.share"]].concat()).success();
+    let unknown = site.hsm(&[&alice[..], &confirm, &["share-3.share"]].concat());
+    assert_eq!(unknown.code, Some(1), "one share is too few: {}", unknown.stderr);
+
+    // A replica that starts is sealed, and they open it.
+    site.kill(1);
+    site.await_state(1, "sealed");
+    for share in [1, 2] {
+        let file = format!("share-{share}.share");
+        run(&mut site.hsm_at(&[1], &["cluster", "unseal", "--share-file", &file])).success();
+    }
+    site.await_state(1, "active");
+
+    // And in one go, to others.
+    wait::until("replicas know of the change before", PATIENCE, || {
+        let changed = site.hsm(&[&change[..], &["--share-out", "others"]].concat());
+        assert!(
+            changed.code == Some(0) || changed.stderr.contains("try again in half a minute"),
+            "{}",
+            changed.stderr
+        );
+        (changed.code == Some(0)).then_some(())
+    });
+    for share in 1..=3 {
+        let text = fs::read_to_string(site.path(&format!("others-{share}.share"))).unwrap();
+        assert!(text.starts_with("hsm-unseal-share-1-") && text.ends_with('\n'), "{text}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::key::confirm;
 use crate::output::{Answer, table, timestamp};
 use crate::password::NewPassword;
 
+mod custodians;
 mod identity;
 mod saved;
 mod self_test;

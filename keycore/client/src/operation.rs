@@ -1,10 +1,10 @@
 //! What the drivers need to know of an operation beside its codec.
 
 use keycore_wire::{
-    ActivateCluster, ChangeUnseal, ClusterInfo, Decrypt, Digest, Encrypt, FindKey, ImportKey, ListKeys,
-    Login, LoginChallenge, Operation, Ping, PublicKey, QuorumPropose, Random, RefusalCode, Repeat, Resume,
-    Sign, SignData, TlsSign, UnsealCluster, UserChangePassword, UserCreate, UserList, UserRegisterKey,
-    VerifyData,
+    ActivateCluster, ChangeUnseal, ClusterInfo, ConfirmCustodians, Decrypt, Digest, Encrypt, FindKey,
+    ImportKey, ListKeys, Login, LoginChallenge, Operation, Ping, PublicKey, QuorumPropose, Random,
+    RefusalCode, Repeat, Resume, Sign, SignData, TlsSign, UnsealCluster, UserChangePassword, UserCreate,
+    UserList, UserRegisterKey, VerifyData,
 };
 
 /// An operation without its content.
@@ -59,6 +59,7 @@ impl Traits {
                     | ActivateCluster::OPCODE
                     | UnsealCluster::OPCODE
                     | ChangeUnseal::OPCODE
+                    | ConfirmCustodians::OPCODE
             ),
         }
     }

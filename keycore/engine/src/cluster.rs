@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand;
 use keycore_backup::{Share, SharePurpose};
@@ -108,6 +109,13 @@ impl Method {
         Ok(Arc::new(SecretBytes::copy_from(&mut *key).map_err(DeriveError::from)?))
     }
 
+    fn split(&self) -> Option<[u8; 8]> {
+        match *self {
+            Self::Custodians { split, .. } => Some(split),
+            Self::HighEntropySecret { .. } | Self::Passphrase { .. } => None,
+        }
+    }
+
     fn told(&self) -> UnsealMethod {
         match *self {
             Self::HighEntropySecret { .. } => UnsealMethod::Secret,
@@ -155,6 +163,19 @@ impl NewMethod {
         Ok(Self { wrapping: method.wrapping_key(&*secret)?, method, shares: shares.collect() })
     }
 
+    /// What is to be kept of it until somebody shows its shares.
+    pub(crate) fn prepared(&self) -> Result<PreparedMethod, UnsealError> {
+        Ok(PreparedMethod { method: self.method.clone(), check: check_of(&self.wrapping)? })
+    }
+
+    /// Whether there is a share of this number.
+    pub(crate) fn has_share(&self, number: u8) -> bool {
+        match self.method {
+            Method::Custodians { of, .. } => (1..=of).contains(&number),
+            Method::HighEntropySecret { .. } | Method::Passphrase { .. } => false,
+        }
+    }
+
     /// By what suits the secret: stretched, unless it is a key already.
     pub(crate) fn suitable(secret: &UnsealSecret, cost: PasswordCost) -> Result<Self, UnsealError> {
         if secret.is_a_key() { Self::secret(secret) } else { Self::passphrase(secret, cost) }
@@ -169,6 +190,34 @@ impl NewMethod {
     pub(crate) fn wrapping(&self, version: Revision) -> Wrapping {
         Wrapping { key: Arc::clone(&self.wrapping), version }
     }
+}
+
+/// A method whose secret nobody here has: people do.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct PreparedMethod {
+    method: Method,
+    /// Tells the secret from others; 256 random bits are not guessed by it.
+    check: [u8; 32],
+}
+
+impl PreparedMethod {
+    /// Which split of the secret the shares are of.
+    pub(crate) fn split(&self) -> Option<[u8; 8]> {
+        self.method.split()
+    }
+
+    /// With its secret; none if it is another one.
+    pub(crate) fn complete(&self, secret: &[u8; 32]) -> Result<Option<NewMethod>, UnsealError> {
+        let wrapping = self.method.wrapping_key(secret)?;
+        if verify_slices_are_equal(&check_of(&wrapping)?, &self.check).is_err() {
+            return Ok(None);
+        }
+        Ok(Some(NewMethod { method: self.method.clone(), wrapping, shares: Vec::new() }))
+    }
+}
+
+fn check_of(wrapping: &SecretBytes) -> Result<[u8; 32], UnsealError> {
+    Ok(*derive_key(&[], wrapping.expose(), b"keycore custodians check v1")?)
 }
 
 fn wrap(
@@ -210,9 +259,15 @@ impl WrappedRing {
 
     /// Which split of the secret the shares are of, if it is shares that unseal.
     pub(crate) fn split(&self) -> Option<[u8; 8]> {
-        match self.method {
-            Method::Custodians { split, .. } => Some(split),
-            Method::HighEntropySecret { .. } | Method::Passphrase { .. } => None,
+        self.method.split()
+    }
+
+    /// Whether what the operators hold opens it.
+    pub(crate) fn is_opened_by(&self, secret: &[u8]) -> Result<bool, UnsealError> {
+        match self.open_with(&self.method.wrapping_key(secret)?) {
+            Ok(_) => Ok(true),
+            Err(UnsealError::WrongSecret) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

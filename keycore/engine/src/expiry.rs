@@ -23,7 +23,7 @@ const ENGINE: Caller = Caller { connection: 0, peer: None, session: None };
 
 impl Engine {
     /// Deletes rotated keys whose grace period is over, and the keys of sessions that ended; to be called every few
-    /// seconds. Costs two empty scans if there is nothing. Such keys can't be used any more, whether or not this was done:
+    /// seconds. Costs four empty looks if there is nothing. Such keys can't be used any more, whether or not this was done:
     /// a session that ended is refused, and a rotated key does little until then.
     ///
     /// # Errors
@@ -34,6 +34,7 @@ impl Engine {
             return Ok(());
         }
         self.end_handover(now)
+            .and_then(|()| self.end_preparation(now))
             .and_then(|()| self.delete_what_ended(now))
             .map_err(|denial| format!("{} {}", denial.refusal, denial.reason))
     }

@@ -180,10 +180,18 @@ fn execute(
 
         Request::ChangeUnseal(change) => {
             let changed = unseal::change(engine, permission, change, now)?;
-            let approved = core::mem::take(&mut facts.note);
-            let between = if approved.is_empty() { "" } else { "; " };
-            facts.note = format!("{}{between}{approved}", unseal::in_words(change.method));
+            facts.note_before_approvals(&unseal::in_words(change.method));
             Ok(Reply::NewUnseal(changed))
+        }
+        Request::PrepareCustodians(prepare) => {
+            let prepared = unseal::prepare(engine, permission, *prepare, now)?;
+            facts.note_before_approvals(&unseal::custodians_in_words(prepare.needed, prepare.of));
+            Ok(Reply::PreparedCustodians(prepared))
+        }
+        Request::ConfirmCustodians(shares) => {
+            let status = unseal::confirm(engine, permission, shares, now)?;
+            facts.note = status.unseal.as_ref().map(|now| unseal::in_words(now.method)).unwrap_or_default();
+            Ok(Reply::ClusterStatus(status))
         }
         Request::RotateClusterKey(_) => {
             cluster_rotation::rotate(engine, permission, now).map(Reply::ClusterStatus)
@@ -408,6 +416,8 @@ fn always_deferred(action: Action) -> Option<Cost> {
         | Action::InitializeBy
         | Action::UnsealCluster
         | Action::ChangeUnseal
+        | Action::PrepareCustodians
+        | Action::ConfirmCustodians
         | Action::RotateClusterKey
         | Action::ClusterCsr
         | Action::SetClusterCertificate

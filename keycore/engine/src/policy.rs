@@ -23,6 +23,8 @@ pub(crate) enum Action {
     InitializeBy,
     UnsealCluster,
     ChangeUnseal,
+    PrepareCustodians,
+    ConfirmCustodians,
     RotateClusterKey,
     ClusterCsr,
     SetClusterCertificate,
@@ -146,6 +148,9 @@ rules! {
     InitializeBy           yes     no           no     no           no              NotRequired;
     UnsealCluster          yes     no           no     no           no              NotRequired;
     ChangeUnseal           no      no           yes    no           no              Cluster;
+    PrepareCustodians      no      no           yes    no           no              Cluster;
+    // With shares of what was prepared.
+    ConfirmCustodians      no      no           yes    no           no              NotRequired;
     RotateClusterKey       no      no           yes    no           no              Cluster;
     // Of a cluster that is not active yet (identity.rs), then of an admin.
     ClusterCsr             no      yes          yes    no           no              NotRequired;
@@ -234,6 +239,8 @@ impl Action {
             Request::InitializeBy(_) => Self::InitializeBy,
             Request::UnsealCluster(_) => Self::UnsealCluster,
             Request::ChangeUnseal(_) => Self::ChangeUnseal,
+            Request::PrepareCustodians(_) => Self::PrepareCustodians,
+            Request::ConfirmCustodians(_) => Self::ConfirmCustodians,
             Request::RotateClusterKey(_) => Self::RotateClusterKey,
             Request::ClusterCsr(_) => Self::ClusterCsr,
             Request::SetClusterCertificate(_) => Self::SetClusterCertificate,

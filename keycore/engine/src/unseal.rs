@@ -24,8 +24,10 @@ use crate::records::{CLUSTER, ONLY};
 use crate::unseal_secret::UnsealSecret;
 
 mod change;
+mod custodians;
 
 pub(crate) use change::{being_told, change, in_words};
+pub(crate) use custodians::{PreparedShares, confirm, custodians_in_words, prepare};
 
 /// How long a sealed engine keeps the shares that it has, from the first one on.
 const SHARES_LAST: Duration = Duration::from_mins(10);

@@ -65,8 +65,9 @@ pub use ops::share_key::{KeyShares, ListSharedKeys, ListShares, MAX_SHARES, Shar
 pub use ops::sign::{MAX_SIGN_MESSAGE, Sign, Signature};
 pub use ops::tls_sign::{MAX_SITE, MAX_TLS_MESSAGE, TlsSign};
 pub use ops::unseal::{
-    ChangeUnseal, InitializeBy, MAX_UNSEAL_PART, NewUnseal, Resealing, RotateClusterKey, UnsealCluster,
-    UnsealMethod, UnsealStatus,
+    ChangeUnseal, ConfirmCustodians, InitializeBy, MAX_CUSTODIANS, MAX_UNSEAL_PART, NewUnseal,
+    PrepareCustodians, PreparedCustodians, Resealing, RotateClusterKey, UnsealCluster, UnsealMethod,
+    UnsealStatus,
 };
 pub use ops::user::{
     MAX_PASSWORD, MIN_PASSWORD, UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout,

@@ -36,7 +36,10 @@ use crate::ops::set_attribute::SetAttribute;
 use crate::ops::share_key::{KeyShares, ListSharedKeys, ListShares, ShareKey, UnshareKey};
 use crate::ops::sign::{Sign, Signature};
 use crate::ops::tls_sign::TlsSign;
-use crate::ops::unseal::{ChangeUnseal, InitializeBy, NewUnseal, RotateClusterKey, UnsealCluster};
+use crate::ops::unseal::{
+    ChangeUnseal, ConfirmCustodians, InitializeBy, NewUnseal, PrepareCustodians, PreparedCustodians,
+    RotateClusterKey, UnsealCluster,
+};
 use crate::ops::user::{
     UserChangePassword, UserCreate, UserDelete, UserInfo, UserList, UserLogout, UserPage, UserSetPeerUid,
 };
@@ -146,6 +149,8 @@ operations! {
     0x07 Unsafe UnsealCluster => ClusterStatus;
     0x08 Unsafe ChangeUnseal => NewUnseal;
     0x09 Unsafe RotateClusterKey => ClusterStatus;
+    0x0a Unsafe PrepareCustodians => PreparedCustodians;
+    0x0b Safe   ConfirmCustodians => ClusterStatus;
     0x0c Safe   ClusterCsr => CertificationRequest;
     0x0d Unsafe SetClusterCertificate => ClusterStatus;
 
@@ -235,6 +240,7 @@ pub enum Reply {
     Hello(HelloReply),
     ClusterStatus(ClusterStatus),
     NewUnseal(NewUnseal),
+    PreparedCustodians(PreparedCustodians),
     CertificationRequest(CertificationRequest),
     SessionGrant(SessionGrant),
     SessionPage(SessionPage),
@@ -279,6 +285,7 @@ impl Reply {
                     Self::Hello(content) => encode_content(content, out),
                     Self::ClusterStatus(content) => encode_content(content, out),
                     Self::NewUnseal(content) => encode_content(content, out),
+                    Self::PreparedCustodians(content) => encode_content(content, out),
                     Self::CertificationRequest(content) => encode_content(content, out),
                     Self::SessionGrant(content) => encode_content(content, out),
                     Self::SessionPage(content) => encode_content(content, out),

@@ -75,6 +75,8 @@ operations! {
     ActivateCluster (ActivateCluster { admin: "admin".parse().unwrap(), password: secret() }) => ClusterStatus (status(ClusterState::Active));
     InitializeBy (InitializeBy { method: UnsealMethod::Custodians { needed: 2, of: 3 } }) => NewUnseal (NewUnseal { status: Box::new(status(ClusterState::Initialized)), shares: vec![secret()] });
     ChangeUnseal (ChangeUnseal { method: UnsealMethod::Passphrase, secret: Some(secret()) }) => NewUnseal (NewUnseal { status: Box::new(status(ClusterState::Active)), shares: Vec::new() });
+    PrepareCustodians (PrepareCustodians { needed: 2, of: 3 }) => PreparedCustodians (PreparedCustodians { shares: vec![secret()], expires_at: UnixMillis(1_700_000_000_000) });
+    ConfirmCustodians (ConfirmCustodians { shares: vec![secret()] }) => ClusterStatus (status(ClusterState::Active));
     RotateClusterKey (RotateClusterKey) => ClusterStatus (status(ClusterState::Active));
     UnsealCluster (UnsealCluster { part: secret() }) => ClusterStatus (status(ClusterState::Sealed));
     ClusterCsr (ClusterCsr { names: vec![ClusterName::Dns("hsm.example".into()), ClusterName::Ip([192, 0, 2, 1].into())] }) => CertificationRequest (CertificationRequest { der: vec![0x30, 0x00] });

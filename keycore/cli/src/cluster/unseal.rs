@@ -1,6 +1,6 @@
-//! What unseals the cluster: chosen once, then given to each sealed engine.
+//! What unseals the cluster: chosen once, then given to each sealed engine. Changing to custodians: `custodians.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use keycore_backup::{Share, SharePurpose};
@@ -13,7 +13,7 @@ use keycore_wire::{
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{named, reason, view};
+use super::{custodians, named, reason, view};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::file::Reserved;
@@ -30,11 +30,11 @@ pub(crate) struct Method {
 
     /// Let N custodians have shares, any M of whom unseal together; engines then start sealed
     #[arg(long, value_name = "M/N")]
-    custodians: Option<Split>,
+    pub(super) custodians: Option<Split>,
 
     /// Write the shares to FILE-1.share, FILE-2.share…; without it they are printed, this once
     #[arg(long, value_name = "FILE", requires = "custodians")]
-    share_out: Option<PathBuf>,
+    pub(super) share_out: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,7 +82,7 @@ impl Method {
         }
     }
 
-    fn files(&self) -> Vec<PathBuf> {
+    pub(super) fn files(&self) -> Vec<PathBuf> {
         let Some((out, split)) = self.share_out.as_ref().zip(self.custodians) else { return Vec::new() };
         let name = |number| {
             let mut name = out.clone().into_os_string();
@@ -157,42 +157,37 @@ pub(crate) struct Change {
     /// File with the new unseal secret, readable by its owner only; without it, it is asked for twice
     #[arg(long, value_name = "FILE", conflicts_with = "custodians")]
     new_secret_file: Option<PathBuf>,
+
+    /// Second step where the shares were printed: show as many of them as are needed, and let them unseal the cluster
+    #[arg(long, conflicts_with_all = ["custodians", "unseal"])]
+    confirm: bool,
+
+    /// File with a share to confirm, once for each; without it, they are asked for
+    #[arg(long, value_name = "FILE", requires = "confirm")]
+    share_file: Vec<PathBuf>,
 }
 
 impl Change {
     pub(super) fn run(&self, connection: &Connection) -> Result<Answer, Failure> {
+        if self.confirm {
+            return custodians::confirm(connection, &self.share_file);
+        }
+        if let Some(split) = self.method.custodians {
+            return custodians::change(connection, split, &self.method.files());
+        }
         let method = self.method.chosen().ok_or_else(|| {
             Failure::Usage(
                 "say what is to unseal the cluster: --unseal METHOD or --custodians M/N".to_owned(),
             )
         })?;
-        let files = self.method.reserve_files()?;
-        let custodians = self.method.is_by_custodians();
-        let secret = match custodians {
-            true => None,
-            false => Some(password::new_unseal_secret(self.new_secret_file.as_deref())?),
-        };
-        let changed =
-            connection.as_user(|user| user.call(&ChangeUnseal { method, secret })).map_err(|failure| {
-                match failure {
-                    Failure::Engine(error) if custodians && is_uncertain(&error) => {
-                        Failure::Unanswered { error, advice: UNCERTAIN }
-                    }
-                    other => other,
-                }
-            })?;
-        let head = match method {
-            UnsealMethod::Custodians { .. } => format!(
-                "custodians unseal {}; set unseal = \"custodians\" in every engine's configuration. Those that run go on.",
-                named(&changed.status)
-            ),
-            _ => format!(
-                "another {} unseals {}; put it into the unseal-file of every engine. Those that run go on.",
-                method.name(),
-                named(&changed.status)
-            ),
-        };
-        Ok(self.method.tell(head, &changed, files, LOST))
+        let secret = Some(password::new_unseal_secret(self.new_secret_file.as_deref())?);
+        let changed = connection.as_user(|user| user.call(&ChangeUnseal { method, secret }))?;
+        let text = format!(
+            "another {} unseals {}; put it into the unseal-file of every engine. Those that run go on.\n{KEEP}",
+            method.name(),
+            named(&changed.status)
+        );
+        Ok(Answer::new(text, json!({ "status": view(&changed.status) })))
     }
 }
 
@@ -214,14 +209,10 @@ const LOST: &str = "the cluster now unseals by shares of which some reached nobo
 const UNCERTAIN_BEGINNING: &str = "the cluster may be initialized, and unseal by shares that nobody has: see hsm cluster info; if it is, stop \
                                    its engines, take the store away, and begin again";
 
-/// The same if it may be so.
-const UNCERTAIN: &str = "the cluster may now unseal by shares that nobody has: see hsm cluster info, and change it again at \
-                         once, while its engines run: hsm cluster change-unseal";
-
 /// Bytes that a share and its end of line fit in.
-const SHARE_ROOM: usize = Share::MAX_TEXT + 1;
+pub(super) const SHARE_ROOM: usize = Share::MAX_TEXT + 1;
 
-fn write(file: Reserved, share: &str) -> Result<(), Failure> {
+pub(super) fn write(file: Reserved, share: &str) -> Result<(), Failure> {
     let line = Zeroizing::new([share, "\n"].concat());
     file.fill(line.as_bytes())
 }
@@ -293,16 +284,18 @@ impl Part {
             None => password::ask("Share: ").map_err(asked)?,
         };
         if text.expose().trim_ascii_start().starts_with(b"hsm-") {
-            // Its check tells a typing error before any engine sees it.
-            Share::parse(SharePurpose::Unseal, text.expose()).map_err(|error| match &self.share_file {
-                Some(path) => {
-                    Failure::Content { path: path.clone(), problem: error.to_string(), advice: None }
-                }
-                None => Failure::Usage(error.to_string()),
-            })?;
+            parse_share(&text, self.share_file.as_deref())?;
         }
         Ok(text)
     }
+}
+
+/// Reads a share, from this file or typed: its check tells a typing error before any engine sees it.
+pub(super) fn parse_share(text: &Secret, file: Option<&Path>) -> Result<Share, Failure> {
+    Share::parse(SharePurpose::Unseal, text.expose()).map_err(|error| match file {
+        Some(path) => Failure::Content { path: path.to_owned(), problem: error.to_string(), advice: None },
+        None => Failure::Usage(error.to_string()),
+    })
 }
 
 /// What a sealed engine waits for.

@@ -18,6 +18,7 @@ use crate::notary::AnchorElsewhere;
 use crate::options::Now;
 use crate::records::{CLUSTER, Content, ONLY, Revocation};
 use crate::seal::{Place, SealingKeys};
+use crate::unseal::PreparedShares;
 
 /// That and from what the cluster was restored.
 #[derive(Serialize, Deserialize)]
@@ -59,7 +60,7 @@ impl Restore {
     ) -> Result<(), Failure> {
         // The cluster key is wrapped anew, sessions begin anew, and which anchors are of logs elsewhere this restore says.
         let left_out = [CLUSTER, Restored::KIND, BackupState::KIND, Revocation::KIND, Handover::KIND];
-        let left_out = [&left_out[..], &[AnchorElsewhere::KIND]].concat();
+        let left_out = [&left_out[..], &[PreparedShares::KIND, AnchorElsewhere::KIND]].concat();
         if left_out.contains(&Kind(record.kind)) {
             return Ok(());
         }

@@ -51,6 +51,13 @@ impl Facts {
         Ok(Some(principal))
     }
 
+    /// What a success has to say, before who approved it.
+    pub(super) fn note_before_approvals(&mut self, what: &str) {
+        let approved = core::mem::take(&mut self.note);
+        let between = if approved.is_empty() { "" } else { "; " };
+        self.note = format!("{what}{between}{approved}");
+    }
+
     /// Something was done to a key, and there is nothing to return.
     pub(super) fn done_to(&mut self, key: KeyInfo) -> Reply {
         self.key = Some(key.id);
@@ -62,9 +69,7 @@ impl Facts {
     pub(super) fn learn(&mut self, reply: &Reply) {
         let info = match reply {
             Reply::BackupInfo(info) => {
-                let approved = core::mem::take(&mut self.note);
-                let between = if approved.is_empty() { "" } else { "; " };
-                self.note = format!("{}{between}{approved}", backup::told(info));
+                self.note_before_approvals(&backup::told(info));
                 return;
             }
             Reply::BackupContent(content) => {
@@ -229,6 +234,8 @@ fn is_management(request: &Request<'_>) -> bool {
             | Request::InitializeBy(_)
             | Request::UnsealCluster(_)
             | Request::ChangeUnseal(_)
+            | Request::PrepareCustodians(_)
+            | Request::ConfirmCustodians(_)
             | Request::RotateClusterKey(_)
             | Request::ActivateCluster(_)
             | Request::ClusterCsr(_)

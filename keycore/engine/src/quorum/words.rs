@@ -34,6 +34,9 @@ pub(super) fn of(request: &Request<'_>) -> String {
         Request::ChangeUnseal(change) => lines
             .say("unseal", unseal::in_words(change.method))
             .say("secret", if change.secret.is_some() { "set by the proposer" } else { "none" }),
+        Request::PrepareCustodians(prepare) => {
+            lines.say("unseal", unseal::custodians_in_words(prepare.needed, prepare.of))
+        }
         Request::SetClusterCertificate(set) => {
             for certificate in &set.chain {
                 lines.say_hash("certificate", certificate);

@@ -1,10 +1,12 @@
-//! Changing what unseals the cluster, while it goes on.
+//! Changing what unseals the cluster, while it goes on. To custodians: `custodians.rs`.
 
 use keycore_secmem::SecretBytes;
 use keycore_wire::{ChangeUnseal, ClusterStatus, MAX_UNSEAL_PART, NewUnseal, RefusalCode, UnsealMethod};
 use zeroize::Zeroizing;
 
+use super::custodians::{self, custodians_in_words};
 use super::{new_method, unfit};
+use crate::cluster::NewMethod;
 use crate::denial::Denial;
 use crate::engine::Engine;
 use crate::handover::Handover;
@@ -35,29 +37,37 @@ pub(crate) fn change(
             Some(UnsealSecret::new(bytes).map_err(|error| unfit(&error.to_string()))?)
         }
     };
-    let custodians = matches!(request.method, UnsealMethod::Custodians { .. });
-    if custodians != secret.is_none() {
+    if matches!(request.method, UnsealMethod::Custodians { .. }) {
         return Err(Denial::malformed(
-            "a secret comes with the methods secret and passphrase, and with no other",
+            "custodians are prepared, and confirmed once their shares are kept: use the hsm of this engine's version",
         ));
     }
-    let mut method = new_method(request.method, secret.as_ref(), engine.options.unseal_cost)?;
+    if secret.is_none() {
+        return Err(Denial::malformed("the methods secret and passphrase come with a secret"));
+    }
+    let method = new_method(request.method, secret.as_ref(), engine.options.unseal_cost)?;
     let admin = permission.actor()?;
-    // Once the old method is gone, nothing may keep the shares from whoever asked: what can fail, fails here.
+    // Once the old method is gone, whoever asked must learn it: what can fail, fails here.
     let before = lifecycle::status(engine, permission)?;
     engine.transact_as(permission, |records| {
         users::acting(records, admin)?;
-        check_no_handover(records)?;
-        let ring = records.keys().ring();
-        let old = ring.wrapping.as_ref().ok_or_else(|| Denial::internal("the ring was never wrapped"))?;
-        let new = method.wrapping(old.version);
-        let handover = Handover::new(ring.cluster(), old, &new, now)
-            .map_err(|error| Denial::internal(error.to_string()))?;
-        records.put(ONLY, None, &handover, Vec::new(), None)?;
-        records.put_cluster(|version| method.wrap(&ring, version))
+        custodians::forget(records)?;
+        wrap_by(records, &method, now)
     })?;
     let status = lifecycle::status(engine, permission).unwrap_or_else(|_| changed(before, request.method));
-    Ok(NewUnseal { status: Box::new(status), shares: core::mem::take(&mut method.shares) })
+    Ok(NewUnseal { status: Box::new(status), shares: Vec::new() })
+}
+
+/// Will wrap the ring by another method, and hand the wrapping key to the replicas that run.
+pub(super) fn wrap_by(records: &mut Transaction<'_>, method: &NewMethod, now: Now) -> Result<(), Denial> {
+    check_no_handover(records)?;
+    let ring = records.keys().ring();
+    let old = ring.wrapping.as_ref().ok_or_else(|| Denial::internal("the ring was never wrapped"))?;
+    let new = method.wrapping(old.version);
+    let handover =
+        Handover::new(ring.cluster(), old, &new, now).map_err(|error| Denial::internal(error.to_string()))?;
+    records.put(ONLY, None, &handover, Vec::new(), None)?;
+    records.put_cluster(|version| method.wrap(&ring, version))
 }
 
 /// The status from before, with the method that was changed since.
@@ -86,7 +96,7 @@ pub(crate) fn being_told(handover: &Handover) -> Denial {
 /// A method in words.
 pub(crate) fn in_words(method: UnsealMethod) -> String {
     match method {
-        UnsealMethod::Custodians { needed, of } => format!("{needed} of {of} custodians"),
+        UnsealMethod::Custodians { needed, of } => custodians_in_words(needed, of),
         other => other.name().to_owned(),
     }
 }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 
 mod check;
+mod custodians;
 mod disk;
 mod history;
 mod recording;

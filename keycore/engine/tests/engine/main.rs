@@ -10,6 +10,7 @@ mod claims;
 mod cluster;
 mod cluster_rotation;
 mod crash;
+mod custodians;
 mod harness;
 mod hooked;
 mod identity;

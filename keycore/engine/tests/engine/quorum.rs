@@ -9,12 +9,13 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use keycore_wire::{
-    Attributes, BackupCreate, BackupList, ChangeUnseal, ClusterCsr, ClusterId, ClusterInfo, IdempotencyKey,
-    KeyAlgorithm, KeyPurpose, LoginChallenge, Logout, Operation, PeerLogin, QuorumApprove, QuorumDelete,
-    QuorumList, QuorumPolicy, QuorumPropose, QuorumService, QuorumSetPolicy, QuorumSetValue, QuorumToken,
-    Refusal, RefusalCode, Role, RotateClusterKey, Secret, SetClusterCertificate, SignedLogin, SpkiSha256,
-    UnsealMethod, UserChangePassword, UserCreate, UserDelete, UserList, UserLogout, UserRegisterKey,
-    UserRemoveKey, UserSetPeerUid, ZeroizeCluster, ZeroizeKeys, encode_request,
+    Attributes, BackupCreate, BackupList, ChangeUnseal, ClusterCsr, ClusterId, ClusterInfo,
+    ConfirmCustodians, IdempotencyKey, KeyAlgorithm, KeyPurpose, LoginChallenge, Logout, Operation,
+    PeerLogin, PrepareCustodians, QuorumApprove, QuorumDelete, QuorumList, QuorumPolicy, QuorumPropose,
+    QuorumService, QuorumSetPolicy, QuorumSetValue, QuorumToken, Refusal, RefusalCode, Role,
+    RotateClusterKey, Secret, SetClusterCertificate, SignedLogin, SpkiSha256, UnsealMethod,
+    UserChangePassword, UserCreate, UserDelete, UserList, UserLogout, UserRegisterKey, UserRemoveKey,
+    UserSetPeerUid, ZeroizeCluster, ZeroizeKeys, encode_request,
 };
 
 use crate::harness::{Client, PASSWORD, Replica, World, name, random_key, secret};
@@ -130,7 +131,7 @@ fn what_needs_approvals_is_what_the_table_says() {
     type Send = fn(&mut Client) -> Result<(), Refusal>;
     const USER: Option<QuorumService> = Some(QuorumService::User);
     const QUORUM: Option<QuorumService> = Some(QuorumService::Quorum);
-    let table: [(&str, Option<QuorumService>, Send); 19] = [
+    let table: [(&str, Option<QuorumService>, Send); 21] = [
         ("UserCreate", USER, |c| c.call(&create("carol", random_key())).map(|_| ())),
         ("UserDelete", USER, |c| c.call(&delete("nobody")).map(|_| ())),
         ("UserChangePassword, another's", USER, |c| {
@@ -162,6 +163,10 @@ fn what_needs_approvals_is_what_the_table_says() {
         ("ChangeUnseal", Some(QuorumService::Cluster), |c| {
             c.call(&ChangeUnseal { method: UnsealMethod::Passphrase, secret: None }).map(|_| ())
         }),
+        ("PrepareCustodians", Some(QuorumService::Cluster), |c| {
+            c.call(&PrepareCustodians { needed: 0, of: 0 }).map(|_| ())
+        }),
+        ("ConfirmCustodians", None, |c| c.call(&ConfirmCustodians { shares: Vec::new() }).map(|_| ())),
         ("RotateClusterKey", Some(QuorumService::Cluster), |c| c.call(&RotateClusterKey).map(|_| ())),
         ("QuorumSetValue", QUORUM, |c| {
             c.call(&QuorumSetValue { service: QuorumService::Cluster, value: 2 }).map(|_| ())
@@ -195,8 +200,10 @@ fn approvers_read_what_will_unseal_the_cluster_and_not_the_secret() {
     for approver in ["alice", "bob"] {
         committee.approve(&mut root, approver, &token).unwrap();
     }
-    let custodians = UnsealMethod::Custodians { needed: 2, of: 3 };
-    assert_eq!(root.refused(&ChangeUnseal { method: custodians, secret: None }), REQUIRED);
+    let custodians = PrepareCustodians { needed: 2, of: 3 };
+    assert_eq!(root.refused(&custodians), REQUIRED);
+    let other = propose(&mut root, &custodians).unwrap();
+    assert!(other.text.ends_with("operation: PrepareCustodians\nunseal: 2 of 3 custodians\n"));
     root.call(&change("correct horse battery staple")).unwrap();
     committee.world.pass(Duration::from_secs(11));
     committee.replica.engine.tidy(committee.replica.now()).unwrap();

@@ -76,7 +76,7 @@ fn chain<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<Vec<u8>>, D::Error>
 }
 
 /// Reads a list: no more room is made than for the entries that are there, `MAX` at most.
-fn at_most<'de, const MAX: usize, T, D>(source: D) -> Result<Vec<T>, D::Error>
+pub(crate) fn at_most<'de, const MAX: usize, T, D>(source: D) -> Result<Vec<T>, D::Error>
 where
     T: Deserialize<'de>,
     D: Deserializer<'de>,

@@ -1,10 +1,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ops::cluster::ClusterStatus;
+use crate::ops::identity::at_most;
 use crate::secret::Secret;
+use crate::session::UnixMillis;
 
 /// Longest share or secret that unseals, in bytes, wherever it comes from.
 pub const MAX_UNSEAL_PART: usize = 4096;
+
+/// Most custodians.
+pub const MAX_CUSTODIANS: usize = 16;
 
 /// What unseals a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,14 +77,43 @@ pub struct NewUnseal {
     pub shares: Vec<Secret>,
 }
 
-/// Changes what unseals the cluster, while it goes on. Needs the role admin. Replicas that run go on; those that start need the new
-/// secret in their configuration, or the new shares.
+/// Changes what unseals the cluster to a secret that whoever asks has, while it goes on. Needs the role admin. Replicas that run go on;
+/// those that start need the new secret in their configuration. For custodians, whose shares nobody has yet, there are
+/// [`PrepareCustodians`] and [`ConfirmCustodians`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ChangeUnseal {
-    /// What unseals the cluster from then on.
+    /// What unseals the cluster from then on; custodians are refused.
     pub method: UnsealMethod,
-    /// The new secret, 16 bytes or more; none for custodians, who get new shares.
+    /// The new secret, 16 bytes or more.
     pub secret: Option<Secret>,
+}
+
+/// Makes shares for new custodians, and changes nothing: what unseals the cluster stays until [`ConfirmCustodians`] shows that the
+/// shares are kept. Needs the role admin. A second one takes the place of the first.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct PrepareCustodians {
+    /// How many shares are needed: 2 to `of`.
+    pub needed: u8,
+    /// How many there are: at most 16.
+    pub of: u8,
+}
+
+/// Shares that unseal nothing yet.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PreparedCustodians {
+    /// The custodians' shares, `hsm-unseal-share-1-…`, which are told this once.
+    pub shares: Vec<Secret>,
+    /// Until when they can be confirmed.
+    pub expires_at: UnixMillis,
+}
+
+/// Lets prepared custodians unseal the cluster, in the place of what does now. Needs the role admin. Replicas that run go on; those that
+/// start need shares. Said again with shares that unseal the cluster already, it changes nothing.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ConfirmCustodians {
+    /// As many of the shares as are needed, or more: that they are kept. Of more, each is looked at; at most [`MAX_CUSTODIANS`].
+    #[serde(deserialize_with = "at_most::<MAX_CUSTODIANS, _, _>")]
+    pub shares: Vec<Secret>,
 }
 
 /// Makes a new generation of the cluster key, which seals from then on; all records are sealed anew in the background, and then the
