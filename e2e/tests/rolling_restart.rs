@@ -12,12 +12,21 @@ use rustix::process::Signal;
 /// How long clients come.
 const SECONDS: &str = "25";
 
-/// Whether all workers of the proxy ask this engine, by its metrics.
-fn is_up(stack: &Stack, curl: &std::path::Path, replica: u16) -> bool {
+fn metrics(stack: &Stack, curl: &std::path::Path) -> String {
     let status = stack.greeting.lines().find_map(|line| line.trim().strip_prefix("status "));
     let url = status.and_then(|line| line.split_whitespace().next()).unwrap();
-    let metrics =
-        run(Command::new(curl).args(["--silent", "--noproxy", "*", &format!("{url}metrics")])).success();
+    run(Command::new(curl).args(["--silent", "--noproxy", "*", &format!("{url}metrics")])).success()
+}
+
+/// What a line of the metrics counts.
+fn counted(metrics: &str, what: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+    line.trim().parse().unwrap()
+}
+
+/// Whether all workers of the proxy ask this engine, by its metrics.
+fn is_up(stack: &Stack, curl: &std::path::Path, replica: u16) -> bool {
+    let metrics = metrics(stack, curl);
     let mut lines = metrics.lines().filter(|line| line.starts_with("hsm_proxy_engine_up"));
     lines.any(|line| line.contains(&format!("engine-{replica}.sock\"")) && line.ends_with(" 1"))
 }
@@ -69,4 +78,17 @@ fn engines_are_restarted_in_turn_under_load_and_no_request_fails() {
     let requests =
         said.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse::<u64>().ok());
     assert!(requests > Some(100), "{said}");
+
+    // The time of all these signatures, in its parts.
+    let metrics = metrics(&stack, &curl);
+    let of = |what: &str, stage: &str| {
+        counted(&metrics, &format!("hsm_proxy_signature_seconds_{what}{{stage=\"{stage}\"}}"))
+    };
+    let parts = ["socket", "engine-queue", "engine"];
+    let answers = of("count", "answer");
+    for stage in parts {
+        assert!(answers > 500.0 && of("count", stage) >= 0.9 * answers, "{stage} of {answers}: {metrics}");
+    }
+    let (all, sum) = (of("sum", "answer"), parts.iter().map(|stage| of("sum", stage)).sum::<f64>());
+    assert!(of("sum", "engine") > 0.0 && (0.5..=1.001).contains(&(sum / all)), "{sum} of {all}");
 }

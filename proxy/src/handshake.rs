@@ -1,6 +1,7 @@
 //! One TLS handshake, from the client's first byte to a stream.
 
 mod budget;
+mod engine_time;
 mod failure;
 mod failure_log;
 mod gate;
@@ -27,6 +28,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 pub(crate) use budget::SigningBudget;
+pub(crate) use engine_time::EngineTime;
 pub(crate) use failure::HandshakeError;
 pub(crate) use failure_log::FailureLog;
 pub(crate) use gate::Gate;
@@ -53,7 +55,9 @@ pub(crate) struct InProgress {
     /// The name that the client asked for, or the default site's.
     pub(crate) site: Arc<str>,
     /// Who signed, once somebody has.
-    pub(crate) signed_by: RefCell<Option<Arc<str>>>,
+    signed_by: RefCell<Option<Arc<str>>>,
+    /// What of the signature's time was spent there, if that engine says.
+    engine_time: Cell<Option<EngineTime>>,
     /// The key could not sign; shuts the connection's [`Gate`].
     unsigned: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
@@ -116,9 +120,15 @@ impl InProgress {
         self.leave_unsigned();
     }
 
+    /// An engine has signed.
+    pub(crate) fn signed(&self, by: Option<Arc<str>>, time: Option<EngineTime>) {
+        self.signed_by.replace(by);
+        self.engine_time.set(time);
+    }
+
     /// The signature was there, or not, after this time.
     fn waited_for_signature(&self, took: Duration) {
-        self.metrics.timings.signature.observe(took);
+        self.metrics.timings.answered(took, self.engine_time.take());
     }
 
     /// There is no signature: nothing of this handshake is to reach the client any more.
@@ -273,6 +283,7 @@ impl Handshaker {
         let progress = Rc::new(InProgress {
             site,
             signed_by: RefCell::new(None),
+            engine_time: Cell::new(None),
             unsigned,
             metrics: Arc::clone(&self.metrics),
             signing,

@@ -169,7 +169,7 @@ impl Signer for EngineSigner {
             (None, None) => "",
         };
         let request = TlsSign { key: self.key, scheme: self.scheme, site: bounded(site), message };
-        self.engines.ask(&request).map_err(|error| {
+        self.engines.sign_handshake(&request).map_err(|error| {
             self.engines.complain(site, self.key, &error);
             rustls::Error::General(format!("no signature: {error}"))
         })

@@ -3,8 +3,8 @@
 use keycore_wire::{
     ActivateCluster, ChangeUnseal, ClusterInfo, ConfirmCustodians, Decrypt, Digest, Encrypt, FindKey,
     ImportKey, ListKeys, Login, LoginChallenge, Operation, Ping, PublicKey, QuorumPropose, Random,
-    RefusalCode, Repeat, Resume, Sign, SignData, TlsSign, UnsealCluster, UserChangePassword, UserCreate,
-    UserList, UserRegisterKey, VerifyData,
+    RefusalCode, Repeat, Resume, Sign, SignData, TlsSign, TlsSignTimed, UnsealCluster, UserChangePassword,
+    UserCreate, UserList, UserRegisterKey, VerifyData,
 };
 
 /// An operation without its content.
@@ -30,6 +30,7 @@ impl Traits {
             quick: matches!(
                 T::OPCODE,
                 <TlsSign<'_> as Operation>::OPCODE
+                    | <TlsSignTimed<'_> as Operation>::OPCODE
                     | <Sign<'_> as Operation>::OPCODE
                     | Random::OPCODE
                     | <SignData<'_> as Operation>::OPCODE

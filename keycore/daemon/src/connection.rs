@@ -3,12 +3,14 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use keycore_engine::{Answer, Cost, Engine, Finished, Job, Leisure, Now, Step};
+use keycore_engine::{Answer, Cost, Engine, Job, Leisure, Now, Step};
 use keycore_wire::frame::{FrameError, MAX_HELLO_FRAME};
 use keycore_wire::{Refusal, RefusalCode, Reply};
 use mio::event::Source;
 
+use crate::clock::Clock;
 use crate::party::Party;
+use crate::timed_job::{Spent, TimedJob, TimedResult};
 use crate::worker_pool::{Panicked, Task, WorkerPool};
 
 mod buffer;
@@ -34,7 +36,7 @@ pub(crate) struct Services<'a> {
     /// The rules.
     pub(crate) engine: &'a Engine,
     /// For slow jobs.
-    pub(crate) pool: &'a WorkerPool<Job, Finished>,
+    pub(crate) pool: &'a WorkerPool<TimedJob, TimedResult>,
     /// Jobs that one connection may have in the pool.
     pub(crate) max_in_flight: usize,
     /// Longest frame after the hello, in bytes.
@@ -43,6 +45,10 @@ pub(crate) struct Services<'a> {
     pub(crate) draining: bool,
     /// No other connection has anything to do.
     pub(crate) alone: bool,
+    /// For those who want to know where their time went.
+    pub(crate) clock: Clock,
+    /// When what is read now had come, at the latest: all that was done since was done while it waited.
+    pub(crate) woken_at: Duration,
 }
 
 /// What a turn has come to.
@@ -104,6 +110,8 @@ pub(crate) struct Connection {
     ended: bool,
     /// A refusal was the last word.
     refused: bool,
+    /// When what is unread had come.
+    arrived: Duration,
 }
 
 impl Connection {
@@ -132,6 +140,7 @@ impl Connection {
             closing: false,
             ended: false,
             refused: false,
+            arrived: now,
         }
     }
 
@@ -190,12 +199,17 @@ impl Connection {
         &mut self,
         engine: &Engine,
         request: u32,
-        result: Result<Finished, Panicked>,
+        result: Result<TimedResult, Panicked>,
         now: Now,
     ) {
         self.in_flight -= 1;
         let answer = match result {
-            Ok(finished) => engine.finish(&mut self.session, finished),
+            Ok(result) => {
+                let (finished, spent) = result.split();
+                let mut answer = engine.finish(&mut self.session, finished);
+                spent.note(&mut answer, now.mono);
+                answer
+            }
             Err(Panicked) => {
                 let refusal =
                     Refusal::new(RefusalCode::Internal, "a fault of the engine; its log says where");
@@ -233,13 +247,15 @@ impl Connection {
         now: Now,
     ) -> Result<Turn, CloseReason> {
         let (mut frames, mut reads) = (0, 0);
+        // Since when the next request is worked on.
+        let mut begun = now.mono;
         loop {
             let mut complete = true;
             while self.may_read(services) {
                 if frames == burst {
                     return Ok(Turn::Again);
                 }
-                complete = self.take_frame(services, now)?;
+                complete = self.take_frame(services, now, &mut begun)?;
                 if !complete {
                     break;
                 }
@@ -258,6 +274,7 @@ impl Connection {
                 return Ok(Turn::Again);
             }
             reads += 1;
+            self.arrived = services.woken_at;
             match self.stream.receive(&mut self.inbox) {
                 Ok((0, _)) => self.ended = true,
                 // A read that comes up short has emptied the socket (epoll(7)), and the next byte is an event. The end
@@ -279,7 +296,12 @@ impl Connection {
     }
 
     /// Takes one frame from the inbox; `false` if none is complete.
-    fn take_frame(&mut self, services: &Services<'_>, now: Now) -> Result<bool, CloseReason> {
+    fn take_frame(
+        &mut self,
+        services: &Services<'_>,
+        now: Now,
+        begun: &mut Duration,
+    ) -> Result<bool, CloseReason> {
         let Some((frame, took)) = self.inbox.first(self.frame_limit).map_err(CloseReason::Framing)? else {
             return Ok(false);
         };
@@ -290,10 +312,16 @@ impl Connection {
         let step = services.engine.begin(&mut self.session, now, frame.body, leisure);
         self.inbox.consume(took);
         match step {
-            Step::Answer(answer) => {
+            Step::Answer(mut answer) => {
                 if matches!(answer.result, Ok(Reply::Hello(_))) {
                     self.frame_limit = services.max_frame;
                     self.patience.greeted();
+                }
+                if answer.is_timed() {
+                    // One look at the clock for each: the end of one is the beginning of the next.
+                    let end = services.clock.mono();
+                    Spent::until(self.arrived, *begun, end).note(&mut answer, end);
+                    *begun = end;
                 }
                 self.answer(request, &answer, now.mono);
             }
@@ -305,6 +333,7 @@ impl Connection {
     fn submit(&mut self, services: &Services<'_>, request: u32, job: Job, now: Now) {
         let (heavy, brief) = (job.cost() == Cost::Heavy, job.cost() == Cost::Signature);
         let party = self.party();
+        let job = TimedJob { job, arrived: self.arrived };
         match services.pool.submit(Task { connection: self.id, party, request, heavy, brief, job }) {
             Ok(()) => self.in_flight += 1,
             Err(_full) => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keycore_audit::Peer;
-use keycore_engine::{Engine, Finished, Job};
+use keycore_engine::Engine;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -20,6 +20,7 @@ use crate::connection::{CloseReason, Connection, ConnectionId, Services, Stream,
 use crate::listener::{Listener, Listeners};
 use crate::peer::PeerFilter;
 use crate::shutdown::{self, Shutdown};
+use crate::timed_job::{TimedJob, TimedResult};
 use crate::tls::NetworkIdentity;
 use crate::worker_pool::WorkerPool;
 
@@ -61,7 +62,7 @@ pub(crate) struct EventLoop {
     acceptor: Option<Acceptor<Listener>>,
     handshakes: Option<Handshakes>,
     engine: Arc<Engine>,
-    pool: WorkerPool<Job, Finished>,
+    pool: WorkerPool<TimedJob, TimedResult>,
     limits: Limits,
     clients: Slab<Client>,
     ready: VecDeque<usize>,
@@ -74,6 +75,8 @@ pub(crate) struct EventLoop {
     /// Once the process is to end: when it does, ready or not.
     drain_until: Option<Duration>,
     complaints: Complaints,
+    /// When this round began: what it reads had come by then.
+    woken_at: Duration,
 }
 
 struct Client {
@@ -99,7 +102,7 @@ impl EventLoop {
         mut shutdown: Shutdown,
         listeners: Listeners,
         engine: Arc<Engine>,
-        pool: WorkerPool<Job, Finished>,
+        pool: WorkerPool<TimedJob, TimedResult>,
         limits: Limits,
     ) -> io::Result<Self> {
         poll.registry().register(shutdown.source(), SHUTDOWN, Interest::READABLE)?;
@@ -122,6 +125,7 @@ impl EventLoop {
             sweep_at: None,
             drain_until: None,
             complaints: Complaints::default(),
+            woken_at: Duration::ZERO,
         })
     }
 
@@ -137,6 +141,7 @@ impl EventLoop {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
+            self.woken_at = self.clock.mono();
             for event in &events {
                 self.note(event);
             }
@@ -283,6 +288,8 @@ impl EventLoop {
             max_frame: self.limits.max_frame,
             draining: self.drain_until.is_some(),
             alone: self.ready.len() == 1,
+            clock: self.clock,
+            woken_at: self.woken_at,
         };
         let mut over = Vec::new();
         let mut deadlines = false;

@@ -16,7 +16,7 @@
 //! * `sandbox`: what a replica gives up before it serves
 //! * `event_loop`, `connection`: the socket side; nothing in it waits for a disk or a slow key
 //! * `tls`: what clients of other machines are spoken to with; `event_loop/handshakes.rs` has them until they are known
-//! * `worker_pool`: the slow work, in turn between parties (`party`: users, or who is not logged in)
+//! * `worker_pool`: the slow work, in turn between parties (`party`: users, or who is not logged in); `timed_job`: where its time goes
 
 mod backups;
 mod cli;
@@ -34,6 +34,7 @@ mod replica;
 mod sandbox;
 mod shutdown;
 mod supervisor;
+mod timed_job;
 mod tls;
 mod worker_pool;
 

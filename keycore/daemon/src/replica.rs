@@ -24,6 +24,7 @@ use crate::listener::{self, Listener, Listeners};
 use crate::peer::PeerFilter;
 use crate::sandbox;
 use crate::shutdown::Shutdown;
+use crate::timed_job::{TimedJob, TimedResult};
 use crate::worker_pool::WorkerPool;
 
 /// Serves as replica `index` until a signal or the end of standard input.
@@ -167,14 +168,14 @@ fn start_workers(
     engine: &Arc<Engine>,
     clock: Clock,
     poll: &Poll,
-) -> Result<WorkerPool<keycore_engine::Job, keycore_engine::Finished>, StartError> {
+) -> Result<WorkerPool<TimedJob, TimedResult>, StartError> {
     let failed = "can't start the worker threads";
     let waker = Waker::new(poll.registry(), event_loop::RESULTS).map_err(StartError::system(failed))?;
     let engine = Arc::clone(engine);
     WorkerPool::start(
         config.worker_threads,
         config.max_queue,
-        move |job| engine.run(job, clock.now()),
+        move |timed: TimedJob| timed.run(&engine, clock),
         move || {
             if let Err(error) = waker.wake() {
                 tracing::error!("can't wake the event loop: {error}");

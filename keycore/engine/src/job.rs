@@ -1,3 +1,5 @@
+use core::time::Duration;
+
 use keycore_wire::{Refusal, Reply};
 use zeroize::Zeroizing;
 
@@ -22,6 +24,19 @@ pub struct Answer {
 impl Answer {
     pub(crate) fn new(result: Result<Reply, Refusal>) -> Self {
         Self { result, close: false }
+    }
+
+    /// Whether it has room for where its time went.
+    pub fn is_timed(&self) -> bool {
+        matches!(self.result, Ok(Reply::TimedSignature(_)))
+    }
+
+    /// Notes where its time went, if it has room for that: how long the request waited, and how long something was done for it.
+    pub fn note_time(&mut self, queued: Duration, computing: Duration) {
+        let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        if let Ok(Reply::TimedSignature(timed)) = &mut self.result {
+            (timed.queued_us, timed.computing_us) = (micros(queued), micros(computing));
+        }
     }
 
     pub(crate) fn last(refusal: Refusal) -> Self {

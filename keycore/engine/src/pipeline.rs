@@ -18,7 +18,7 @@ use crate::job::{Cost, Finished, Leisure};
 use crate::journal::Throttle;
 use crate::options::Now;
 use crate::pipeline::record::Facts;
-pub(crate) use crate::pipeline::record::throttled_detail;
+pub(crate) use crate::pipeline::record::{known_as, throttled_detail};
 use crate::policy::{self, Action, Asker, Permission};
 use crate::quorum::Proposal;
 use crate::session::{Caller, Session, SessionChange};
@@ -324,6 +324,9 @@ fn execute(
         }
 
         Request::TlsSign(sign) => return signing::tls_sign(context, permission, sign, facts),
+        Request::TlsSignTimed(timed) => {
+            return signing::tls_sign(context, permission, &timed.0, facts).map(Executed::timed);
+        }
         Request::Sign(sign) => return signing::sign_message(context, permission, sign, facts),
         Request::SignData(sign) => return crypto::sign(context, permission, sign, facts),
         Request::VerifyData(verify) => return crypto::verify(context, permission, verify, facts),

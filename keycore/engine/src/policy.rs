@@ -298,7 +298,7 @@ impl Action {
             Request::ListSessionKeys(_) => Self::ListSessionKeys,
             Request::ZeroizeKeys(_) => Self::ZeroizeKeys,
             Request::ZeroizeCluster(_) => Self::ZeroizeCluster,
-            Request::TlsSign(_) => Self::TlsSign,
+            Request::TlsSign(_) | Request::TlsSignTimed(_) => Self::TlsSign,
             Request::Sign(_) => Self::Sign,
             Request::Random(_) => Self::Random,
             Request::SignData(_) => Self::SignData,

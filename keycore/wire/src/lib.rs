@@ -63,7 +63,7 @@ pub use ops::session::{
 pub use ops::set_attribute::{AttributeChange, SetAttribute};
 pub use ops::share_key::{KeyShares, ListSharedKeys, ListShares, MAX_SHARES, ShareKey, UnshareKey};
 pub use ops::sign::{MAX_SIGN_MESSAGE, Sign, Signature};
-pub use ops::tls_sign::{MAX_SITE, MAX_TLS_MESSAGE, TlsSign};
+pub use ops::tls_sign::{MAX_SITE, MAX_TLS_MESSAGE, TimedSignature, TlsSign, TlsSignTimed};
 pub use ops::unseal::{
     ChangeUnseal, ConfirmCustodians, InitializeBy, MAX_CUSTODIANS, MAX_UNSEAL_PART, NewUnseal,
     PrepareCustodians, PreparedCustodians, Resealing, RotateClusterKey, UnsealCluster, UnsealMethod,

@@ -35,7 +35,7 @@ use crate::ops::session::{SessionEnd, SessionList, SessionPage};
 use crate::ops::set_attribute::SetAttribute;
 use crate::ops::share_key::{KeyShares, ListSharedKeys, ListShares, ShareKey, UnshareKey};
 use crate::ops::sign::{Sign, Signature};
-use crate::ops::tls_sign::TlsSign;
+use crate::ops::tls_sign::{TimedSignature, TlsSign, TlsSignTimed};
 use crate::ops::unseal::{
     ChangeUnseal, ConfirmCustodians, InitializeBy, NewUnseal, PrepareCustodians, PreparedCustodians,
     RotateClusterKey, UnsealCluster,
@@ -196,6 +196,7 @@ operations! {
     0x45 Safe   Encrypt<'a> => Ciphertext;
     0x46 Safe   Decrypt<'a> => Plaintext;
     0x47 Safe   Digest<'a> => DigestValue;
+    0x48 Safe   TlsSignTimed<'a> => TimedSignature;
 
     0x80 Safe   DeriveKey<'a> => KeyInfo;
     0x81 Safe   WrapKey => WrappedKey;
@@ -257,6 +258,7 @@ pub enum Reply {
     Zeroized(Zeroized),
     PublicKey(Box<PublicKeyReply>),
     Signature(Signature),
+    TimedSignature(TimedSignature),
     RandomBytes(RandomBytes),
     Ciphertext(Ciphertext),
     Plaintext(Plaintext),
@@ -302,6 +304,7 @@ impl Reply {
                     Self::Zeroized(content) => encode_content(content, out),
                     Self::PublicKey(content) => encode_content(content, out),
                     Self::Signature(content) => encode_content(content, out),
+                    Self::TimedSignature(content) => encode_content(content, out),
                     Self::RandomBytes(content) => encode_content(content, out),
                     Self::Ciphertext(content) => encode_content(content, out),
                     Self::Plaintext(content) => encode_content(content, out),

@@ -120,6 +120,7 @@ operations! {
     ZeroizeKeys (ZeroizeKeys { user: "web".parse().unwrap() }) => Zeroized (Zeroized { keys: 3 });
     ZeroizeCluster (ZeroizeCluster { cluster: ClusterId([0xcc; 16]) }) => Done (Done);
     TlsSign (TlsSign { key: SpkiSha256([0xee; 32]), scheme: SignatureScheme::EcdsaP256Sha256, site: "www.example.org", message: &certificate_verify() }) => Signature (Signature { bytes: vec![0x30, 0x00] });
+    TlsSignTimed (TlsSignTimed(TlsSign { key: SpkiSha256([0xee; 32]), scheme: SignatureScheme::EcdsaP256Sha256, site: "www.example.com", message: b"message" })) => TimedSignature (TimedSignature { bytes: vec![0x30, 0x00], queued_us: 3, computing_us: 200 });
     Sign (Sign { key: KeyId([0xaa; 16]), scheme: SignatureScheme::Ed25519, message: b"message" }) => Signature (Signature { bytes: vec![0x30, 0x00] });
     BackupCreate (BackupCreate) => BackupInfo (backup());
     BackupList (BackupList { after: Some("backup.age".into()), limit: 64 }) => BackupPage (BackupPage { backups: vec![backup()], damaged: vec![("other.age".into(), "truncated".into())], more: false });

@@ -1,6 +1,6 @@
 //! The engines that sign, and each worker's connections to them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, EngineFailure, Error, Identity, Pool, PoolOptions};
-use keycore_wire::{Operation, Signature, SpkiSha256};
+use keycore_wire::{Operation, RefusalCode, Signature, SpkiSha256, TlsSign, TlsSignTimed};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use super::settings;
-use crate::handshake;
+use crate::handshake::{self, EngineTime};
 use crate::keys::{SignerStatus, SigningCounts, TicketSecretError};
 use crate::throttle::Throttle;
 
@@ -22,6 +22,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the connections to more engines may take until they replace those to fewer.
 const REPLACEMENT: Duration = Duration::from_secs(2);
+
+/// How long engines that don't tell what a signature took are not asked for it. One that is newer may come in their place.
+const UNTOLD: Duration = Duration::from_mins(1);
 
 thread_local! {
     /// This worker's connections to the engines; none while there are no engines.
@@ -54,6 +57,8 @@ struct Connected {
     endpoints: Rc<[Endpoint]>,
     /// What each endpoint is called.
     names: Rc<[Arc<str>]>,
+    /// Until when no engine is asked what its signatures take, since one did not know the question.
+    untold_until: Rc<Cell<Option<Instant>>>,
 }
 
 impl Engines {
@@ -115,9 +120,21 @@ impl Engines {
         let Ok(reply) = handshake_fiber::wait(call) else { return self.ask_blocking(request) };
         let (signature, engine) = reply?;
         if let Some(handshake) = handshake::current() {
-            handshake.signed_by.replace(names.get(engine).cloned());
+            handshake.signed(names.get(engine).cloned(), None);
         }
         Ok(signature.bytes)
+    }
+
+    /// The signature of a handshake, as [`Engines::ask`]; the handshake learns what of its time the engine took, if that one tells.
+    pub(super) fn sign_handshake(&self, request: &TlsSign<'_>) -> Result<Vec<u8>, Error> {
+        let (Some(worker), Some(handshake)) = (worker(), handshake::current()) else {
+            return self.ask(request);
+        };
+        let reply = handshake_fiber::wait(worker.signed_and_timed(request, Instant::now() + self.timeout));
+        let Ok(reply) = reply else { return self.ask_blocking(request) };
+        let (bytes, engine, time) = reply?;
+        handshake.signed(worker.names.get(engine).cloned(), time);
+        Ok(bytes)
     }
 
     pub(super) fn ask_blocking<T: Operation<Reply = Signature>>(
@@ -158,7 +175,8 @@ impl Engines {
         let mut options = PoolOptions::new(endpoints.clone());
         options.identity = Some(Arc::clone(&self.identity));
         options.client_name = concat!("hsm-proxy/", env!("CARGO_PKG_VERSION")).to_owned();
-        Connected { pool: Pool::start(options), endpoints: endpoints.into(), names }
+        let untold_until = Rc::default();
+        Connected { pool: Pool::start(options), endpoints: endpoints.into(), names, untold_until }
     }
 
     /// Connects to engines that come later, for ever. One that has gone keeps its place: it is expected back.
@@ -177,6 +195,31 @@ impl Engines {
             connected.pool.ready(Instant::now() + REPLACEMENT).await;
             WORKER.set(Some(connected));
         }
+    }
+}
+
+impl Connected {
+    /// A signature, which of the engines made it, and what it took there, if that one tells. One of the version before does not know the
+    /// question, and is asked for the signature alone.
+    async fn signed_and_timed(
+        &self,
+        request: &TlsSign<'_>,
+        deadline: Instant,
+    ) -> Result<(Vec<u8>, usize, Option<EngineTime>), Error> {
+        if self.untold_until.get().is_none_or(|until| Instant::now() >= until) {
+            match self.pool.call_attributed(&TlsSignTimed(*request), deadline).await {
+                Err(Error::Refused(refusal)) if refusal.code == RefusalCode::UnknownOperation => {
+                    self.untold_until.set(Some(Instant::now() + UNTOLD));
+                }
+                reply => {
+                    let (signature, engine) = reply?;
+                    let time = EngineTime::of(&signature);
+                    return Ok((signature.bytes, engine, Some(time)));
+                }
+            }
+        }
+        let (signature, engine) = self.pool.call_attributed(request, deadline).await?;
+        Ok((signature.bytes, engine, None))
     }
 }
 
@@ -206,48 +249,4 @@ fn worker() -> Option<Connected> {
 }
 
 #[cfg(test)]
-mod tests {
-    use handshake_fiber::{Fiber, StackPool};
-    use keycore_wire::{Secret, SignatureScheme, TlsSign};
-    use tokio::net::UnixListener;
-    use tokio::task::LocalSet;
-    use tokio::time::timeout;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn engines_may_come_after_the_proxy() {
-        let directory = tempfile::tempdir().unwrap();
-        let identity = Identity::with_password("web".parse().unwrap(), Secret::new(b"password".to_vec()));
-        let place = Place::In(directory.path().to_owned());
-        let engines = Arc::new(Engines::new(place, identity, Duration::from_secs(5)));
-        LocalSet::new()
-            .run_until(async {
-                engines.start_worker();
-                let status = engines.status();
-                assert!(status.len() == 1 && !status[0].up, "{status:?}");
-                let (asked, message) = (Arc::clone(&engines), [7; 32]);
-                let signature = Fiber::new(&StackPool::new(1), async move {
-                    let (key, scheme) = (SpkiSha256([1; 32]), SignatureScheme::EcdsaP256Sha256);
-                    asked.ask(&TlsSign { key, scheme, site: "a.example", message: &message })
-                });
-                let error = signature.unwrap().await.unwrap_err().to_string();
-                assert!(error.contains("is hsm-engine running?"), "{error}");
-
-                for name in ["engine-0.sock", "engine-1.sock"] {
-                    let path = directory.path().join(name);
-                    let engine = UnixListener::bind(&path).unwrap();
-                    let found = async {
-                        let _connection = engine.accept().await.unwrap();
-                        while engines.status().last().unwrap().name != path.to_string_lossy() {
-                            sleep(Duration::from_millis(100)).await; // until it replaces the connections before
-                        }
-                    };
-                    timeout(Duration::from_secs(30), found).await.unwrap();
-                }
-                assert_eq!(engines.status().len(), 2);
-                Engines::stop_worker();
-            })
-            .await;
-    }
-}
+mod tests;

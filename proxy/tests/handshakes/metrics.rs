@@ -58,7 +58,7 @@ fn the_text_is_as_its_format_wants_it_and_the_manual_has_each_metric() {
         .collect();
     assert!(missing.is_empty(), "{missing:?} are in the manual only");
     for line in [
-        "hsm_proxy_signature_seconds_count{stage=\"engine\"} 1\n",
+        "hsm_proxy_signature_seconds_count{stage=\"answer\"} 1\n",
         "hsm_proxy_handshake_seconds_count{result=\"full\"} 1\n",
         "hsm_proxy_handshake_seconds_count{result=\"resumed\"} 1\n",
         "hsm_proxy_requests_total{site=\"a.example\",status=\"2xx\"} 2\n",

@@ -12,4 +12,5 @@ mod remote;
 mod same_user;
 mod service;
 mod supervision;
+mod timed_signatures;
 mod vectors;

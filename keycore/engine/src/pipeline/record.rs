@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use keycore_audit::{Command, Entry, Outcome, Subject, User};
 use keycore_wire::{
-    AttributeChange, ClusterState, DeleteKey, Done, KeyId, KeyInfo, KeySelector, ListShares, Refusal, Reply,
-    Request, SetAttribute, ShareKey, Signer, UnshareKey, UserId, UserName,
+    AttributeChange, ClusterState, DeleteKey, Done, KeyId, KeyInfo, KeySelector, ListShares, Operation,
+    Refusal, Reply, Request, SetAttribute, ShareKey, Signer, TlsSign, TlsSignTimed, UnshareKey, UserId,
+    UserName,
 };
 
 use super::Place;
@@ -189,6 +190,14 @@ fn detail_of(request: &Request<'_>) -> Option<String> {
     }
 }
 
+/// Code and name of an operation to those who read what was done: that somebody asked how long it took is nothing to them.
+pub(crate) fn known_as(request: &Request<'_>) -> (u8, &'static str) {
+    match request {
+        Request::TlsSignTimed(_) => (<TlsSign<'_> as Operation>::OPCODE, <TlsSign<'_> as Operation>::NAME),
+        other => (other.opcode(), other.name()),
+    }
+}
+
 fn entry_of<'a>(
     request: &'a Request<'_>,
     caller: &Caller,
@@ -200,9 +209,9 @@ fn entry_of<'a>(
     Entry {
         user: user_of(request, facts),
         command: if is_management(request) { Command::Management } else { Command::Data },
-        opcode: request.opcode(),
+        opcode: known_as(request).0,
         subject: subject_of(request, facts),
-        ..journal::entry(request.name(), caller, now, refusal, detail)
+        ..journal::entry(known_as(request).1, caller, now, refusal, detail)
     }
 }
 
@@ -321,7 +330,7 @@ fn subject_of<'a>(request: &'a Request<'_>, facts: &'a Facts) -> Subject<'a> {
         | Request::ListShares(ListShares { key }) => {
             Subject::Key { id: Some(*key), label: facts.label.as_deref().unwrap_or("") }
         }
-        Request::TlsSign(sign) => Subject::Signature {
+        Request::TlsSign(sign) | Request::TlsSignTimed(TlsSignTimed(sign)) => Subject::Signature {
             key: facts.key,
             spki: Some(sign.key),
             site: sign.site,

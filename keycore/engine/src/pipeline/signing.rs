@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keycore_wire::{
-    KeySelector, MAX_SIGN_MESSAGE, MAX_SITE, MAX_TLS_MESSAGE, Reply, Sign, Signature, TlsSign,
+    KeySelector, MAX_SIGN_MESSAGE, MAX_SITE, MAX_TLS_MESSAGE, Reply, Sign, Signature, TimedSignature, TlsSign,
 };
 
 use super::record::Facts;
@@ -40,6 +40,19 @@ pub(super) fn tls_sign(
     facts.key = Some(key.info.id);
     let signable = Signable::handshake(&key, request.scheme, request.message)?;
     context.sign(permission, &key, &signable)
+}
+
+impl Executed {
+    /// Makes room in a signature for its times, which are known to whoever has a clock.
+    pub(super) fn timed(self) -> Self {
+        match self {
+            Self::Replied(Reply::Signature(Signature { bytes }), session) => {
+                let untimed = TimedSignature { bytes, queued_us: 0, computing_us: 0 };
+                Self::Replied(Reply::TimedSignature(untimed), session)
+            }
+            other => other,
+        }
+    }
 }
 
 /// Signs a message.

@@ -6,7 +6,7 @@
 use keycore_store::{GroupTag, RecordId};
 use keycore_wire::{
     Attribute, AttributeChange, KeyId, KeyInfo, KeySelector, QuorumService, QuorumToken, QuorumTokenId,
-    RefusalCode, Request, Role, UserId, UserName,
+    RefusalCode, Request, Role, TlsSignTimed, UserId, UserName,
 };
 
 use super::{
@@ -41,6 +41,7 @@ pub(crate) fn service_of(request: &Request<'_>) -> Option<QuorumService> {
         | Request::WrapKey(_)
         | Request::UnwrapKey(_) => Some(QuorumService::KeyManagement),
         Request::TlsSign(_)
+        | Request::TlsSignTimed(_)
         | Request::Sign(_)
         | Request::SignData(_)
         | Request::Encrypt(_)
@@ -267,7 +268,9 @@ fn guarded_keys(
         Request::DeleteKey(delete) => (None, Some(delete.key)),
         Request::WrapKey(wrap) => (Some(KeySelector::Id(wrap.wrapping)), Some(wrap.key)),
         Request::UnwrapKey(unwrap) => (Some(KeySelector::Id(unwrap.unwrapping)), None),
-        Request::TlsSign(sign) => (Some(KeySelector::SpkiSha256(sign.key)), None),
+        Request::TlsSign(sign) | Request::TlsSignTimed(TlsSignTimed(sign)) => {
+            (Some(KeySelector::SpkiSha256(sign.key)), None)
+        }
         Request::Sign(sign) => (Some(KeySelector::Id(sign.key)), None),
         Request::SignData(sign) => (Some(KeySelector::Id(sign.key)), None),
         Request::Encrypt(encrypt) => (Some(KeySelector::Id(encrypt.key)), None),

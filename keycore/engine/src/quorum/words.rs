@@ -2,14 +2,17 @@
 //! secrets and idempotency keys are left out, every other argument is in.
 
 use data_encoding::HEXLOWER;
-use keycore_wire::{AttributeChange, CipherMechanism, DeriveMechanism, KeyTemplate, Request, SignMechanism};
+use keycore_wire::{
+    AttributeChange, CipherMechanism, DeriveMechanism, KeyTemplate, Request, SignMechanism, TlsSignTimed,
+};
 
+use crate::pipeline::known_as;
 use crate::private_key::sha256;
 use crate::unseal;
 
 /// The operation and its arguments, a line each.
 pub(super) fn of(request: &Request<'_>) -> String {
-    let mut lines = Lines(format!("operation: {}\n", request.name()));
+    let mut lines = Lines(format!("operation: {}\n", known_as(request).1));
     match request {
         Request::UserCreate(create) => lines
             .say("name", &create.name)
@@ -65,7 +68,7 @@ pub(super) fn of(request: &Request<'_>) -> String {
             .say("form", format!("{:?}", unwrap.form))
             .say_hash("wrapped", unwrap.wrapped)
             .say_template(&unwrap.template),
-        Request::TlsSign(sign) => lines
+        Request::TlsSign(sign) | Request::TlsSignTimed(TlsSignTimed(sign)) => lines
             .say("public-key-sha256", sign.key)
             .say("scheme", format!("{:?}", sign.scheme))
             // Quoted and escaped: it is whatever the proposer likes.

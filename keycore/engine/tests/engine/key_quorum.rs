@@ -5,8 +5,8 @@ use keycore_wire::{
     Encrypt, GenerateKey, Hash, IdempotencyKey, KeyAlgorithm, KeyForm, KeyId, KeyInfo, KeyPurpose,
     KeyTemplate, ListShares, Logout, Operation, QuorumApprove, QuorumDelete, QuorumList, QuorumService,
     QuorumSetPolicy, QuorumSetValue, QuorumToken, Refusal, RefusalCode, Role, RotateKey, SetAttribute,
-    ShareKey, Sign, SignData, SignMechanism, SignatureScheme, Signer, TlsSign, UnshareKey, UnwrapKey,
-    UserDelete, UserRemoveKey, VerifyData, WrapKey, WrapMechanism, encode_request,
+    ShareKey, Sign, SignData, SignMechanism, SignatureScheme, Signer, TlsSign, TlsSignTimed, UnshareKey,
+    UnwrapKey, UserDelete, UserRemoveKey, VerifyData, WrapKey, WrapMechanism, encode_request,
 };
 
 use crate::harness::{Client, Replica, World, generate, handshake, name, random_key};
@@ -158,6 +158,10 @@ impl Keys {
             }),
             "Sign" => body(&Sign { key: self.pair.id, scheme, message: b"message" }),
             "SignData" => body(&sign(self.secret.id, b"message")),
+            "TlsSignTimed" => {
+                let (key, site) = (self.tls.spki_sha256.unwrap(), "");
+                body(&TlsSignTimed(TlsSign { key, scheme, site, message: &message }))
+            }
             "TlsSign" => {
                 let key = self.tls.spki_sha256.unwrap();
                 body(&TlsSign { key, scheme, site: "example.org", message: &message })
@@ -206,7 +210,7 @@ fn what_needs_a_keys_approvals_is_what_the_table_says() {
             assert_eq!(required, service.is_some() && *service == on, "{row} with {management} and {using}");
         }
     }
-    assert_eq!(documented.len(), 16);
+    assert_eq!(documented.len(), 17);
 }
 
 #[test]

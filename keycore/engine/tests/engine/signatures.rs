@@ -6,7 +6,9 @@ use aws_lc_rs::signature::{
 };
 use keycore_engine::Leisure;
 use keycore_wire::SignatureScheme as Scheme;
-use keycore_wire::{Attributes, KeyAlgorithm, KeySelector, PublicKey, RefusalCode, Sign, TlsSign};
+use keycore_wire::{
+    Attributes, KeyAlgorithm, KeySelector, PublicKey, RefusalCode, Sign, TlsSign, TlsSignTimed,
+};
 use p256::ecdsa::signature::Verifier;
 use p256::pkcs8::DecodePublicKey;
 use rsa::{RsaPublicKey, pkcs1v15, pss};
@@ -156,4 +158,37 @@ fn messages_are_bounded() {
         |site, message| TlsSign { key: key.spki_sha256.unwrap(), scheme: Scheme::Ed25519, site, message };
     assert_eq!(web.refused(&tls("www", &message[..513])), RefusalCode::Malformed);
     assert_eq!(web.refused(&tls(&site, &handshake())), RefusalCode::Malformed);
+}
+
+/// Whoever reads the log, or looks for what a site's key signed, need not know that somebody measured.
+#[test]
+fn a_timed_signature_is_a_handshakes_like_any_other() {
+    let (_world, replica) = World::active();
+    let mut web = replica.client_of("web");
+    let tls = web.generate(KeyAlgorithm::P256, Attributes::TLS_SERVER, "tls");
+    let plain = web.generate(KeyAlgorithm::P256, Attributes::SIGN, "plain");
+    let message = handshake();
+    let sign = |key: &keycore_wire::KeyInfo, message| TlsSign {
+        key: key.spki_sha256.unwrap(),
+        scheme: Scheme::EcdsaP256Sha256,
+        site: "www.example.org",
+        message,
+    };
+    let spki = web.call(&PublicKey { key: KeySelector::Id(tls.id) }).unwrap().spki;
+    let timed = web.call(&TlsSignTimed(sign(&tls, &message))).unwrap();
+    verify(Scheme::EcdsaP256Sha256, &spki, &message, &timed.bytes);
+    assert_eq!((timed.queued_us, timed.computing_us), (0, 0), "the engine has no clock");
+    let (timed, inline) = web.call_where(&TlsSignTimed(sign(&tls, &message)));
+    assert!(inline && timed.is_ok());
+    web.call(&sign(&tls, &message)).unwrap();
+    for refused in [sign(&tls, b"anything else"), sign(&plain, &message)] {
+        assert_eq!(web.refused(&TlsSignTimed(refused)), web.refused(&refused));
+    }
+    let told = replica.audit.map(&replica.engine, |entry| {
+        format!("{} {:#x} {:?} {:?}", entry.operation, entry.opcode, entry.outcome, entry.subject)
+    });
+    let signed: Vec<_> = told.iter().filter(|line| line.starts_with("TlsSign")).collect();
+    assert_eq!(signed.len(), 7);
+    assert!(signed[..3].iter().all(|line| *line == signed[0]), "{signed:?}");
+    assert_eq!((signed[3], signed[5]), (signed[4], signed[6]));
 }

@@ -29,3 +29,21 @@ pub struct TlsSign<'a> {
     #[serde(borrow, with = "serde_bytes")]
     pub message: &'a [u8],
 }
+
+/// The same, for who wants to know where its time goes. Encoded as [`TlsSign`], and the same to permissions, approvals and the audit log.
+/// Engines of the versions before refuse it as an unknown operation.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct TlsSignTimed<'a>(#[serde(borrow)] pub TlsSign<'a>);
+
+/// A signature, and what it took. A microsecond or two are not told apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimedSignature {
+    /// The signature, in the encoding that its scheme has in TLS.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+    /// How long the engine had the request, from reading it to answering, and was not at it: others were, or a worker was waited for. In
+    /// microseconds.
+    pub queued_us: u32,
+    /// How long it was at it. In microseconds.
+    pub computing_us: u32,
+}
