@@ -13,6 +13,7 @@ mod engine_process;
 mod figures;
 mod html;
 mod idle;
+mod instructions;
 mod machine;
 mod origin;
 mod peers;
@@ -57,6 +58,9 @@ pub(crate) struct Bench {
     /// Connections that `idle` keeps.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     connections: usize,
+    /// Let what `instructions` counts be what is compared with from now on.
+    #[arg(long)]
+    accept: bool,
     /// Measure the programs of this directory instead of building them for release.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -85,7 +89,9 @@ enum Work {
     Abuse,
     /// Memory of ten thousand kept connections on which nothing happens, here and in nginx.
     Idle,
-    /// Everything, one after the other.
+    /// Instructions for each operation of the proxy and the engine, by callgrind, compared with those on record. Needs valgrind.
+    Instructions,
+    /// Everything, one after the other, but instructions.
     All,
 }
 
@@ -102,7 +108,9 @@ impl Work {
             Self::Requests => REQUESTS.iter().collect(),
             Self::Transfer => TRANSFER.iter().collect(),
             Self::All => all().collect(),
-            Self::Tail | Self::Engine | Self::Scale | Self::Abuse | Self::Idle => Vec::new(),
+            Self::Tail | Self::Engine | Self::Scale | Self::Abuse | Self::Idle | Self::Instructions => {
+                Vec::new()
+            }
         }
     }
 
@@ -111,6 +119,7 @@ impl Work {
         match self {
             Self::Engine | Self::Scale => &["hsm-engine", "hsm-bench-signatures"],
             Self::Abuse | Self::Idle => &["hsm-proxy", "hsm-engine", "hsm-cli", "hsm-bench-clients"],
+            Self::Instructions => &["hsm-proxy", "hsm-engine", "hsm-cli", "hsm-loadtest"],
             _ => &[
                 "hsm-proxy",
                 "hsm-engine",
@@ -144,6 +153,7 @@ impl Bench {
             Work::Scale => scale(),
             Work::Abuse => abuse(),
             Work::Idle => idle(),
+            Work::Instructions => instructions::run(self, &programs, root, &cores),
             Work::All => {
                 self.compare(root, &programs, &cores)?;
                 engine()?;
@@ -167,6 +177,7 @@ impl Bench {
             origin: &origin,
             cores,
             patient: false,
+            valgrind: None,
         };
         let mut peers = Peer::start_all(&setting)?;
         let client = Client::new(programs, scratch, self.handshakes_at_a_time(), cores)?;

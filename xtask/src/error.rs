@@ -28,6 +28,8 @@ pub(crate) enum Error {
     FailedRound { name: String, failed: f64, reasons: String },
     #[error("the client gave a report that can't be read: {0}")]
     LoadReport(String),
+    #[error("more instructions than in {}: {regressions}. If that is meant: cargo xtask bench instructions --accept", baseline.display())]
+    Regression { baseline: PathBuf, regressions: String },
     #[error("{0}")]
     System(#[from] io::Error),
     #[error("tests failed: {}", .0.join(", "))]

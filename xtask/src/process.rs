@@ -44,10 +44,19 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts it with its output in the file `log`.
-    pub(crate) fn start(mut command: Command, log: &Path) -> Result<Self, Error> {
+    pub(crate) fn start(command: Command, log: &Path) -> Result<Self, Error> {
+        Self::start_with(command, Stdio::null(), log)
+    }
+
+    /// The same for a program that lives no longer than a pipe to it is open.
+    pub(crate) fn start_with_lifeline(command: Command, log: &Path) -> Result<Self, Error> {
+        Self::start_with(command, Stdio::piped(), log)
+    }
+
+    fn start_with(mut command: Command, input: Stdio, log: &Path) -> Result<Self, Error> {
         let file = File::create(log).map_err(Error::file(log))?;
         let errors = file.try_clone().map_err(Error::file(log))?;
-        command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        command.stdin(input).stdout(file).stderr(errors);
         let child = command.spawn().map_err(|source| start_error(&command, source))?;
         Ok(Self { child, log: log.to_owned() })
     }

@@ -69,8 +69,15 @@ pub(super) fn run(bench: &Bench, programs: &Path, root: &Path, cores: &Cores) ->
     let scratch = tempfile::Builder::new().prefix("hsm-bench-").tempdir()?;
     let scratch = scratch.path();
     let (certificates, origin) = (Certificates::make(scratch)?, Origin::start(scratch, cores)?);
-    let setting =
-        Setting { programs, scratch, certificates: &certificates, origin: &origin, cores, patient: false };
+    let setting = Setting {
+        programs,
+        scratch,
+        certificates: &certificates,
+        origin: &origin,
+        cores,
+        patient: false,
+        valgrind: None,
+    };
     let mut proxy = Peer::ours(&setting)?;
     let visitors = Visitors { programs, cores };
     let seconds = bench.seconds.to_string();

@@ -56,7 +56,8 @@ pub(super) fn run(
         let scratch = scratch.path().join(directory);
         std::fs::create_dir(&scratch).map_err(Error::file(&scratch))?;
         let (certificates, origin, scratch) = (&certificates, &origin, &*scratch);
-        let setting = Setting { programs, scratch, certificates, origin, cores, patient: true };
+        let setting =
+            Setting { programs, scratch, certificates, origin, cores, patient: true, valgrind: None };
         for (server, start) in [("hsm-proxy", Peer::ours as fn(&_) -> _), ("nginx", Peer::nginx)] {
             let figure = measured(&visitors, server, protocol, start(&setting)?, connections, arguments)?;
             println!("{}", figure.row(connections));

@@ -62,6 +62,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) cores: &'a Cores,
     /// Whether connections may be idle for an hour, and thousands of them.
     pub(crate) patient: bool,
+    /// What counts the instructions of hsm-proxy and its engine, where they are counted.
+    pub(crate) valgrind: Option<PathBuf>,
 }
 
 impl Peer {
@@ -135,6 +137,11 @@ impl Peer {
             let (more_processes, more_threads) = census(program.server.pid())?;
             Ok((processes + more_processes, threads + more_threads))
         })
+    }
+
+    /// The name and the first process of each of its programs.
+    pub(crate) fn programs(&self) -> impl Iterator<Item = (&'static str, Pid)> {
+        self.programs.iter().map(|program| (program.name, program.server.pid()))
     }
 
     /// A server that ended has no figures.
