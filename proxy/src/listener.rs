@@ -40,6 +40,7 @@ pub(crate) fn share(mut listeners: Vec<TcpListener>, workers: usize) -> io::Resu
     let Some(first) = listeners.first() else { return Ok(listeners) };
     let address = first.local_addr()?;
     let shares_port = SockRef::from(first).reuse_port()?;
+    listeners.iter().try_for_each(|listener| configure(&SockRef::from(listener)))?;
     let there = listeners.len();
     for at in there..workers {
         let another = if shares_port { bind_one(address)? } else { listeners[at % there].try_clone()? };
@@ -52,9 +53,24 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    configure(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// What connections inherit from the socket that they are accepted on: small writes leave at once. Setting that for each would
+/// be a system call more.
+fn configure(listener: &Socket) -> io::Result<()> {
+    listener.set_tcp_nodelay(true)
+}
+
+/// The address at this end of every connection that is accepted here, or `None` if each has its own: then the socket listens on
+/// all addresses, or takes connections to any (`IP_TRANSPARENT`).
+pub(crate) fn address_of_all(listener: &tokio::net::TcpListener) -> Option<SocketAddr> {
+    let address = listener.local_addr().ok()?;
+    let is_transparent = SockRef::from(listener).ip_transparent_v4().unwrap_or(true);
+    (!address.ip().is_unspecified() && !is_transparent).then_some(address)
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
@@ -64,12 +80,6 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     }
     socket.set_reuse_address(true)?;
     Ok(socket)
-}
-
-/// Settings of a connection that was just accepted: small writes leave at once.
-pub(crate) fn configure(stream: &tokio::net::TcpStream) {
-    // It fails only if the connection is gone already; the handshake will notice.
-    let _ = SockRef::from(stream).set_tcp_nodelay(true);
 }
 
 #[cfg(test)]
@@ -105,6 +115,32 @@ mod tests {
             "none is closed: clients wait there"
         );
         assert!(share(Vec::new(), 2).unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_address_is_known_unless_it_is_any() {
+        let listening = |address: &str| {
+            bind(address.parse().unwrap(), 1)
+                .map(|mut listeners| tokio::net::TcpListener::from_std(listeners.remove(0)).unwrap())
+        };
+        let known = listening("127.0.0.1:0").unwrap();
+        assert_eq!(address_of_all(&known), known.local_addr().ok());
+        assert!(address_of_all(&listening("0.0.0.0:0").unwrap()).is_none());
+        if let Ok(known) = listening("[::1]:0") {
+            assert_eq!(address_of_all(&known), known.local_addr().ok());
+        }
+    }
+
+    #[test]
+    fn connections_send_at_once() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let ours = bind(address, 1).unwrap();
+        let of_a_manager = share(vec![TcpListener::bind(address).unwrap()], 2).unwrap();
+        for listener in ours.iter().chain(&of_a_manager) {
+            let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            listener.set_nonblocking(false).unwrap();
+            assert!(listener.accept().unwrap().0.nodelay().unwrap());
+        }
     }
 
     #[test]

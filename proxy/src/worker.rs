@@ -344,7 +344,7 @@ impl Worker {
         mut stop: Shutdown,
         alive: mpsc::Sender<Infallible>,
     ) {
-        let door = Door::new(entrance);
+        let door = Door::new(entrance, &listener);
         loop {
             let accepted = tokio::select! {
                 biased;

@@ -177,17 +177,25 @@ struct Json<'a>(&'a [u8]);
 impl Display for Json<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
-        for c in String::from_utf8_lossy(self.0).chars() {
-            match c {
-                '"' | '\\' => write!(f, "\\{c}")?,
-                // Also those above U+007F, and what some programs take for the end of a line.
-                c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
-                    write!(f, "\\u{:04x}", u32::from(c))?;
-                }
-                c => f.write_char(c)?,
-            }
+        let is_plain = |&byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+        match std::str::from_utf8(self.0) {
+            Ok(text) if self.0.iter().all(is_plain) => f.write_str(text)?,
+            _ => self.escaped(f)?,
         }
         f.write_char('"')
+    }
+}
+
+impl Json<'_> {
+    fn escaped(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        String::from_utf8_lossy(self.0).chars().try_for_each(|c| match c {
+            '"' | '\\' => write!(f, "\\{c}"),
+            // Also those above U+007F, and what some programs take for the end of a line.
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
+                write!(f, "\\u{:04x}", u32::from(c))
+            }
+            c => f.write_char(c),
+        })
     }
 }
 
@@ -196,11 +204,18 @@ struct Quoted<'a>(&'a [u8]);
 
 impl Display for Quoted<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|&byte| match byte {
-            b'"' | b'\\' => write!(f, "\\x{byte:02X}"),
-            b' '..=b'~' => f.write_char(char::from(byte)),
-            _ => write!(f, "\\x{byte:02X}"),
-        })
+        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+        // Most fields are one plain piece.
+        let mut rest = self.0;
+        while !rest.is_empty() {
+            let (plain, others) =
+                rest.split_at(rest.iter().position(|byte| !is_plain(byte)).unwrap_or(rest.len()));
+            f.write_str(std::str::from_utf8(plain).unwrap_or_default())?;
+            let (escaped, next) = others.split_at(others.iter().position(is_plain).unwrap_or(others.len()));
+            escaped.iter().try_for_each(|byte| write!(f, "\\x{byte:02X}"))?;
+            rest = next;
+        }
+        Ok(())
     }
 }
 
@@ -210,20 +225,42 @@ struct Rfc3339(OffsetDateTime);
 impl Display for Rfc3339 {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (date, time) = (self.0.date(), self.0.time());
-        write!(f, "{:04}-{:02}-{:02}T", date.year(), u8::from(date.month()), date.day())?;
-        write!(f, "{:02}:{:02}:{:02}.{:03}Z", time.hour(), time.minute(), time.second(), time.millisecond())
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        put(&mut text[..4], date.year().unsigned_abs());
+        put(&mut text[5..7], u8::from(date.month()).into());
+        put(&mut text[8..10], date.day().into());
+        put(&mut text[11..13], time.hour().into());
+        put(&mut text[14..16], time.minute().into());
+        put(&mut text[17..19], time.second().into());
+        put(&mut text[20..23], time.millisecond().into());
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 
 /// As in `10/Oct/2000:13:55:36 +0000`.
 struct Ncsa(OffsetDateTime);
 
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+
 impl Display for Ncsa {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (date, time) = (self.0.date(), self.0.time());
-        let month = date.month().to_string();
-        let month = month.get(..3).unwrap_or(&month);
-        write!(f, "{:02}/{month}/{:04}:", date.day(), date.year())?;
-        write!(f, "{:02}:{:02}:{:02} +0000", time.hour(), time.minute(), time.second())
+        let mut text = *b"00/Jan/0000:00:00:00 +0000";
+        put(&mut text[..2], date.day().into());
+        text[3..6].copy_from_slice(MONTHS[usize::from(u8::from(date.month()) - 1)]);
+        put(&mut text[7..11], date.year().unsigned_abs());
+        put(&mut text[12..14], time.hour().into());
+        put(&mut text[15..17], time.minute().into());
+        put(&mut text[18..20], time.second().into());
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+/// Writes a number over the zeros of `digits`. By hand, for a time is in every line, and `{:02}` costs as much as the rest.
+fn put(digits: &mut [u8], mut number: u32) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }

@@ -1,5 +1,5 @@
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -24,12 +24,12 @@ impl StreamExecutor {
 
 impl<F: Future + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
-        spawn_local(unless_stalled(stream, self.stall));
+        // On the heap at once: a task is copied several times before it has its place, and a stream is large.
+        spawn_local(unless_stalled(Box::pin(stream), self.stall));
     }
 }
 
-async fn unless_stalled<F: Future>(stream: F, stall: Duration) {
-    let mut stream = pin!(stream);
+async fn unless_stalled<F: Future>(mut stream: Pin<Box<F>>, stall: Duration) {
     let mut woken = Instant::now();
     let mut timer = pin!(sleep_until(woken + stall));
     poll_fn(|cx| {
@@ -56,7 +56,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_nothing_wakes_is_dropped_and_a_slow_one_is_not() {
         let start = Instant::now();
-        unless_stalled(std::future::pending::<()>(), Duration::from_secs(60)).await;
+        unless_stalled(Box::pin(std::future::pending::<()>()), Duration::from_secs(60)).await;
         assert_eq!(start.elapsed().as_secs(), 60);
 
         let start = Instant::now();
@@ -65,7 +65,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(50)).await;
             }
         };
-        unless_stalled(slow, Duration::from_secs(60)).await;
+        unless_stalled(Box::pin(slow), Duration::from_secs(60)).await;
         assert_eq!(start.elapsed().as_secs(), 500);
     }
 }

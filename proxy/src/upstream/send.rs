@@ -57,7 +57,8 @@ pub(super) async fn send(
         let is_kept = kept.is_some();
         let connection = match kept.take() {
             Some(connection) => connection,
-            None => match pool.open(settings, client, only_http1).await {
+            // On the heap, for it is rare, and its room would be part of every request.
+            None => match Box::pin(pool.open(settings, client, only_http1)).await {
                 Ok(connection) => connection,
                 Err(failure) => {
                     return Err(Unanswered { failure, again: Some(Outgoing { request, progress, gate }) });

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 
@@ -27,12 +27,18 @@ const AWAITED_HEADERS: usize = 1024;
 /// A listening socket, as those who come through it find it.
 pub(super) struct Door {
     entrance: Entrance,
+    /// The address that all of its connections have at this end, if that is known.
+    local: Option<SocketAddr>,
     headers: Arc<Semaphore>,
 }
 
 impl Door {
-    pub(super) fn new(entrance: Entrance) -> Self {
-        Self { entrance, headers: Arc::new(Semaphore::new(AWAITED_HEADERS)) }
+    pub(super) fn new(entrance: Entrance, listener: &TcpListener) -> Self {
+        Self {
+            entrance,
+            local: listener::address_of_all(listener),
+            headers: Arc::new(Semaphore::new(AWAITED_HEADERS)),
+        }
     }
 }
 
@@ -72,9 +78,11 @@ impl Worker {
             let Ok(counted) = self.admit(&serving, remote) else { return };
             Admission::Given(counted)
         };
+        let Some(local) = door.local.or_else(|| stream.local_addr().ok()) else { return };
+        let ends = Ends { client: remote, server: local };
         let (worker, alive, entrance) = (Rc::clone(self), alive.clone(), door.entrance);
         tokio::task::spawn_local(async move {
-            worker.client(stream, remote, admission, entrance, &serving, permit).await;
+            worker.client(stream, ends, admission, entrance, &serving, permit).await;
             drop(alive);
         });
     }
@@ -100,7 +108,7 @@ impl Worker {
     async fn client(
         &self,
         mut stream: TcpStream,
-        remote: SocketAddr,
+        mut ends: Ends,
         admission: Admission,
         entrance: Entrance,
         serving: &Serving,
@@ -108,9 +116,6 @@ impl Worker {
     ) {
         let _open = Counted::new(&self.shared.metrics, permit);
         let accepted = Instant::now();
-        let Ok(local) = stream.local_addr() else { return };
-        listener::configure(&stream);
-        let mut ends = Ends { client: remote, server: local };
         let _counted = match admission {
             Admission::Given(counted) => counted,
             Admission::AfterHeader(waiting) => {
@@ -119,7 +124,7 @@ impl Worker {
                 drop(waiting);
                 match header.map_err(|_| HandshakeError::TimedOut).and_then(|read| Ok(read?)) {
                     Ok(told) => ends = told.unwrap_or(ends),
-                    Err(error) => return self.handshake_failed(remote, None, &error),
+                    Err(error) => return self.handshake_failed(ends.client, None, &error),
                 }
                 let Ok(counted) = self.admit(serving, ends.client) else { return };
                 counted
