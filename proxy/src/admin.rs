@@ -2,14 +2,17 @@
 //! without authentication.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
+use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -21,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::config::HostPattern;
 use crate::metrics::{self, quoted};
 use crate::shutdown::Shutdown;
 use crate::status::{PAGE, Status, page};
@@ -108,7 +112,12 @@ async fn answer(
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match request.uri().path() {
+    let path = request.uri().path();
+    if !matches!(path, "/healthz" | "/readyz") && !is_ours(request, &shared.generation.borrow().admin_hosts) {
+        let text = "this name is not one of proxy.admin-hosts; ask by an IP address or by localhost\n";
+        return respond(StatusCode::MISDIRECTED_REQUEST, TEXT, text.to_owned());
+    }
+    match path {
         "/healthz" => respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
         "/readyz" => {
             let (view, draining) = (shared.views.all().await, shutdown.is_requested());
@@ -135,6 +144,19 @@ async fn answer(
             "/ (the status page), /status.json, /healthz, /readyz or /metrics\n".to_owned(),
         ),
     }
+}
+
+/// Whether it was asked by an IP address, by `localhost` or by one of these names: a page of any other site could have its own
+/// name point here, and read the answers as its own (DNS rebinding). Programs that send no `Host` are no browsers.
+fn is_ours(request: &Request<Incoming>, names: &[HostPattern]) -> bool {
+    let Some(host) = request.headers().get(HOST) else { return request.uri().host().is_none() };
+    let Some(authority) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else {
+        return false;
+    };
+    let host = authority.host();
+    host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+        || host.eq_ignore_ascii_case("localhost")
+        || names.iter().any(|name| host.eq_ignore_ascii_case(name.as_str()))
 }
 
 fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -10,7 +10,9 @@ use crate::access_log::AccessLog;
 use crate::acme::{AcmePlan, Challenges};
 use crate::certificate_files::{CertificateError, CertificateFiles};
 use crate::clients::{Clients, SharedBucket};
-use crate::config::{Config, Limits, LogSettings, Network, RouteSettings, SiteSettings, Timeouts};
+use crate::config::{
+    Config, HostPattern, Limits, LogSettings, Network, RouteSettings, SiteSettings, Timeouts,
+};
 use crate::http_policy::HttpPolicy;
 use crate::keys::KeySource;
 use crate::metrics::{CountedGeneration, Metrics};
@@ -38,6 +40,8 @@ pub(crate) struct Generation {
     pub(crate) redirect_port: u16,
     /// Whose connections begin with a PROXY header.
     load_balancers: Vec<Network>,
+    /// Names of the admin listener.
+    pub(crate) admin_hosts: Vec<HostPattern>,
     pub(crate) access_log: Option<Arc<AccessLog>>,
     /// Certificates to be ordered.
     pub(crate) acme: Option<Arc<AcmePlan>>,
@@ -147,6 +151,7 @@ impl Foundation {
             clients: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.clients)),
             redirect_port: config.proxy.redirect_port,
             load_balancers: config.proxy.accept_proxy_protocol_from.clone(),
+            admin_hosts: config.proxy.admin_hosts.clone(),
             access_log,
             acme: AcmePlan::of(config).map(Arc::new),
             certificates,

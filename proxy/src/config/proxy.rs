@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::host::HostPattern;
 use super::network::Network;
 
 /// `[proxy]`: sockets and threads.
@@ -27,6 +28,9 @@ pub struct ProxySettings {
     /// Where to serve the status page, `/healthz`, `/readyz` and `/metrics` in plain HTTP; not at all if absent.
     #[schemars(with = "Option<String>")]
     pub admin_listen: Option<SocketAddr>,
+    /// Names that the admin listener shows itself under, besides IP addresses and `localhost`.
+    #[schemars(with = "Vec<String>")]
+    pub admin_hosts: Vec<HostPattern>,
 }
 
 impl ProxySettings {
@@ -56,6 +60,7 @@ impl Default for ProxySettings {
             workers: 0,
             pid_file: None,
             admin_listen: None,
+            admin_hosts: Vec::new(),
         }
     }
 }

@@ -45,6 +45,10 @@ fn listeners(config: &Config) -> Result<(), Fault> {
             return Err((None, format!("{address} is listened on twice")));
         }
     }
+    if let Some(wildcard) = proxy.admin_hosts.iter().find(|host| host.wildcard_suffix().is_some()) {
+        let reason = format!("proxy.admin-hosts has {}: write each name out", wildcard.as_str());
+        return Err((None, reason));
+    }
     if proxy.redirect_port == 0 {
         return Err((
             None,

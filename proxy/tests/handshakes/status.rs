@@ -142,3 +142,29 @@ fn the_page_is_whole_and_its_policy_allows_nothing_else() {
         assert!(body.starts_with("<!doctype html>") && body.trim_end().ends_with("</html>"));
     }
 }
+
+#[test]
+fn pages_of_other_sites_read_nothing_by_names_of_theirs() {
+    let mut settings = config(&[&[A]]);
+    settings.proxy.admin_hosts = vec!["proxy.internal".parse().unwrap()];
+    let proxy = Running::start(settings, Signing::AtOnce);
+    for (host, status) in [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:9443", 200),
+        ("[::1]:9443", 200),
+        ("LocalHost:9443", 200),
+        ("Proxy.internal", 200),
+        ("rebound.example", 421),
+        ("rebound.example:9443", 421),
+        ("127.0.0.1.rebound.example", 421),
+        ("other.proxy.internal", 421),
+        ("a@b@c", 421),
+    ] {
+        for path in ["/", "/status.json", "/metrics"] {
+            let response = proxy.admin_as(host, path);
+            assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{host} {path}: {response}");
+        }
+        let alive = proxy.admin_as(host, "/healthz");
+        assert!(alive.starts_with("HTTP/1.1 200"), "{host}: {alive}");
+    }
+}

@@ -197,9 +197,14 @@ impl Running {
 
     /// The whole response of the admin listener.
     pub(crate) fn admin(&self, path: &str) -> String {
+        self.admin_as("localhost", path)
+    }
+
+    /// The same, asked by another name.
+    pub(crate) fn admin_as(&self, host: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).unwrap();
         response
