@@ -134,6 +134,40 @@ fn another_process_takes_over_under_load_and_one_that_fails_does_not() {
     assert!(TcpStream::connect(front.address).is_err(), "nobody listens any more");
 }
 
+/// The child process that a process has started and that runs.
+fn child_of(parent: i32) -> Option<i32> {
+    let processes =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    processes.filter_map(|name| name.parse().ok()).find(|pid: &i32| {
+        // proc_pid_stat(5): the parent is the second field after the name, which is in parentheses.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' '));
+        fields.and_then(|mut fields| fields.nth(1)?.parse().ok()) == Some(parent)
+    })
+}
+
+#[test]
+fn whoever_ends_the_proxy_ends_the_one_that_is_about_to_take_over() {
+    let (stack, directory, upstream) = (Stack::start(), tempfile::tempdir().unwrap(), Upstream::start());
+    let mut front = Front::start(&stack, directory.path(), &upstream.url());
+    // It takes over once an engine can sign.
+    for replica in [0, 1] {
+        stack.signal_engine(replica, Signal::STOP);
+    }
+    front.program().signal(Signal::USR2);
+    let pid = front.program().pid().as_raw_nonzero().get();
+    let second = wait::until("another process is started", Duration::from_secs(30), || child_of(pid));
+    let second = Orphan(second);
+    front.program().signal(Signal::TERM);
+    assert_eq!(front.told(), "STOPPING=1");
+    for replica in [0, 1] {
+        stack.signal_engine(replica, Signal::CONT);
+    }
+    assert_eq!(front.program().wait(Duration::from_secs(30)), Some(0), "it has drained");
+    second.gone();
+    assert!(TcpStream::connect(front.address).is_err(), "nobody listens any more");
+}
+
 #[test]
 fn a_service_manager_may_hold_the_socket() {
     let Some(curl) = tool::find("curl") else { return };

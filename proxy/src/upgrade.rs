@@ -3,8 +3,10 @@
 //! On SIGUSR2 the proxy starts its program anew, as it was started itself, and sends it all its listening sockets over the Unix
 //! socket that is the new process's standard input. The sockets are the same in both processes: what waits in the kernel's
 //! queues is accepted by the one or the other. The new process says when it could have a handshake signed; only then it
-//! accepts, and the old one drains. If it ends before, nothing has happened.
+//! accepts, and the old one drains. If it ends before, nothing has happened. An old one that is told to end meanwhile ends
+//! both.
 
+mod attempt;
 mod predecessor;
 mod successor;
 
@@ -13,6 +15,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
 
+pub(crate) use attempt::Attempt;
 pub(crate) use predecessor::Predecessor;
 pub(crate) use successor::Program;
 

@@ -20,7 +20,7 @@ use crate::notify::notify;
 use crate::process;
 use crate::reload::{self, Reloader};
 use crate::shutdown::{Shutdown, ShutdownHandle};
-use crate::upgrade::{Predecessor, Program};
+use crate::upgrade::{Attempt, Predecessor, Program};
 use crate::worker::{self, Shared};
 
 /// How long a process that takes over waits for engines.
@@ -59,12 +59,13 @@ impl Proxy {
         let reopening = reopen_log(generation.clone(), caught(&runtime, SignalKind::user_defined1())?);
         // Without a file nobody knows what to load; then these signals end the process, as they do by default.
         let (mut reloads, mut successor) = (None, None);
+        let attempt = Arc::new(Attempt::default());
         if let Some(watched) = self.watched.take() {
             let hangup = caught(&runtime, SignalKind::hangup())?;
             reloads = Some(reload::follow(self.reloader(), watched, hangup));
             let program = Program::of_this_process().map_err(RunError::Start)?;
             let asked = caught(&runtime, SignalKind::user_defined2())?;
-            successor = Some(hand_over(program, self.reloader(), asked));
+            successor = Some(hand_over(program, self.reloader(), asked, Arc::clone(&attempt)));
         }
         let (predecessor, shared, reloader) =
             (self.predecessor.take(), Arc::clone(&self.shared), self.reloader());
@@ -97,6 +98,7 @@ impl Proxy {
                 () = signals.next() => {
                     tracing::info!("draining");
                     notify("STOPPING=1");
+                    attempt.call_off();
                     drain(&handle, &mut ended, &mut signals, &workers).await;
                 }
                 successor = some(successor) => {
@@ -220,7 +222,7 @@ async fn reopen_log(generation: watch::Receiver<Arc<Generation>>, mut reopen: Si
 }
 
 /// The process id of the one that took over; until then every attempt that fails changes nothing.
-async fn hand_over(program: Program, reloader: Reloader, mut asked: Signal) -> u32 {
+async fn hand_over(program: Program, reloader: Reloader, mut asked: Signal, attempt: Arc<Attempt>) -> u32 {
     loop {
         asked.recv().await;
         tracing::info!("SIGUSR2: another process is started");
@@ -228,8 +230,8 @@ async fn hand_over(program: Program, reloader: Reloader, mut asked: Signal) -> u
             tracing::error!("no other process takes over: a worker does not answer");
             continue;
         };
-        let starting = program.clone();
-        match spawn_blocking(move || starting.take_over(&sockets)).await {
+        let (starting, attempt) = (program.clone(), Arc::clone(&attempt));
+        match spawn_blocking(move || starting.take_over(&sockets, &attempt)).await {
             Ok(Ok(successor)) => return successor,
             Ok(Err(error)) => tracing::error!(%error, "no other process takes over: this one goes on"),
             Err(error) => tracing::error!(%error, "no other process takes over: this one goes on"),

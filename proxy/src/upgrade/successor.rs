@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use super::{END, ENVIRONMENT, LISTENER, READY};
+use super::{Attempt, END, ENVIRONMENT, LISTENER, READY};
 
 /// How long the new process may take. It waits for engines for less.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,6 +31,8 @@ pub(crate) enum UpgradeError {
     Sockets(io::Error),
     #[error("the new process did not become ready: {0}")]
     NotReady(String),
+    #[error("this process is told to end")]
+    CalledOff,
 }
 
 impl Program {
@@ -44,7 +46,11 @@ impl Program {
     /// # Errors
     ///
     /// [`UpgradeError`]; the new process is gone then.
-    pub(crate) fn take_over(&self, listeners: &[TcpListener]) -> Result<u32, UpgradeError> {
+    pub(crate) fn take_over(
+        &self,
+        listeners: &[TcpListener],
+        attempt: &Attempt,
+    ) -> Result<u32, UpgradeError> {
         let failed = |source| UpgradeError::Start { path: self.path.clone(), source };
         let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut child = Command::new(&self.path)
@@ -53,10 +59,15 @@ impl Program {
             .stdin(OwnedFd::from(theirs))
             .spawn()
             .map_err(failed)?;
-        let ready = send_all(&ours, listeners)
-            .map_err(UpgradeError::Sockets)
-            .and_then(|()| await_ready(&mut ours, &mut child));
+        let ready = if attempt.started(&child) {
+            send_all(&ours, listeners)
+                .map_err(UpgradeError::Sockets)
+                .and_then(|()| await_ready(&mut ours, &mut child, attempt))
+        } else {
+            Err(UpgradeError::CalledOff)
+        };
         if ready.is_err() {
+            attempt.failed();
             // It may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
@@ -78,15 +89,18 @@ fn send_all(socket: &UnixStream, listeners: &[TcpListener]) -> io::Result<()> {
     Ok(())
 }
 
-fn await_ready(socket: &mut UnixStream, child: &mut Child) -> Result<(), UpgradeError> {
+fn await_ready(socket: &mut UnixStream, child: &mut Child, attempt: &Attempt) -> Result<(), UpgradeError> {
     let mut byte = [0];
     let read = socket.set_read_timeout(Some(PATIENCE)).and_then(|()| socket.read(&mut byte));
     let reason = match read {
         Ok(1) if byte[0] == READY => return Ok(()),
-        Ok(0) => match child.wait() {
-            Ok(status) => format!("it ended with {status}; its log lines say why"),
-            Err(error) => error.to_string(),
-        },
+        Ok(0) => {
+            attempt.failed();
+            match child.wait() {
+                Ok(status) => format!("it ended with {status}; its log lines say why"),
+                Err(error) => error.to_string(),
+            }
+        }
         Ok(_) => "it does not speak this protocol".to_owned(),
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
             format!("it took more than {} s", PATIENCE.as_secs())
