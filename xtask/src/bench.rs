@@ -17,6 +17,7 @@ mod instructions;
 mod machine;
 mod origin;
 mod peers;
+mod rotation;
 mod scale;
 mod scenario;
 mod tail;
@@ -52,9 +53,9 @@ pub(crate) struct Bench {
     /// Handshakes (16 by default) or signatures (64) under way at a time.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: Option<u16>,
-    /// Keys of the largest store that `scale` fills.
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
-    keys: u64,
+    /// Keys of the largest store that `scale` fills (1,000,000 by default), and of the one of `rotation` (100,000)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(10..))]
+    keys: Option<u64>,
     /// Connections that `idle` keeps.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     connections: usize,
@@ -85,6 +86,8 @@ enum Work {
     Engine,
     /// Start and memory of an engine with 10³ to 10⁶ keys. The largest store takes a quarter of an hour to fill.
     Scale,
+    /// Rotation of the cluster key of 100,000 keys, while signatures go on.
+    Rotation,
     /// One attacker by HTTP/2, in eight ways, and what a bystander and the proxy's memory notice.
     Abuse,
     /// Memory of ten thousand kept connections on which nothing happens, here and in nginx.
@@ -108,16 +111,20 @@ impl Work {
             Self::Requests => REQUESTS.iter().collect(),
             Self::Transfer => TRANSFER.iter().collect(),
             Self::All => all().collect(),
-            Self::Tail | Self::Engine | Self::Scale | Self::Abuse | Self::Idle | Self::Instructions => {
-                Vec::new()
-            }
+            Self::Tail
+            | Self::Engine
+            | Self::Scale
+            | Self::Rotation
+            | Self::Abuse
+            | Self::Idle
+            | Self::Instructions => Vec::new(),
         }
     }
 
     /// What is measured, and the tools that measure.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Engine | Self::Scale => &["hsm-engine", "hsm-bench-signatures"],
+            Self::Engine | Self::Scale | Self::Rotation => &["hsm-engine", "hsm-bench-signatures"],
             Self::Abuse | Self::Idle => &["hsm-proxy", "hsm-engine", "hsm-cli", "hsm-bench-clients"],
             Self::Instructions => &["hsm-proxy", "hsm-engine", "hsm-cli", "hsm-loadtest"],
             _ => &[
@@ -145,12 +152,14 @@ impl Bench {
         };
         let root = workspace.root();
         let engine = || engine::run(self, &programs, root, &cores);
-        let scale = || scale::run(self, self.keys, &programs, root, &cores);
+        let scale = || scale::run(self, self.keys.unwrap_or(1_000_000), &programs, root, &cores);
+        let rotation = || rotation::run(self, self.keys.unwrap_or(100_000), &programs, root, &cores);
         let abuse = || abuse::run(self, &programs, root, &cores);
         let idle = || idle::run(self, self.connections, &programs, root, &cores);
         match self.work {
             Work::Engine => engine(),
             Work::Scale => scale(),
+            Work::Rotation => rotation(),
             Work::Abuse => abuse(),
             Work::Idle => idle(),
             Work::Instructions => instructions::run(self, &programs, root, &cores),
@@ -158,6 +167,7 @@ impl Bench {
                 self.compare(root, &programs, &cores)?;
                 engine()?;
                 scale()?;
+                rotation()?;
                 abuse()?;
                 idle()
             }

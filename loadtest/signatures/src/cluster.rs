@@ -9,7 +9,7 @@ use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Identity};
 use keycore_wire::{
     ActivateCluster, Attributes, GenerateKey, IdempotencyKey, InitializeCluster, KeyAlgorithm, KeyTemplate,
-    Role, Secret, SessionToken, UserCreate,
+    ListKeys, MAX_PAGE, Role, Secret, SessionToken, SpkiSha256, UserCreate,
 };
 
 use crate::pipeline::Pipeline;
@@ -81,6 +81,29 @@ pub(crate) fn first(engine: &Engine, number: u64) -> Outcome<()> {
 pub(crate) fn touch(engine: &Engine, keys: u64) -> Outcome<()> {
     let mut pipeline = Pipeline::open(engine)?;
     (0..keys).try_for_each(|number| pipeline.select(&numbered(number), Algorithm::P256))
+}
+
+/// A connection of the admin.
+pub(crate) fn admin(engine: &Engine) -> Outcome<Client> {
+    let mut client = connect(engine)?;
+    client.login(&identity(ADMIN)?)?;
+    Ok(client)
+}
+
+/// The public keys of all P-256 keys of the crypto user, in no order.
+pub(crate) fn all_keys(engine: &Engine) -> Outcome<Vec<SpkiSha256>> {
+    let mut client = connect(engine)?;
+    client.login(&identity(USER)?)?;
+    let (mut keys, mut after) = (Vec::new(), None);
+    loop {
+        let page = client.call(&ListKeys { after, limit: MAX_PAGE })?;
+        after = page.keys.last().map(|key| key.id);
+        let p256 = page.keys.iter().filter(|key| key.algorithm == KeyAlgorithm::P256);
+        keys.extend(p256.filter_map(|key| key.spki_sha256));
+        if !page.more {
+            return Ok(keys);
+        }
+    }
 }
 
 /// A session of the crypto user: the one of the runs before, if there is one.

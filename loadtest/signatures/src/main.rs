@@ -5,6 +5,7 @@
 mod cluster;
 mod pipeline;
 mod raw;
+mod rotation;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +39,9 @@ enum Command {
         seconds: u64,
         #[arg(long)]
         in_flight: u32,
+        /// Ask what each signature took, too, as the proxy does.
+        #[arg(long)]
+        timed: bool,
     },
     /// Signs by aws-lc-rs alone for some seconds, and counts its own CPU time.
     Raw {
@@ -77,6 +81,13 @@ enum Command {
         engine: Engine,
         #[arg(long)]
         keys: u64,
+    },
+    /// Rotates the cluster key, and signs for some seconds before and until it is done.
+    Rotate {
+        #[command(flatten)]
+        engine: Engine,
+        #[arg(long)]
+        seconds: u64,
     },
 }
 
@@ -120,8 +131,9 @@ fn run(command: &Command) -> Outcome<Value> {
     let done = |()| json!({});
     match command {
         Command::Provision(engine) => cluster::provision(engine).map(done),
-        Command::Load { engine, algorithm, seconds, in_flight } => {
-            let mut pipeline = Pipeline::open(engine)?;
+        Command::Load { engine, algorithm, seconds, in_flight, timed } => {
+            let pipeline = Pipeline::open(engine)?;
+            let mut pipeline = if *timed { pipeline.timed() } else { pipeline };
             pipeline.select(cluster::label(*algorithm), *algorithm)?;
             let began = Instant::now();
             let signatures = pipeline.run_for(Duration::from_secs(*seconds), *in_flight)?;
@@ -134,6 +146,7 @@ fn run(command: &Command) -> Outcome<Value> {
         Command::Latency { engine, algorithm, count } => latency(engine, *algorithm, *count),
         Command::Fill { engine, from, to } => cluster::fill(engine, *from..*to).map(done),
         Command::First { engine, number } => cluster::first(engine, *number).map(done),
+        Command::Rotate { engine, seconds } => rotation::rotate(engine, Duration::from_secs(*seconds)),
         Command::Touch { engine, keys } => cluster::touch(engine, *keys).map(done),
     }
 }

@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use keycore_wire::{
-    FindKey, Hello, KeySelector, Operation, ReplyError, Resume, SignatureScheme, TlsSign, decode_reply,
-    encode_request, frame,
+    FindKey, Hello, KeySelector, Operation, ReplyError, Resume, SignatureScheme, SpkiSha256, TlsSign,
+    TlsSignTimed, decode_reply, encode_request, frame,
 };
 
 use crate::{Algorithm, Engine, Outcome, cluster};
@@ -18,6 +18,7 @@ pub(crate) struct Pipeline {
     next_id: u32,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
+    timed: bool,
 }
 
 impl Pipeline {
@@ -26,10 +27,16 @@ impl Pipeline {
         let token = cluster::token(engine)?;
         let stream = UnixStream::connect(&engine.socket)?;
         let (request, inbox, outbox) = (Vec::new(), Vec::new(), Vec::new());
-        let mut pipeline = Self { stream, request, next_id: 0, inbox, outbox };
+        let mut pipeline = Self { stream, request, next_id: 0, inbox, outbox, timed: false };
         pipeline.ask(&Hello::new("hsm-bench-signatures"))?;
         pipeline.ask(&Resume { token })?;
         Ok(pipeline)
+    }
+
+    /// Asks what each signature took, too, as the proxy does.
+    pub(crate) fn timed(mut self) -> Self {
+        self.timed = true;
+        self
     }
 
     /// Signs with the key of this label from now on, and does so once.
@@ -44,7 +51,19 @@ impl Pipeline {
         };
         self.request.clear();
         let sign = TlsSign { key, scheme, site: "www.example.com", message: &handshake() };
-        encode_request(&sign, &mut self.request)?;
+        if self.timed {
+            encode_request(&TlsSignTimed(sign), &mut self.request)?;
+        } else {
+            encode_request(&sign, &mut self.request)?;
+        }
+        self.one()
+    }
+
+    /// One signature with the P-256 key of this public key.
+    pub(crate) fn sign_with(&mut self, key: SpkiSha256) -> Outcome<()> {
+        self.request.clear();
+        let (scheme, site) = (SignatureScheme::EcdsaP256Sha256, "www.example.com");
+        encode_request(&TlsSign { key, scheme, site, message: &handshake() }, &mut self.request)?;
         self.one()
     }
 
@@ -124,7 +143,11 @@ impl Pipeline {
     fn take_replies(&mut self) -> Outcome<u32> {
         let (mut taken, mut at) = (0, 0);
         while let Some((frame, length)) = frame::split(&self.inbox[at..], frame::MAX_FRAME)? {
-            decode_reply::<TlsSign<'_>>(frame.body)?;
+            if self.timed {
+                decode_reply::<TlsSignTimed<'_>>(frame.body)?;
+            } else {
+                decode_reply::<TlsSign<'_>>(frame.body)?;
+            }
             at += length;
             taken += 1;
         }
