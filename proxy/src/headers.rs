@@ -196,6 +196,19 @@ pub(crate) fn prepare_response(
     Ok(())
 }
 
+/// Gives each value bytes of its own, before it goes over HTTP/2.
+///
+/// Values are pieces of the buffer that their message was read into, 8 KiB or more. A connection of HTTP/2 keeps the fields that
+/// it sent last, up to 4 KiB by their length (RFC 7541, section 2.3.2), and would keep the whole buffer of each.
+pub(crate) fn detach(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        // Its bytes are a value's already.
+        let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) else { continue };
+        own.set_sensitive(value.is_sensitive());
+        *value = own;
+    }
+}
+
 /// Whether the client asks for a WebSocket (RFC 6455). Other protocols are not offered to upstreams: `h2c` would carry
 /// requests past the rules of this proxy.
 pub(crate) fn wants_websocket(headers: &HeaderMap) -> bool {

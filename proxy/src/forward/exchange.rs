@@ -18,6 +18,7 @@ use super::{Client, Forwarder, Role};
 use crate::body::{Gate, RequestBody, ResponseBody, Source};
 use crate::clients::SharedBucket;
 use crate::compression::Wish;
+use crate::connection::Protocol;
 use crate::headers::{self, Framing};
 use crate::journal::Record;
 use crate::respond::Failure;
@@ -177,6 +178,9 @@ fn from_upstream(
     }
     let length = response.body().size_hint().exact();
     headers::prepare_response(response.headers_mut(), length, switched)?;
+    if client.connection.protocol == Protocol::Http2 {
+        headers::detach(response.headers_mut());
+    }
     *response.version_mut() = Version::HTTP_11;
     if let (true, Some(websocket)) = (switched, websocket) {
         let upstream = hyper::upgrade::on(&mut response);

@@ -62,7 +62,14 @@ impl<IO> Metered<IO> {
 
     /// Takes back what was read last, to give it to the next who reads.
     pub(super) fn unread(&mut self, bytes: Bytes) {
-        self.unread = bytes;
+        // An empty piece of a buffer would keep all of it.
+        self.unread = if bytes.is_empty() { Bytes::new() } else { bytes };
+    }
+
+    /// Whether what was given back keeps a buffer.
+    #[cfg(test)]
+    pub(super) fn keeps_buffer(&self) -> bool {
+        self.unread.is_unique()
     }
 
     /// Looks at what was read into `buffer` from `start` on.

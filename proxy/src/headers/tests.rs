@@ -174,3 +174,18 @@ fn only_websockets_are_upgrades() {
         assert_eq!(wants_websocket(&map(sent)), wanted, "{sent:?}");
     }
 }
+
+#[test]
+fn detached_values_keep_no_buffer() {
+    let buffer = bytes::Bytes::from(vec![b'x'; 8192]);
+    let mut value = HeaderValue::from_maybe_shared(buffer.slice(..3)).unwrap();
+    value.set_sensitive(true);
+    let mut headers = HeaderMap::from_iter([(COOKIE, value)]);
+    headers.append(COOKIE, HeaderValue::from_maybe_shared(buffer.slice(..2)).unwrap());
+    assert!(!buffer.is_unique());
+    detach(&mut headers);
+    assert!(buffer.is_unique());
+    let values: Vec<_> =
+        headers.get_all(COOKIE).iter().map(|value| (value.as_bytes(), value.is_sensitive())).collect();
+    assert_eq!(values, [(&b"xxx"[..], true), (b"xx", false)]);
+}

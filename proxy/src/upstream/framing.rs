@@ -4,6 +4,7 @@ use http::{Request, Uri, Version};
 
 use crate::body::RequestBody;
 use crate::config::UpstreamScheme;
+use crate::headers;
 use crate::respond::Failure;
 
 /// Makes a request one of HTTP/2: what frames it in HTTP/1.1 goes, and the host is the authority (RFC 9113, section 8.2.2
@@ -12,6 +13,7 @@ pub(super) fn for_http2(request: &mut Request<RequestBody>, scheme: UpstreamSche
     *request.version_mut() = Version::HTTP_2;
     let headers = request.headers_mut();
     [CONNECTION, TRANSFER_ENCODING, EXPECT].iter().for_each(|name| drop(headers.remove(name)));
+    headers::detach(headers);
     let Some(host) = headers.remove(HOST) else { return Ok(()) };
     let invalid = Failure::BadRequest("the Host field is not a host name");
     let Ok(authority) = Authority::try_from(host.as_bytes()) else { return Err(invalid) };
