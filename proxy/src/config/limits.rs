@@ -74,7 +74,7 @@ impl Default for Limits {
             headers: 100,
             http2_streams: 128,
             http2_resets: 100,
-            upstream_idle_connections: 64,
+            upstream_idle_connections: 512,
             upstream_connections: 10_000,
         }
     }

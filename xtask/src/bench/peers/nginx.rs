@@ -53,7 +53,7 @@ pub(super) fn start(program: &Path, setting: &Setting<'_>, keys: &Keys) -> Resul
          client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;\n\
          uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n\
          keepalive_requests 1000000000;\n\
-         upstream origin {{ server {origin}; keepalive 64; keepalive_requests 1000000000; }}\n",
+         upstream origin {{ server {origin}; keepalive 512; keepalive_requests 1000000000; }}\n",
         origin = setting.origin.address(),
     );
     for site in keys.sites() {
