@@ -36,6 +36,7 @@ use crate::config::{Limits, Timeouts};
 use crate::connection::{ClientConnection, Protocol};
 use crate::headers::Forwarding;
 use crate::journal::Journal;
+use crate::relay;
 use crate::shutdown::Shutdown;
 use crate::sites::Sites;
 use crate::upstream::Upstreams;
@@ -144,8 +145,8 @@ impl Forwarder {
 
     /// Serves one TLS connection after its handshake until it ends: HTTP/1.1 or HTTP/2, as it negotiated.
     ///
-    /// When `shutdown` is requested, running requests are finished and no further ones are taken; how long that may take
-    /// is up to the caller, who drops the future. To be called inside a `LocalSet`.
+    /// When `shutdown` is requested, running requests are finished and no further ones are taken; that may take as long as
+    /// `timeouts.drain`, or until the caller drops the future. To be called inside a `LocalSet`.
     pub(crate) async fn serve<IO>(
         self: &Rc<Self>,
         io: IO,
@@ -186,6 +187,7 @@ impl Forwarder {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let protocol = connection.protocol;
+        let retired = shutdown.clone();
         let activity = Arc::new(Activity::new());
         let client = Rc::new(Client {
             forwarder: Rc::clone(self),
@@ -232,7 +234,9 @@ impl Forwarder {
         self.upstreams.forget(&client.connection);
         let tunnel = client.tunnel.take();
         if let Some(tunnel) = tunnel {
-            tunnel.run(self.timeouts.idle).await;
+            let Timeouts { idle, drain, .. } = self.timeouts;
+            // On the heap, since few connections become one.
+            Box::pin(tunnel.run(relay::Patience { idle, drain, retired })).await;
         }
     }
 }

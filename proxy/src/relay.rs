@@ -6,7 +6,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::shutdown::Shutdown;
 
 /// Bytes on their way in each direction.
 const BUFFER: usize = 16 * 1024;
@@ -18,17 +20,27 @@ pub(crate) struct Moved {
     pub(crate) to_client: Cell<u64>,
 }
 
+/// When it ends although both sides are still there.
+pub(crate) struct Patience {
+    /// How long nothing may move.
+    pub(crate) idle: Duration,
+    /// How long it goes on once `retired` is requested: who speaks can't be asked to finish.
+    pub(crate) drain: Duration,
+    pub(crate) retired: Shutdown,
+}
+
 /// Passes on what either side sends until both have closed. Who closes its direction only still gets the rest of the other.
 ///
 /// # Errors
 ///
-/// The first that breaks; `TimedOut` if nothing has moved for `idle`.
+/// The first that breaks; `TimedOut` if it has lost its patience.
 pub(crate) async fn relay(
     client: impl AsyncRead + AsyncWrite,
     server: impl AsyncRead + AsyncWrite,
-    idle: Duration,
+    patience: Patience,
     moved: &Moved,
 ) -> io::Result<()> {
+    let Patience { idle, drain, mut retired } = patience;
     let (from_client, to_client) = tokio::io::split(client);
     let (from_server, to_server) = tokio::io::split(server);
     let last = Cell::new(Instant::now());
@@ -39,6 +51,10 @@ pub(crate) async fn relay(
         )
     });
     let mut timer = pin!(sleep_until(last.get() + idle));
+    let mut cut_off = pin!(async {
+        retired.requested().await;
+        sleep(drain).await;
+    });
     loop {
         tokio::select! {
             biased;
@@ -50,6 +66,7 @@ pub(crate) async fn relay(
                 }
                 timer.as_mut().reset(deadline);
             }
+            () = cut_off.as_mut() => return Err(io::ErrorKind::TimedOut.into()),
         }
     }
 }

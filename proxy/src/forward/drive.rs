@@ -22,6 +22,8 @@ pub(super) struct Patience {
     header: Duration,
     idle: Duration,
     stall: Duration,
+    /// From when it is to finish.
+    drain: Duration,
     /// Bytes between two requests are the next one's head. Not so in HTTP/2, where they may be pings.
     bytes_are_head: bool,
     /// After how long without a request a connection rests.
@@ -45,6 +47,8 @@ pub(super) enum Ended {
     Stalled,
     #[error("the client did not close after it was asked to")]
     Lingering,
+    #[error("it had not finished within timeouts.drain")]
+    Retired,
     #[error(transparent)]
     Http(#[from] hyper::Error),
     #[error(transparent)]
@@ -63,6 +67,7 @@ impl Patience {
             header: timeouts.header,
             idle: timeouts.idle,
             stall: timeouts.stall.max(timeouts.upstream_response) + GRACE,
+            drain: timeouts.drain,
             bytes_are_head: protocol == Protocol::Http1,
             rest: match protocol {
                 Protocol::Http1 => REST,
@@ -114,12 +119,16 @@ where
     });
     let mut closing = false;
     let mut drained = false;
+    let mut cut_off = None;
     loop {
         tokio::select! {
             biased;
             ended = connection.as_mut() => return Ok(ended?),
             () = timer.as_mut() => {
                 let now = Instant::now();
+                if cut_off.is_some_and(|at| at <= now) {
+                    return Err(Ended::Retired);
+                }
                 let waiting = activity.waiting();
                 match patience.judge(waiting, now) {
                     Verdict::Wait(until) => {
@@ -131,7 +140,8 @@ where
                             Waiting::NextRequest(since) => patience.between_looks().min(patience.rest - (now - since)),
                             _ => patience.between_looks().min(patience.rest),
                         };
-                        timer.as_mut().reset(until.min(now + next_look));
+                        let next = until.min(now + next_look);
+                        timer.as_mut().reset(cut_off.map_or(next, |at| next.min(at)));
                     }
                     Verdict::Close if !closing => {
                         closing = true;
@@ -146,7 +156,9 @@ where
                 drained = true;
                 closing = true;
                 close(connection.as_mut());
-                timer.as_mut().reset(Instant::now() + GRACE);
+                let now = Instant::now();
+                cut_off = now.checked_add(patience.drain);
+                timer.as_mut().reset(now + GRACE.min(patience.drain));
             }
         }
     }

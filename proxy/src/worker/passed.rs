@@ -13,7 +13,7 @@ use crate::access_log::PassedEntry;
 use crate::metrics::Passed;
 use crate::passthrough::Passthrough;
 use crate::proxy_protocol::{Ends, header_of};
-use crate::relay::{Moved, relay};
+use crate::relay::{Moved, Patience, relay};
 use crate::respond::Failure;
 use crate::upstream::{Addresses, Stream, connect_to};
 
@@ -73,7 +73,9 @@ impl Worker {
         record.moved.from_client.set(first_bytes.len() as u64);
         record.passed = Passed::Broken;
         drop(first_bytes);
-        match relay(client, server, timeouts.idle, &record.moved).await {
+        let patience =
+            Patience { idle: timeouts.idle, drain: timeouts.drain, retired: serving.retired.clone() };
+        match relay(client, server, patience, &record.moved).await {
             Ok(()) => record.passed = Passed::Ok,
             Err(error) => tracing::debug!(client = %ends.client, %error, "passed connection ended early"),
         }

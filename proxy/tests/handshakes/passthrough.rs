@@ -140,3 +140,26 @@ fn requests_for_a_name_that_is_passed_on_are_served_by_no_site_of_http1_and_http
         assert!(line.contains(&format!("\"status\":{status},")), "{line}");
     }
 }
+
+#[test]
+fn a_passed_connection_ends_after_its_configuration() {
+    let (listener, address) = listening();
+    let mut config = passing_to(address, None);
+    config.timeouts.drain = Duration::from_millis(100);
+    let proxy = Running::start(config, Signing::AtOnce);
+    let mut client = Client::new(&proxy).hello(LEGACY);
+    let (mut server, _) = listener.accept().unwrap();
+    assert_ne!(server.read(&mut [0; 4096]).unwrap(), 0);
+    let mut others = Vec::new();
+    for idle in 0..9 {
+        server.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+        let mut changed = proxy.config();
+        changed.timeouts.idle = Duration::from_secs(100 + idle);
+        proxy.reload(&changed).unwrap();
+        // Each has a connection, so that each stays.
+        others.push(Client::new(&proxy).connect("a.example").unwrap());
+    }
+    assert_eq!(client.read(&mut [0]).unwrap_or(0), 0, "cut off");
+    proxy.wait_for_metric("hsm_proxy_passthrough_connections_total{result=\"broken\"} 1\n");
+}

@@ -1,4 +1,5 @@
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::*;
 
@@ -128,6 +129,28 @@ fn a_drain_lets_requests_finish_and_takes_no_more() {
 }
 
 #[test]
+fn a_response_without_end_is_cut_off_after_the_drain() {
+    on_worker(async {
+        let upstream = serving(async |mut stream: TcpStream| {
+            read_request(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            while stream.write_all(b"more").await.is_ok() {}
+        })
+        .await;
+        let timeouts = Timeouts { drain: Duration::from_millis(100), ..Timeouts::default() };
+        let proxy = Proxy::with(upstream, &timeouts);
+        let (mut client, task) = proxy.connect(Protocol::Http1);
+        client.write_all(GET.as_bytes()).await.unwrap();
+        assert!(client.read(&mut [0; 4096]).await.unwrap() > 0);
+        let start = Instant::now();
+        proxy.handle.request();
+        while client.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {}
+        task.await.unwrap();
+        assert!(start.elapsed() >= timeouts.drain);
+    });
+}
+
+#[test]
 fn a_drain_closes_idle_connections_at_once() {
     on_worker(async {
         let (upstream, _) = answering(OK).await;
@@ -161,7 +184,7 @@ async fn a_connection_that_rested_serves_on_and_is_closed_when_idle() {
                 let text = std::str::from_utf8(&answer[..count]).unwrap();
                 assert!(text.ends_with("192.0.2.7 /page"), "{text}");
             }
-            let idle = tokio::time::Instant::now();
+            let idle = Instant::now();
             assert_eq!(client.read(&mut answer).await.unwrap(), 0);
             assert_eq!(idle.elapsed().as_secs(), 60);
             task.await.unwrap();
@@ -171,7 +194,7 @@ async fn a_connection_that_rested_serves_on_and_is_closed_when_idle() {
             assert!(client.read(&mut answer).await.unwrap() > 0);
             tokio::time::sleep(Duration::from_secs(20)).await;
             client.write_all(b"GET / HT").await.unwrap();
-            let begun = tokio::time::Instant::now();
+            let begun = Instant::now();
             assert_eq!(client.read(&mut answer).await.unwrap(), 0);
             assert!((10..=20).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
         })

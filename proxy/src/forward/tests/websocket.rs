@@ -99,6 +99,27 @@ fn a_tunnel_without_traffic_is_closed() {
 }
 
 #[test]
+fn a_tunnel_of_a_retired_configuration_is_let_finish_and_then_closed() {
+    on_worker(async {
+        let (upstream, _) = echoing().await;
+        let timeouts = Timeouts { drain: Duration::from_millis(100), ..Timeouts::default() };
+        let proxy = Proxy::with(upstream, &timeouts);
+        let (mut client, task) = proxy.connect(Protocol::Http1);
+        client.write_all(UPGRADE.as_bytes()).await.unwrap();
+        head(&mut client).await;
+        client.read_exact(&mut [0; 5]).await.unwrap();
+        let start = tokio::time::Instant::now();
+        proxy.handle.request();
+        // It goes on talking, so it isn't idle.
+        while client.write_all(b"still here").await.is_ok()
+            && client.read(&mut [0; 10]).await.is_ok_and(|n| n > 0)
+        {}
+        task.await.unwrap();
+        assert!(start.elapsed() >= timeouts.drain);
+    });
+}
+
+#[test]
 fn other_protocols_are_not_offered() {
     on_worker(async {
         let (upstream, seen) = answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await;
