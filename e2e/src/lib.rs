@@ -4,6 +4,7 @@
 //! * [`Front`]: `hsm-proxy run` beside it, with what it tells its service manager
 //! * [`Site`]: engines with ports, as an administrator sets them up
 //! * [`Authority`]: a certificate authority that speaks ACME
+//! * [`nginx`]: a web server, of another kind than ours
 //! * [`Program`]: any other process that a test starts: an upstream, a peer, a foreign client
 //! * [`memory`]: what a process holds, for the search for keys
 //! * [`files`]: and what is in files
@@ -16,6 +17,7 @@ pub mod files;
 pub mod front;
 pub mod memory;
 pub mod needle;
+mod nginx;
 mod program;
 mod site;
 mod stack;
@@ -26,6 +28,7 @@ pub mod wait;
 pub use authority::{Authority, AuthorityOptions, AuthorityTools, free_addresses};
 pub use certificate::{SelfMadeKey, self_signed};
 pub use front::Front;
+pub use nginx::nginx;
 pub use program::{Finished, Program, binary, run};
 pub use site::{Site, write_private};
 pub use stack::{Stack, StackOptions};

@@ -3,12 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use hsm_e2e::front::{configuration, replace};
-use hsm_e2e::{Front, Program, Stack, run, tool, wait};
+use hsm_e2e::{Front, Program, Stack, nginx, run, tool, wait};
 
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
@@ -18,20 +17,6 @@ fn start(what: &str, command: &mut Command, address: SocketAddr) -> Program {
     let program = Program::start(command);
     wait::until(what, Duration::from_secs(30), || TcpStream::connect(address).ok());
     program
-}
-
-/// An nginx that says what it was told.
-fn nginx(nginx: &Path, directory: &Path, listen: &str, address: SocketAddr, block: &str) -> Program {
-    let file = directory.join("nginx.conf");
-    let text = format!(
-        "daemon off;\nmaster_process off;\nerror_log stderr error;\npid {dir}/nginx.pid;\nevents {{}}\nhttp {{\n access_log off;\n\
-         client_body_temp_path {dir}/body;\n proxy_temp_path {dir}/proxy;\n fastcgi_temp_path {dir}/f;\n\
-         uwsgi_temp_path {dir}/u;\n scgi_temp_path {dir}/s;\n\
-         server {{ listen {address} {listen}; {block} }} }}\n",
-        dir = directory.display()
-    );
-    std::fs::write(&file, text).unwrap();
-    start("nginx listens", Command::new(nginx).arg("-c").arg(&file).arg("-p").arg(directory), address)
 }
 
 #[test]
@@ -45,7 +30,7 @@ fn the_client_is_known_from_one_end_to_the_other() {
     let directory = tempfile::tempdir().unwrap();
     let (server, balancer) = (free(), free());
     let says = "location / { return 200 \"$proxy_protocol_addr $http_x_forwarded_for $http_forwarded\"; }";
-    let _nginx = nginx(&web, directory.path(), "proxy_protocol", server, says);
+    let _nginx = nginx(&web, directory.path(), &format!("listen {server} proxy_protocol; {says}"), server);
 
     let front = Front::start(&stack, directory.path(), "http://127.0.0.1:9");
     let text = configuration(&stack, &front.certificate, front.address, "nginx").replace(

@@ -1,0 +1,30 @@
+//! A server of Debian's nginx.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::program::Program;
+use crate::wait;
+
+/// Starts one with its files in `directory` and this `server` block, which listens on `address`, and waits until it does. One
+/// process: whoever kills it leaves no worker behind.
+///
+/// # Panics
+///
+/// If it doesn't start.
+pub fn nginx(program: &Path, directory: &Path, server: &str, address: SocketAddr) -> Program {
+    let file = directory.join("nginx.conf");
+    let text = format!(
+        "daemon off;\nmaster_process off;\nerror_log stderr error;\npid {dir}/nginx.pid;\nevents {{}}\n\
+         http {{\n access_log off;\n client_body_temp_path {dir}/body;\n proxy_temp_path {dir}/proxy;\n\
+         fastcgi_temp_path {dir}/f;\n uwsgi_temp_path {dir}/u;\n scgi_temp_path {dir}/s;\n\
+         server {{ {server} }} }}\n",
+        dir = directory.display()
+    );
+    std::fs::write(&file, text).expect("a directory");
+    let nginx = Program::start(Command::new(program).arg("-c").arg(&file).arg("-p").arg(directory));
+    wait::until("nginx listens", Duration::from_secs(30), || TcpStream::connect(address).ok());
+    nginx
+}

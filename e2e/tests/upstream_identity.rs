@@ -1,0 +1,117 @@
+//! Upstreams that want to know who connects: the proxy shows nginx a certificate whose key is in the engines.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use hsm_e2e::front::{configuration, replace};
+use hsm_e2e::{Front, Stack, nginx, run, self_signed, tool, wait};
+use rustix::process::Signal;
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
+}
+
+/// A key of usage tls-client and its certificate, made as docs/certificates.md says, by an authority of openssl's.
+fn certify(stack: &Stack, openssl: &Path, directory: &Path) {
+    let web = |arguments: &[&str]| {
+        let mut hsm = stack.hsm();
+        hsm.current_dir(directory).args(["--user", "web", "--password-file"]);
+        run(hsm.arg(stack.state_dir().join("secrets/web-password")).args(arguments)).success();
+    };
+    web(&[
+        "key",
+        "generate-asymmetric-pair",
+        "ec",
+        "--curve",
+        "p256",
+        "--label",
+        "out",
+        "--usage",
+        "tls-client",
+    ]);
+    web(&["cert", "csr", "--key", "out", "--cn", "proxy.example.org", "--out", "client.csr"]);
+    let openssl = |arguments: &[&str]| {
+        run(Command::new(openssl).current_dir(directory).args(arguments)).success();
+    };
+    std::fs::write(directory.join("extensions"), "extendedKeyUsage = clientAuth\n").unwrap();
+    let curve = "ec_paramgen_curve:P-256";
+    openssl(&[
+        "req", "-x509", "-newkey", "ec", "-pkeyopt", curve, "-nodes", "-days", "2", "-subj", "/CN=CA",
+        "-keyout", "ca.key", "-out", "ca.pem",
+    ]);
+    openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        "client.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-out",
+        "client.pem",
+        "-extfile",
+        "extensions",
+    ]);
+}
+
+#[test]
+fn nginx_verifies_who_connects_while_each_engine_is_killed() {
+    let (Some(openssl), Some(web), Some(curl)) =
+        (tool::find("openssl"), tool::find("nginx"), tool::find("curl"))
+    else {
+        return;
+    };
+    let (stack, directory, server) = (Stack::start(), tempfile::tempdir().unwrap(), free());
+    let place = directory.path();
+    certify(&stack, &openssl, place);
+    let (key, certificate) = self_signed(&openssl, place, "server");
+    // No request finds a connection or a session from before: each takes a signature of the engines.
+    let block = format!(
+        "listen {server} ssl; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3; ssl_session_cache off; \
+         ssl_session_tickets off; ssl_client_certificate {}; ssl_verify_client on; keepalive_timeout 0; \
+         location / {{ return 200 \"$ssl_client_verify $ssl_client_s_dn\"; }}",
+        certificate.display(),
+        key.display(),
+        place.join("ca.pem").display(),
+    );
+    let _nginx = nginx(&web, place, &block, server);
+
+    let front = Front::start(&stack, place, "http://127.0.0.1:9");
+    let upstream = |more: &str| {
+        let tables = format!(
+            "[[upstream]]\nname = \"inner\"\nservers = [\"https://localhost:{}\"]\ntls-ca = {certificate:?}\n{more}[proxy]\n",
+            server.port()
+        );
+        let text = configuration(&stack, &front.certificate, front.address, "inner");
+        replace(&front.file, text.replace("[proxy]\n", &tables));
+        assert_eq!(front.reloaded(), "READY=1\nSTATUS=reloaded");
+    };
+    upstream("");
+    let told = front.get(&stack, &curl);
+    assert!(told.contains("No required SSL certificate was sent"), "{told}");
+
+    upstream(&format!("client-cert = {:?}\n", place.join("client.pem")));
+    let served = |count| {
+        for _ in 0..count {
+            assert_eq!(front.get(&stack, &curl), "SUCCESS CN=proxy.example.org");
+        }
+    };
+    served(5);
+    for replica in [0, 1] {
+        stack.signal_engine(replica, Signal::KILL);
+        served(10);
+        wait::until("the engine is back", Duration::from_secs(30), || {
+            UnixStream::connect(stack.engine_socket(replica)).ok()
+        });
+    }
+    served(5);
+}
