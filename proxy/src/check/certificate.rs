@@ -1,6 +1,6 @@
 //! What clients will hold against a certificate chain.
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use x509_parser::oid_registry::{OID_PKCS1_SHA1WITHRSA, Oid};
 use x509_parser::prelude::X509Certificate;
 
@@ -8,8 +8,8 @@ use super::SiteReport;
 use super::proof::End;
 use crate::chain::{Chain, parse};
 
-/// From how many days left on expiry is worth a warning.
-const EXPIRES_SOON: i64 = 14;
+/// With how much left an expiry is worth a warning at most; certificates of a few days have a third of their lifetime.
+const EXPIRES_SOON: Duration = Duration::days(14);
 
 pub(super) fn inspect(end: End, chain: &Chain, now: OffsetDateTime, report: &mut SiteReport) {
     let mut parsed = Vec::new();
@@ -35,7 +35,7 @@ fn validity(number: usize, certificate: &X509Certificate<'_>, now: OffsetDateTim
         report.errors.push(format!("certificate {number} is not valid before {}", from.date()));
     } else if now > until {
         report.errors.push(format!("certificate {number} expired on {}", until.date()));
-    } else if (until - now).whole_days() < EXPIRES_SOON {
+    } else if until - now < EXPIRES_SOON.min((until - from) / 3) {
         report.warnings.push(format!("certificate {number} expires on {}", until.date()));
     }
     // RFC 5758, section 3.2, leaves it to RFC 3279: 1.2.840.10045.4.1.

@@ -21,6 +21,11 @@ struct Made {
 }
 
 fn make(names: &[&str]) -> Made {
+    make_for(names, 60)
+}
+
+/// Valid for so many days from now on.
+fn make_for(names: &[&str], days: i64) -> Made {
     let ca = |name: &str| {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -35,7 +40,8 @@ fn make(names: &[&str]) -> Made {
     let issuer = Issuer::new(ca("intermediate"), &intermediate_key);
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let mut params = CertificateParams::new(names).unwrap();
-    params.not_after = OffsetDateTime::now_utc() + time::Duration::days(60);
+    params.not_before = OffsetDateTime::now_utc() - time::Duration::HOUR;
+    params.not_after = OffsetDateTime::now_utc() + time::Duration::days(days);
     let leaf = params.signed_by(&leaf_key, &issuer).unwrap();
     Made { directory: tempfile::tempdir().unwrap(), leaf, leaf_key, intermediate, root }
 }
@@ -79,6 +85,11 @@ fn expiry_is_told_before_and_after() {
     assert!(soon.errors.is_empty() && soon.warnings[0].contains("certificate 1 expires on"), "{soon:?}");
     let late = made.inspect(&chain, 61);
     assert!(late.errors[0].contains("certificate 1 expired on"), "{late:?}");
+    let short = make_for(&["www.example.org"], 6);
+    for (in_days, warnings) in [(0, 0), (3, 0), (4, 1), (5, 1)] {
+        let report = short.inspect(&[&short.leaf, &short.intermediate], in_days);
+        assert_eq!(report.warnings.len(), warnings, "after {in_days} of six days: {report:?}");
+    }
     let early = made.inspect(&chain, -365 * 100);
     assert!(early.errors[0].contains("is not valid before"), "{early:?}");
 }
