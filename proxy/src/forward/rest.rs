@@ -75,8 +75,12 @@ where
         let State::Serving(connection) = mem::replace(&mut self.state, State::GivenAway) else { return };
         if let Some(parts) = connection.into_parts() {
             let mut io = parts.io.into_inner();
-            // Blank lines at most, which may stand before a request: `io` knows of no request that is not answered.
-            io.unread(parts.read_buf);
+            // Blank lines may stand before a request. What else is left belongs to a request that is answered, whose body nobody has
+            // taken: it must not be read as another, so this connection has no next one.
+            self.closing = parts.read_buf.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
+            if !self.closing {
+                io.unread(parts.read_buf);
+            }
             self.state = State::Resting(Box::new(io), parts.service);
         }
     }

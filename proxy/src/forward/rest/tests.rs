@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 
@@ -31,11 +32,15 @@ fn connection(
     let service = service_fn({
         let (activity, journal) = (Arc::clone(&activity), Journal::default());
         let connection = Rc::new(connection_from("192.0.2.7:4711", Protocol::Http1));
+        let held = Rc::new(RefCell::new(Vec::new()));
         move |request: http::Request<Incoming>| {
             let in_flight = InFlight::begin(&activity, !request.body().is_end_stream());
             let record = journal.begin(&connection, &request);
             let body =
                 ResponseBody::new(Source::own("hi".into()), Duration::from_secs(60), in_flight, record);
+            if request.headers().contains_key("x-hold") {
+                held.borrow_mut().push(request.into_body());
+            }
             async {
                 // As from an upstream: hyper looks meanwhile whether the client is still there.
                 next_poll().await;
@@ -112,6 +117,25 @@ async fn it_does_not_rest_inside_a_request() {
         let all = if missing.is_empty() { first } else { first + &answer(&mut client).await };
         assert_eq!(all.matches("HTTP/1.1 200 OK").count(), 2, "{all}");
     }
+}
+
+/// An upstream may answer before it has taken the body.
+#[tokio::test]
+async fn a_body_that_nobody_has_taken_is_no_request() {
+    let builder = Builder::new();
+    let (mut http, mut client) = connection(&builder, 8192);
+    // Of both chunks, hyper passes on the first.
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: example.org\r\nX-Hold: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n{:x}\r\n{GET}\r\n0\r\n\r\n",
+        GET.len()
+    );
+    client.write_all(request.as_bytes()).await.unwrap();
+    assert!(poll(&mut http).await.is_pending());
+    assert!(answer(&mut client).await.ends_with("\r\n\r\nhi"));
+    Pin::new(&mut http).rest();
+    let _ = poll(&mut http).await;
+    drop(http);
+    assert_eq!(answer(&mut client).await, "", "there was one request");
 }
 
 #[tokio::test]
