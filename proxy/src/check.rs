@@ -1,6 +1,7 @@
 //! `hsm-proxy check`: would this configuration work, and for how long?
 
 mod certificate;
+mod directory;
 mod proof;
 mod surroundings;
 
@@ -55,10 +56,12 @@ pub fn check(config: &Config, file: &Path, keys: &EngineKeys, now: OffsetDateTim
         files.map(move |path| (site, path))
     });
     let sites = certificates.map(|(site, path)| check_certificate(config, site, &path, keys, now));
+    let looked_up = config.sites.iter().filter_map(|site| Some((site, site.cert.directory()?)));
+    let looked_up = looked_up.flat_map(|(site, path)| directory::check(config, site, path, keys, now));
     let shown =
         config.upstreams.iter().filter_map(|upstream| Some((upstream, upstream.client_cert.as_ref()?)));
     let shown = shown.map(|(upstream, path)| check_shown(upstream, path, keys, now));
-    let sites = sites.chain(shown).collect();
+    let sites = sites.chain(looked_up).chain(shown).collect();
     let mut warnings: Vec<_> = surroundings::open_files(config, file)
         .into_iter()
         .chain(surroundings::unreachable_upstreams(config))

@@ -123,11 +123,13 @@ impl Config {
         certificates.chain(others.chain(anchors).chain(shown).cloned())
     }
 
-    /// Where a site's certificates are; that of ACME may not be there yet.
+    /// Where a site's certificates are; that of ACME may not be there yet. None for a directory.
     pub(crate) fn certificate_files(&self, site: &SiteSettings) -> Vec<PathBuf> {
         match &site.cert {
             CertificateSource::Files(files) => files.clone(),
             CertificateSource::Acme => vec![self.acme.certificate_file(site)],
+            // Looked up when a client comes, and so no part of a generation.
+            CertificateSource::Directory(_) => Vec::new(),
         }
     }
 

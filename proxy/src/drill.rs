@@ -210,7 +210,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn host(site: &SiteSettings) -> Option<&str> {
-    site.host.iter().find(|host| host.wildcard_suffix().is_none()).map(HostPattern::as_str)
+    site.host.iter().find(|host| host.wildcard_suffix().is_none() && !host.is_any()).map(HostPattern::as_str)
 }
 
 fn site<'a>(wanted: Option<&str>, sites: &'a [SiteSettings]) -> Result<&'a SiteSettings, Error> {

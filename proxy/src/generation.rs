@@ -8,7 +8,9 @@ use time::OffsetDateTime;
 
 use crate::access_log::AccessLog;
 use crate::acme::{AcmePlan, Challenges};
+use crate::certificate_directory::CertificateDirectory;
 use crate::certificate_files::{CertificateError, CertificateFiles};
+use crate::chain::ChainError;
 use crate::clients::{Clients, SharedBucket};
 use crate::config::{
     Config, HostPattern, Limits, LogSettings, Network, RouteSettings, SiteSettings, Timeouts,
@@ -46,6 +48,8 @@ pub(crate) struct Generation {
     /// Certificates to be ordered.
     pub(crate) acme: Option<Arc<AcmePlan>>,
     pub(crate) certificates: CertificateFiles,
+    /// Where sites' certificates are looked up. Stay, with what they remember, over reloads.
+    directories: Vec<Arc<CertificateDirectory>>,
     /// When the sites' certificates end, the soonest first.
     pub(crate) expiries: Vec<Expiry>,
     /// OCSP responses of the sites that name one.
@@ -99,13 +103,15 @@ impl Foundation {
             files: CertificateFiles::default(),
             before: previous.map(|previous| &previous.certificates),
             stale: 0,
+            directories: Vec::new(),
+            directories_before: previous.map_or(&[], |previous| &previous.directories),
         };
         let (mut sites, mut expiries, mut staples) = (Sites::new(), Vec::new(), Vec::new());
         let upstreams =
             ServerGroups::new(config, Some(&*self.keys), previous.map(|previous| &previous.upstreams))
                 .map_err(|(upstream, source)| StartError::Upstream { upstream, source })?;
         for settings in &config.sites {
-            let (mut certificates, not_after) = loading.of(config, settings, &*self.keys)?;
+            let (mut certificates, not_after) = loading.of(config, settings, self)?;
             expiries.extend(not_after.map(|not_after| Expiry { site: settings.name().into(), not_after }));
             staples.extend(Staple::of(settings, &mut certificates));
             let site = Site::new(settings.host.clone(), certificates, self.upstream(settings, &upstreams));
@@ -128,7 +134,7 @@ impl Foundation {
                 ..site
             });
         }
-        let Loading { files: certificates, stale, .. } = loading;
+        let Loading { files: certificates, stale, directories, .. } = loading;
         if sites.is_empty() && config.passthroughs.is_empty() {
             tracing::warn!("no [[site]] is configured: every client will be refused");
         }
@@ -155,6 +161,7 @@ impl Foundation {
             access_log,
             acme: AcmePlan::of(config).map(Arc::new),
             certificates,
+            directories,
             expiries,
             staples,
             stale,
@@ -209,6 +216,8 @@ struct Loading<'a> {
     files: CertificateFiles,
     before: Option<&'a CertificateFiles>,
     stale: usize,
+    directories: Vec<Arc<CertificateDirectory>>,
+    directories_before: &'a [Arc<CertificateDirectory>],
 }
 
 impl Loading<'_> {
@@ -217,8 +226,12 @@ impl Loading<'_> {
         &mut self,
         config: &Config,
         settings: &SiteSettings,
-        keys: &dyn KeySource,
+        foundation: &Foundation,
     ) -> Result<(Certificates, Option<OffsetDateTime>), StartError> {
+        if let Some(path) = settings.cert.directory() {
+            return Ok((Certificates::looked_up(self.directory(path, settings, foundation)?), None));
+        }
+        let keys = &*foundation.keys;
         let (mut loaded, mut first_end) = (Vec::new(), None);
         let files = config.certificate_files(settings);
         for path in &files {
@@ -248,6 +261,27 @@ impl Loading<'_> {
             source,
         })?;
         Ok((certificates, first_end))
+    }
+
+    fn directory(
+        &mut self,
+        path: &Path,
+        settings: &SiteSettings,
+        foundation: &Foundation,
+    ) -> Result<Arc<CertificateDirectory>, StartError> {
+        let mut known = self.directories.iter().chain(self.directories_before);
+        if let Some(known) = known.find(|known| known.path() == path) {
+            let known = Arc::clone(known);
+            self.directories.push(Arc::clone(&known));
+            return Ok(known);
+        }
+        let (keys, lookups) = (Arc::clone(&foundation.keys), Arc::clone(&foundation.metrics.lookups));
+        let opened = CertificateDirectory::open(path, keys, lookups).map_err(|source| {
+            let source = ChainError::Unreadable { path: path.to_owned(), source };
+            StartError::Chain { site: settings.name().to_owned(), source }
+        })?;
+        self.directories.push(Arc::clone(&opened));
+        Ok(opened)
     }
 }
 

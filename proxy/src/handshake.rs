@@ -22,6 +22,7 @@ use handshake_fiber::{Fiber, StackPool};
 use rustls::crypto::SupportedKxGroup;
 use rustls::pki_types::UnixTime;
 use rustls::server::Acceptor;
+use rustls::sign::CertifiedKey;
 use rustls::{HandshakeKind, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
@@ -54,6 +55,8 @@ tokio::task_local! {
 pub(crate) struct InProgress {
     /// The name that the client asked for, or the default site's.
     pub(crate) site: Arc<str>,
+    /// What was looked up for that name, if the site has another certificate for each.
+    pub(crate) certificate: Option<Arc<CertifiedKey>>,
     /// Who signed, once somebody has.
     signed_by: RefCell<Option<Arc<str>>>,
     /// What of the signature's time was spent there, if that engine says.
@@ -246,6 +249,19 @@ impl Handshaker {
             return Err(refuse(&mut start.io, &alert, error).await);
         };
 
+        let certificate = match (site.certificates.lookup(), &sni) {
+            (Some(lookup), Some(name)) => match lookup.find(name).await {
+                Ok(Some(certificate)) => Some(certificate),
+                Ok(None) => {
+                    return Err(refuse(&mut start.io, &UNRECOGNIZED_NAME, HandshakeError::UnknownName).await);
+                }
+                Err(error) => {
+                    return Err(refuse(&mut start.io, &INTERNAL_ERROR, HandshakeError::Lookup(error)).await);
+                }
+            },
+            // The default site has no lookup.
+            _ => None,
+        };
         let challenge = site.challenges.as_ref().and_then(|answers| answers.over_tls(&start.client_hello()));
         if challenge.is_none() && site.certificates.is_pending() {
             return Err(refuse(&mut start.io, &INTERNAL_ERROR, HandshakeError::NoCertificate).await);
@@ -262,7 +278,8 @@ impl Handshaker {
         };
         let signing = Signing {
             budget: Rc::clone(&self.budget),
-            site: site.name().into(),
+            // With a certificate of its own, a name is a site of its own.
+            site: sni.as_deref().filter(|_| certificate.is_some()).unwrap_or(site.name()).into(),
             sizes: Sizes::from(&served.limits),
             resumes: offered_tickets(&first_bytes).iter().any(is_ours),
             done: Cell::new(false),
@@ -282,6 +299,7 @@ impl Handshaker {
         let site = sni.clone().unwrap_or_else(|| Arc::from(site.name()));
         let progress = Rc::new(InProgress {
             site,
+            certificate,
             signed_by: RefCell::new(None),
             engine_time: Cell::new(None),
             unsigned,

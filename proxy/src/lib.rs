@@ -10,6 +10,7 @@ mod acme;
 mod admin;
 mod body;
 mod capacity;
+mod certificate_directory;
 mod certificate_files;
 mod chain;
 mod check;

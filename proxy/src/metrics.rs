@@ -2,6 +2,7 @@ mod abuses;
 mod acme;
 mod certificates;
 mod histogram;
+mod lookups;
 mod passthroughs;
 mod refusals;
 mod reloads;
@@ -23,6 +24,7 @@ use crate::views::View;
 use abuses::Abuses;
 pub(crate) use acme::AcmeMetrics;
 pub(crate) use certificates::write_staples;
+pub(crate) use lookups::{Lookup, Lookups};
 pub(crate) use passthroughs::Passed;
 use passthroughs::PassedConnections;
 use refusals::Refusals;
@@ -51,6 +53,7 @@ pub(crate) struct Metrics {
     pub(crate) passthroughs: PassedConnections,
     pub(crate) access_log: Arc<Counts>,
     pub(crate) acme: Arc<AcmeMetrics>,
+    pub(crate) lookups: Arc<Lookups>,
 }
 
 /// How a handshake ended, as `hsm_proxy_handshakes_total` labels it.
@@ -119,7 +122,7 @@ impl From<&HandshakeError> for HandshakeResult {
             HandshakeError::Gone(_) => Self::ClientGone,
             HandshakeError::ProxyHeader(_) => Self::ProxyHeader,
             HandshakeError::NoName | HandshakeError::UnknownName => Self::UnknownSite,
-            HandshakeError::NoCertificate => Self::NoCertificate,
+            HandshakeError::NoCertificate | HandshakeError::Lookup(_) => Self::NoCertificate,
             HandshakeError::SigningBudget => Self::SigningBudget,
             HandshakeError::NoSignature(_) => Self::NoSignature,
             HandshakeError::Tls(_) => Self::NotTls,
@@ -182,6 +185,7 @@ impl Metrics {
         }
         self.reloads.write(out)?;
         certificates::write(expiries, out)?;
+        self.lookups.write(out)?;
         self.acme.write(out)?;
         self.timings.write(out)?;
         self.signing_queue.write(out)?;

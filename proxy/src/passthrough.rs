@@ -57,7 +57,7 @@ impl Passthroughs {
         let (label, suffix) = name.split_once('.')?;
         let wildcard = self.wildcard.get(suffix).filter(|_| !label.is_empty())?;
         // A wildcard belongs to one of both, so what a site has is an exact name.
-        sites.find(name).is_none().then_some(wildcard)
+        sites.find_listed(name).is_none().then_some(wildcard)
     }
 }
 

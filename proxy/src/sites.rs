@@ -22,6 +22,8 @@ pub struct Sites {
     exact: HashMap<Box<str>, Arc<Site>>,
     /// The part behind `*.`, in lower case.
     wildcard: HashMap<Box<str>, Arc<Site>>,
+    /// Has all names that no other has: its host is `*`.
+    any: Option<Arc<Site>>,
     /// Takes whoever asks for no name, or for one that is nobody's.
     default: Option<Arc<Site>>,
     /// Names that others serve.
@@ -145,6 +147,10 @@ impl Sites {
     pub fn add(&mut self, site: Site) {
         let site = Arc::new(site);
         for host in &site.hosts {
+            if host.is_any() {
+                self.any = Some(Arc::clone(&site));
+                continue;
+            }
             match host.wildcard_suffix() {
                 Some(suffix) => self.wildcard.insert(suffix.into(), Arc::clone(&site)),
                 None => self.exact.insert(host.as_str().into(), Arc::clone(&site)),
@@ -153,8 +159,13 @@ impl Sites {
     }
 
     /// The site of `host`: a name without a port, in any case. An exact name goes before a wildcard, and a wildcard stands
-    /// for exactly one label, as in certificates (RFC 6125, section 6.4.3).
+    /// for exactly one label, as in certificates (RFC 6125, section 6.4.3). What is left goes to the site with the host `*`.
     pub fn find(&self, host: &str) -> Option<&Arc<Site>> {
+        self.find_listed(host).or(self.any.as_ref())
+    }
+
+    /// The same, without the site that has all names.
+    pub(crate) fn find_listed(&self, host: &str) -> Option<&Arc<Site>> {
         if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return self.find_lowercase(&host.to_ascii_lowercase());
         }
@@ -185,7 +196,13 @@ impl Sites {
         let named = sni.and_then(|name| self.find(name));
         match (self.find(host), named.or(self.default.as_ref())) {
             (Some(site), Some(connected)) => {
-                (Arc::ptr_eq(site, connected) || connected.shares_connections_with(site)).then_some(site)
+                let shared = if site.certificates.lookup().is_some() {
+                    // Each of its names has another certificate.
+                    Arc::ptr_eq(site, connected) && sni.is_some_and(|sni| is_same_name(sni, host))
+                } else {
+                    Arc::ptr_eq(site, connected) || connected.shares_connections_with(site)
+                };
+                shared.then_some(site)
             }
             // To the default site, names that are nobody's are its own.
             (None, Some(connected)) if named.is_none() => Some(connected),
@@ -203,13 +220,19 @@ impl Sites {
 
     /// All hosts of all sites, each with its site, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Site>> {
-        self.exact.values().chain(self.wildcard.values())
+        self.exact.values().chain(self.wildcard.values()).chain(&self.any)
     }
 
     /// Whether there is no site.
     pub fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.wildcard.is_empty()
+        self.exact.is_empty() && self.wildcard.is_empty() && self.any.is_none()
     }
+}
+
+/// Whether two names are the same, whatever their case, and with or without a dot at the end.
+fn is_same_name(one: &str, other: &str) -> bool {
+    let bare = |name: &'_ str| name.strip_suffix('.').unwrap_or(name).len();
+    one[..bare(one)].eq_ignore_ascii_case(&other[..bare(other)])
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub use policy::{MinTls, TlsPolicy};
 pub use tickets::TicketKeySource;
 pub(crate) use tickets::TicketKeys;
 
+use crate::handshake;
 use crate::sites::{Site, Sites};
 
 /// How TLS is spoken: one for the process, shared by all workers; its session tickets are good on each of them.
@@ -132,6 +133,10 @@ struct BySni {
 impl ResolvesServerCert for BySni {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let site = self.sites.for_sni(client_hello.server_name())?;
+        if site.certificates.lookup().is_some() {
+            // What the handshake has found before.
+            return handshake::current()?.certificate.clone();
+        }
         site.certificates.for_client(client_hello.signature_schemes()).cloned()
     }
 }

@@ -87,7 +87,8 @@ fn reach(place: &UpstreamPlace) -> Result<(), String> {
 pub(super) fn open_files(config: &Config, file: &Path) -> Vec<String> {
     let sites = config.sites.iter().flat_map(|site| {
         let named = site.client_ca.iter().chain(&site.client_crl).chain(&site.error_pages);
-        config.certificate_files(site).into_iter().chain(named.cloned())
+        let directory = site.cert.directory().map(Path::to_owned);
+        config.certificate_files(site).into_iter().chain(directory).chain(named.cloned())
     });
     let hsm =
         [&config.hsm.tls_ca, &config.hsm.tls_certificate, &config.hsm.password_file, &config.hsm.tls_key];

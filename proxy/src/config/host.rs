@@ -4,7 +4,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-/// A host name of a site, in lower case: an exact DNS name, or `*.` and a DNS name.
+/// A host name of a site, in lower case: an exact DNS name, `*.` and a DNS name, or `*` for all names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPattern(Box<str>);
 
@@ -22,7 +22,12 @@ impl HostPattern {
         &self.0
     }
 
-    /// The part behind `*.`; `None` for an exact name.
+    /// Whether it stands for all names.
+    pub fn is_any(&self) -> bool {
+        &*self.0 == "*"
+    }
+
+    /// The part behind `*.`; `None` for an exact name, and for `*`.
     pub fn wildcard_suffix(&self) -> Option<&str> {
         self.0.strip_prefix("*.")
     }
@@ -35,6 +40,9 @@ impl FromStr for HostPattern {
     /// ASCII are written in their `xn--` form (RFC 5890).
     fn from_str(text: &str) -> Result<Self, InvalidHost> {
         let invalid = |reason| InvalidHost { text: text.to_owned(), reason };
+        if text == "*" {
+            return Ok(Self(text.into()));
+        }
         let name = text.strip_prefix("*.").unwrap_or(text);
         if !text.is_ascii() {
             return Err(invalid("write names in other letters than ASCII in their xn-- form"));

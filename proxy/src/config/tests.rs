@@ -170,7 +170,7 @@ fn hosts_are_dns_names() {
     }
     let long = format!("{}.example", "a".repeat(64));
     for bad in
-        ["", "*", "*.", ".", "a..b", "a.", "-a.b", "a-.b", "*a.b", "**.b", "a/b", "10.0.0.1", "[::1]", &long]
+        ["", "*.", ".", "a..b", "a.", "-a.b", "a-.b", "*a.b", "**.b", "a/b", "10.0.0.1", "[::1]", &long]
     {
         assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
     }
@@ -255,6 +255,30 @@ fn every_sample_is_valid() {
         }
     }
     assert!(count >= 2);
+}
+
+#[test]
+fn all_names_need_a_directory_of_certificates() {
+    let parse = |rest: &str| Config::parse(rest).map_err(|error| error.to_string());
+    let site = |host: &str, cert: &str| {
+        format!("[[site]]\nhost = \"{host}\"\ncert = {cert}\nto = \"http://127.0.0.1:1\"\n")
+    };
+    let config = parse(&site("*", "\"/certs/\"")).unwrap();
+    assert!(config.sites[0].host[0].is_any());
+    assert_eq!(config.sites[0].cert.directory(), Some(std::path::Path::new("/certs/")));
+    let passthrough = "[[passthrough]]\nhost = \"*\"\nto = \"tcp://one:443\"\n";
+    for (text, reason) in [
+        (site("*", "\"/certs/a.pem\""), "needs a directory of certificates"),
+        (site("*", "\"acme\""), "needs a directory of certificates"),
+        (site("a.example", "[\"/certs/\", \"/a.pem\"]"), "stands alone"),
+        (site("*", "\"/certs/\"") + "ocsp = \"/a.der\"\n", "have no stapled responses"),
+        (format!("[tls]\ndefault-site = \"*\"\n{}", site("*", "\"/certs/\"")), "which one is meant?"),
+        (passthrough.to_owned(), "for a [[site]] with a directory"),
+        ("[proxy]\nadmin-hosts = [\"*\"]\n".to_owned(), "for a [[site]] with a directory"),
+    ] {
+        let error = parse(&text).unwrap_err();
+        assert!(error.contains(reason), "{text}\n{error}");
+    }
 }
 
 proptest! {

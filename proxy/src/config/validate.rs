@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 
-use super::Config;
+use super::{Config, HostPattern};
 
 /// What is wrong, and with which site (by position) if with one.
 type Fault = (Option<usize>, String);
@@ -17,6 +17,7 @@ pub(super) fn validate(config: &Config) -> Result<(), Fault> {
     listeners(config)?;
     bounds(config)?;
     hosts(config)?;
+    directories(config)?;
     default_site(config)?;
     client_certificates(config)
 }
@@ -134,9 +135,38 @@ fn hosts(config: &Config) -> Result<(), Fault> {
     Ok(())
 }
 
+fn directories(config: &Config) -> Result<(), Fault> {
+    for (at, site) in config.sites.iter().enumerate() {
+        let any = site.host.iter().any(HostPattern::is_any);
+        let reason = match site.cert.directory() {
+            None if any => {
+                "host \"*\" needs a directory of certificates, as in cert = \"/etc/hsm-proxy/certs/\": one certificate is not \
+                 good for all names"
+            }
+            Some(_) if !site.ocsp.is_empty() => {
+                "ocsp is for certificates that are named: those of a directory have no stapled responses"
+            }
+            _ => continue,
+        };
+        return Err((Some(at), reason.to_owned()));
+    }
+    let of_passthroughs = config.passthroughs.iter().flat_map(|passthrough| &passthrough.host);
+    if of_passthroughs.chain(&config.proxy.admin_hosts).any(HostPattern::is_any) {
+        return Err((None, "host \"*\" is for a [[site]] with a directory of certificates only".to_owned()));
+    }
+    Ok(())
+}
+
 fn default_site(config: &Config) -> Result<(), Fault> {
     let Some(name) = &config.tls.default_site else { return Ok(()) };
-    if config.sites.iter().any(|site| site.host.contains(name)) {
+    let site = config.sites.iter().find(|site| site.host.contains(name));
+    if site.is_some_and(|site| site.cert.directory().is_some()) {
+        return Err((
+            None,
+            format!("tls.default-site is {name}, whose certificates are in a directory: which one is meant?"),
+        ));
+    }
+    if site.is_some() {
         return Ok(());
     }
     Err((

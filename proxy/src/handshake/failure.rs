@@ -2,6 +2,7 @@ use std::io;
 
 use rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
 
+use crate::certificate_directory::LookupError;
 use crate::proxy_protocol::HeaderError;
 
 /// Why a handshake came to nothing.
@@ -25,6 +26,9 @@ pub(crate) enum HandshakeError {
     /// The site's certificate has not come yet.
     #[error("the site has no certificate yet")]
     NoCertificate,
+    /// The site's certificate was looked up and can't be served.
+    #[error("no certificate: {0}")]
+    Lookup(LookupError),
     /// The site has too many handshakes waiting for signatures.
     #[error("limits.signature-queue is reached: too many of the site's handshakes wait for signatures")]
     SigningBudget,
@@ -65,7 +69,7 @@ impl HandshakeError {
             Self::ProxyHeader(_) => Category::ProxyHeader,
             Self::NoName => Category::NoSni,
             Self::UnknownName => Category::UnknownSite,
-            Self::NoCertificate => Category::NoCertificate,
+            Self::NoCertificate | Self::Lookup(_) => Category::NoCertificate,
             Self::SigningBudget => Category::SigningBudget,
             Self::NoSignature(_) => Category::NoSignature,
             Self::NoStack(_) => Category::NoStack,

@@ -7,9 +7,15 @@ use rustls::SignatureScheme;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 
+use crate::certificate_directory::CertificateLookup;
+
 /// The certificates of a site, of which each client gets the best that it can verify. None while the first one is ordered.
 #[derive(Debug, Clone)]
-pub struct Certificates(Box<[Served]>);
+pub struct Certificates {
+    served: Box<[Served]>,
+    /// Where they are looked up instead, by name.
+    lookup: Option<Arc<dyn CertificateLookup>>,
+}
 
 /// A certificate, and what is stapled to it.
 #[derive(Debug, Clone)]
@@ -41,17 +47,27 @@ pub struct NeverChosen {
 impl Certificates {
     /// One certificate for everybody.
     pub fn one(certificate: Arc<CertifiedKey>) -> Self {
-        Self(Box::new([Served { certificate, stapled: None }]))
+        Self { served: Box::new([Served { certificate, stapled: None }]), lookup: None }
     }
 
     /// None yet: one has been ordered.
     pub fn pending() -> Self {
-        Self(Box::new([]))
+        Self { served: Box::new([]), lookup: None }
+    }
+
+    /// Another one for each name.
+    pub(crate) fn looked_up(lookup: Arc<dyn CertificateLookup>) -> Self {
+        Self { served: Box::new([]), lookup: Some(lookup) }
+    }
+
+    /// Where each name's is looked up; `None` if all names have the same.
+    pub(crate) fn lookup(&self) -> Option<&dyn CertificateLookup> {
+        self.lookup.as_deref()
     }
 
     /// Whether there is none yet.
     pub fn is_pending(&self) -> bool {
-        self.0.is_empty()
+        self.served.is_empty() && self.lookup.is_none()
     }
 
     /// Several, the best first; but RSA goes last, whose signatures cost the engines ten times as much.
@@ -78,13 +94,13 @@ impl Certificates {
             return Err(NeverChosen { at: 0 });
         }
         let served = ordered.into_iter().map(|(_, certificate)| Served { certificate, stapled: None });
-        Ok(Self(served.collect()))
+        Ok(Self { served: served.collect(), lookup: None })
     }
 
     /// The first that a client can verify who offers these schemes, from which rustls has removed those that go with none of its
     /// cipher suites. If there is none, the first: rustls finds the right alert.
     pub(crate) fn for_client(&self, offered: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
-        let chosen = match &*self.0 {
+        let chosen = match &*self.served {
             [only] => Some(only),
             all => all.iter().find(|served| signs(&served.certificate, offered)).or(all.first()),
         };
@@ -101,7 +117,7 @@ impl Certificates {
         is_of_another: impl Fn(&E) -> bool,
     ) -> Result<SystemTime, Option<E>> {
         let (mut soonest, mut reason) = (None, None);
-        for served in &mut self.0 {
+        for served in &mut self.served {
             match good_until(&served.certificate) {
                 Ok(until) => {
                     let mut stapled = CertifiedKey::clone(&served.certificate);
@@ -123,17 +139,19 @@ impl Certificates {
 
     /// Whether a client of either would get the same certificate from the other.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
-        self.0.len() == other.0.len()
+        self.lookup.is_none()
+            && other.lookup.is_none()
+            && self.served.len() == other.served.len()
             && self
-                .0
+                .served
                 .iter()
-                .zip(&other.0)
+                .zip(&other.served)
                 .all(|(a, b)| a.certificate.cert.first() == b.certificate.cert.first())
     }
 
     /// All of them, in the order in which they are tried.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<CertifiedKey>> {
-        self.0.iter().map(|served| &served.certificate)
+        self.served.iter().map(|served| &served.certificate)
     }
 }
 

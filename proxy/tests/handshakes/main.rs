@@ -4,6 +4,7 @@
 
 mod access_log;
 mod budget;
+mod certificate_directory;
 mod certificates;
 mod client_certificates;
 mod client_limits;

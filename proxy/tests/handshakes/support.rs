@@ -190,6 +190,12 @@ impl Running {
         self.keys.released.send_replace(true);
     }
 
+    /// A certificate for another host, with the key of this one's.
+    pub(crate) fn other_certificate(&self, key_of: &str, host: &str) -> rcgen::Certificate {
+        let parameters = rcgen::CertificateParams::new([host.to_owned()]).unwrap();
+        parameters.self_signed(&self.pairs[key_of]).unwrap()
+    }
+
     pub(crate) fn connect_in_background(&self, name: &'static str) -> JoinHandle<io::Result<()>> {
         let client = Client::new(self);
         std::thread::spawn(move || client.connect(name).map(drop))
