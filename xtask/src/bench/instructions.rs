@@ -163,7 +163,7 @@ impl Counted<'_> {
                     "1",
                 ]);
                 command.args(["--count", &times, "--connect", &address.to_string(), "--json", "-"]);
-                command.args(["--server-name", site.host(), "--ca"]).arg(self.peer.ca());
+                command.args(["--timeout", "60s", "--server-name", site.host(), "--ca"]).arg(self.peer.ca());
                 command.args(resume.then_some("--resume"));
                 command
             }

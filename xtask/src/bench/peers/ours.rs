@@ -45,6 +45,10 @@ pub(super) fn start(setting: &Setting<'_>) -> Result<Peer, Error> {
     text.push_str(&sites(setting, &Site::ALL));
     if setting.patient {
         text.push_str("[timeouts]\nidle = \"1h\"\n");
+        if setting.valgrind.is_some() {
+            // Beside other work, what is fifty times as slow may take longer still.
+            text.push_str("handshake = \"1m\"\nsign = \"1m\"\n");
+        }
     }
     write(&config, &text)?;
     let program = setting.programs.join("hsm-proxy");
