@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::{End, Report, SiteReport, certificate, check, proof};
 use crate::chain::Chain;
-use crate::config::{Config, SiteSettings};
+use crate::config::{CertificateSource, Config, SiteSettings};
 use crate::signer::EngineKeys;
 
 struct Made {
@@ -125,8 +125,13 @@ fn a_key_of_another_usage_is_told_from_one_that_is_not_there_and_one_that_does_n
 }
 
 fn checked(cert: &[&Path], host: &str) -> Report {
-    let cert = cert.iter().map(|&path| path.to_owned()).collect();
-    let site = SiteSettings::new(vec![host.parse().unwrap()], cert, "http://127.0.0.1:1".parse().unwrap());
+    let cert = CertificateSource::Files(cert.iter().map(|&path| path.to_owned()).collect());
+    checked_from(cert, host)
+}
+
+fn checked_from(cert: CertificateSource, host: &str) -> Report {
+    let to = "http://127.0.0.1:1".parse().unwrap();
+    let site = SiteSettings { cert, ..SiteSettings::new(vec![host.parse().unwrap()], Vec::new(), to) };
     let config = Config { sites: vec![site], ..Config::default() };
     let identity = Identity::with_password("web".parse().unwrap(), Secret::new(b"not a password".to_vec()));
     let nowhere = std::path::PathBuf::from("/nonexistent/engine-0.sock");
@@ -157,4 +162,30 @@ fn a_site_says_everything_that_is_wrong_with_it() {
     let text = report.to_string();
     assert!(text.contains("www.example.org, ") && text.contains("chain.pem: p256, 59 days left\n"), "{text}");
     assert!(text.contains("error: /none.pem: No such file"), "{text}");
+}
+
+#[test]
+fn files_of_a_directory_are_tried_and_those_that_nobody_gets_are_named() {
+    let made = make(&["a.example"]);
+    let checked = |directory: &Path| checked_from(CertificateSource::Directory(directory.into()), "*");
+    let directory = made.directory.path();
+    let text = checked(directory).to_string();
+    assert!(text.contains("there is no certificate in this directory"), "{text}");
+
+    made.chain(&[&made.leaf, &made.intermediate]);
+    for file in ["a.example.pem", "_.b.example.pem", "Upper.example.pem"] {
+        std::fs::copy(directory.join("chain.pem"), directory.join(file)).unwrap();
+    }
+    std::fs::remove_file(directory.join("chain.pem")).unwrap();
+    std::fs::write(directory.join("a.example.pem.new"), "not read").unwrap();
+    let report = checked(directory);
+    let text = report.to_string();
+    assert!(text.contains("Upper.example.pem is never served"), "{text}");
+    assert!(text.contains("the certificate is not for *.b.example; its names: a.example"), "{text}");
+    let good = report.sites.iter().find(|site| site.hosts == "a.example").unwrap();
+    assert_eq!((good.key.as_str(), good.errors.len()), ("p256", 1), "no engine is there: {good:?}");
+    assert_eq!(report.sites.len(), 3, "{text}");
+
+    let text = checked(&directory.join("nothing")).to_string();
+    assert!(text.contains("nothing: No such file"), "{text}");
 }
