@@ -114,6 +114,10 @@ fn a_browser_shows_that_all_is_well_and_then_that_an_engine_was_killed() {
         // Enough of them for a line.
         (up && full && samples.len() > 3).then_some(())
     });
+    assert!(
+        report(&url)["servers"].as_array().unwrap().is_empty(),
+        "the built-in page has no server behind it"
+    );
     // A client without a name.
     let nameless = format!("https://{}/", stack.address());
     assert_ne!(
@@ -232,7 +236,7 @@ fn pretend_with(pages: Vec<(&'static str, (String, String))>, report: String) ->
 #[test]
 fn a_page_that_loses_its_proxy_says_so_and_names_are_only_ever_text() {
     let Some(browser) = Browser::find() else { return };
-    let stack = Stack::start();
+    let stack = Stack::in_front_of("http://127.0.0.1:9");
     let real = status_url(&stack);
     let page = get(&real, "/");
     assert!(page.0.to_lowercase().contains("content-security-policy"), "{}", page.0);
@@ -276,7 +280,7 @@ fn a_page_that_loses_its_proxy_says_so_and_names_are_only_ever_text() {
 #[test]
 fn nothing_of_the_page_is_wider_than_a_telephone() {
     let Some(browser) = Browser::find() else { return };
-    let stack = Stack::start();
+    let stack = Stack::in_front_of("http://127.0.0.1:9");
     let real = status_url(&stack);
     let (_, page) = get(&real, "/");
     let mut report = report(&real);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use keycore_client::EngineAddress;
 
 use crate::config::{
-    Config, HostPattern, HsmSettings, Limits, ProxySettings, SiteSettings, Timeouts, UpstreamUrl,
+    Config, Destination, HostPattern, HsmSettings, Limits, ProxySettings, SiteSettings, Timeouts, UpstreamUrl,
 };
 use crate::proxy::Proxy;
 use crate::signer::EngineKeys;
@@ -85,10 +85,10 @@ fn is_free(address: SocketAddr) -> Result<(), DevError> {
 }
 
 fn configuration(options: &DevOptions, state: &StateDir, engines: &Engines) -> Result<Config, DevError> {
-    // `--to` absent: requests go to the built-in page, and this URL to nobody.
     let to = match &options.to {
-        Some(to) => to.clone(),
-        None => "http://127.0.0.1:9".parse().map_err(DevError::proxy)?,
+        Some(to) => Destination::Server(to.clone()),
+        // Requests go to the built-in page, and there is no upstream of this name.
+        None => Destination::Upstream("built-in".parse().map_err(DevError::proxy)?),
     };
     let host: HostPattern = "localhost".parse().map_err(DevError::proxy)?;
     Ok(Config {
@@ -104,7 +104,7 @@ fn configuration(options: &DevOptions, state: &StateDir, engines: &Engines) -> R
             password_file: Some(state.password_file(provision::WEB_USER)),
             ..HsmSettings::default()
         },
-        sites: vec![SiteSettings::new(vec![host], vec![state.certificate()], to.into())],
+        sites: vec![SiteSettings::new(vec![host], vec![state.certificate()], to)],
         timeouts: Timeouts { drain: DRAIN, ..Timeouts::default() },
         limits: Limits { connections: CONNECTIONS, ..Limits::default() },
         ..Config::default()
