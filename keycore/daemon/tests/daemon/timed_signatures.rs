@@ -13,6 +13,10 @@ use crate::peer::{Peer, request};
 
 const COUNT: u32 = 64;
 
+/// The event loop and its two workers. P-256 is signed by the loop, but for keys that are to be looked up again since
+/// something was written.
+const AT_ONCE: u32 = 3;
+
 fn secret() -> Secret {
     Secret::new(b"a password of a test".to_vec())
 }
@@ -61,8 +65,7 @@ fn micros(time: u32) -> Duration {
 fn a_signature_says_how_long_it_waited_in_the_engine_and_how_long_it_was_made() {
     let daemon = Daemon::start("replicas = 1");
     let mut web = web(&daemon);
-    // On the event loop, one after the other; and on two workers.
-    for (algorithm, at_once) in [(KeyAlgorithm::P256, 1), (KeyAlgorithm::Rsa2048, 2)] {
+    for algorithm in [KeyAlgorithm::P256, KeyAlgorithm::Rsa2048] {
         assert!(algorithm.schemes()[0] != SignatureScheme::Ed25519);
         let (signatures, took) = sign(&mut web, algorithm, &algorithm.to_string());
         let computing: Duration = signatures.iter().map(|timed| micros(timed.computing_us)).sum();
@@ -70,7 +73,7 @@ fn a_signature_says_how_long_it_waited_in_the_engine_and_how_long_it_was_made() 
             assert!(timed.computing_us > 0, "{timed:?}");
             assert!(micros(timed.queued_us) + micros(timed.computing_us) <= took, "{timed:?} of {took:?}");
         }
-        assert!(computing <= took * at_once, "{computing:?} in {took:?}");
+        assert!(computing <= took * AT_ONCE, "{computing:?} in {took:?}");
         // Somebody was the last, and waited for those before.
         let longest = signatures.iter().map(|timed| timed.queued_us).max().unwrap();
         let shortest = signatures.iter().map(|timed| timed.computing_us).min().unwrap();
