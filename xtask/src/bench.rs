@@ -9,6 +9,7 @@ mod certificates;
 mod client;
 mod cores;
 mod engine;
+mod engine_directory;
 mod engine_process;
 mod figures;
 mod html;
@@ -29,12 +30,10 @@ use clap::{Args, ValueEnum};
 
 use crate::cargo::Workspace;
 use crate::error::Error;
-use certificates::Certificates;
 use client::Client;
 use cores::Cores;
 use figures::{Comparison, Results};
-use origin::Origin;
-use peers::{Peer, Setting};
+use peers::{Peer, Stage};
 use scenario::{HANDSHAKES, REQUESTS, RESUMED, Scenario, TRANSFER};
 use tail::Tail;
 
@@ -177,20 +176,10 @@ impl Bench {
 
     /// Servers side by side.
     fn compare(&self, root: &Path, programs: &Path, cores: &Cores) -> Result<(), Error> {
-        let scratch = tempfile::Builder::new().prefix("hsm-bench-").tempdir()?;
-        let scratch = scratch.path();
-        let (certificates, origin) = (Certificates::make(scratch)?, Origin::start(scratch, cores)?);
-        let setting = Setting {
-            programs,
-            scratch,
-            certificates: &certificates,
-            origin: &origin,
-            cores,
-            patient: false,
-            valgrind: None,
-        };
+        let stage = Stage::set(programs, cores)?;
+        let setting = stage.setting();
         let mut peers = Peer::start_all(&setting)?;
-        let client = Client::new(programs, scratch, self.handshakes_at_a_time(), cores)?;
+        let client = Client::new(programs, setting.scratch, self.handshakes_at_a_time(), cores)?;
         let mut results = Results {
             when: figures::now(),
             machine: machine::describe(root),

@@ -13,12 +13,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Bench;
-use super::certificates::Certificates;
 use super::cores::Cores;
 use super::figures::{median, now, write_json};
 use super::machine::{self, Machine};
-use super::origin::Origin;
-use super::peers::{Peer, Setting};
+use super::peers::{Peer, Stage};
 use super::scale::resident_kib;
 use super::visitors::Visitors;
 use crate::error::Error;
@@ -66,18 +64,8 @@ struct Attack {
 }
 
 pub(super) fn run(bench: &Bench, programs: &Path, root: &Path, cores: &Cores) -> Result<(), Error> {
-    let scratch = tempfile::Builder::new().prefix("hsm-bench-").tempdir()?;
-    let scratch = scratch.path();
-    let (certificates, origin) = (Certificates::make(scratch)?, Origin::start(scratch, cores)?);
-    let setting = Setting {
-        programs,
-        scratch,
-        certificates: &certificates,
-        origin: &origin,
-        cores,
-        patient: false,
-        valgrind: None,
-    };
+    let stage = Stage::set(programs, cores)?;
+    let setting = stage.setting();
     let mut proxy = Peer::ours(&setting)?;
     let visitors = Visitors { programs, cores };
     let seconds = bench.seconds.to_string();

@@ -9,12 +9,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Bench;
-use super::certificates::Certificates;
 use super::cores::{Cores, resident_kib_of_all};
 use super::figures::{now, write_json};
 use super::machine::{self, Machine};
-use super::origin::Origin;
-use super::peers::{Peer, Setting};
+use super::peers::{Peer, Setting, Stage};
 use super::visitors::{Visitors, raise_file_limit};
 use crate::error::Error;
 
@@ -48,16 +46,13 @@ pub(super) fn run(
     cores: &Cores,
 ) -> Result<(), Error> {
     raise_file_limit()?;
-    let (scratch, visitors) =
-        (tempfile::Builder::new().prefix("hsm-bench-").tempdir()?, Visitors { programs, cores });
-    let (certificates, origin) = (Certificates::make(scratch.path())?, Origin::start(scratch.path(), cores)?);
+    let (stage, visitors) = (Stage::set(programs, cores)?, Visitors { programs, cores });
     let mut servers = Vec::new();
     for (protocol, directory, arguments) in [("HTTP/1.1", "1", &[][..]), ("HTTP/2", "2", &["--http2"][..])] {
-        let scratch = scratch.path().join(directory);
+        let usual = stage.setting();
+        let scratch = usual.scratch.join(directory);
         std::fs::create_dir(&scratch).map_err(Error::file(&scratch))?;
-        let (certificates, origin, scratch) = (&certificates, &origin, &*scratch);
-        let setting =
-            Setting { programs, scratch, certificates, origin, cores, patient: true, valgrind: None };
+        let setting = Setting { scratch: &scratch, patient: true, ..usual };
         for (server, start) in [("hsm-proxy", Peer::ours as fn(&_) -> _), ("nginx", Peer::nginx)] {
             let figure = measured(&visitors, server, protocol, start(&setting)?, connections, arguments)?;
             println!("{}", figure.row(connections));

@@ -14,10 +14,8 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::Bench;
-use super::certificates::Certificates;
 use super::cores::{Cores, version_of};
-use super::origin::Origin;
-use super::peers::{Peer, Setting};
+use super::peers::{Peer, Setting, Stage};
 use super::scenario::Site;
 use crate::error::Error;
 use crate::process::{find, output_of};
@@ -42,32 +40,22 @@ enum Load {
 }
 
 const OPERATIONS: [Operation; 5] = [
-    Operation {
-        name: "full handshake, P-256",
-        load: Load::Handshakes { site: Site::P256, resume: false },
-        lengths: [100, 400],
-    },
-    Operation {
-        name: "full handshake, RSA-2048",
-        load: Load::Handshakes { site: Site::Rsa2048, resume: false },
-        lengths: [20, 80],
-    },
-    Operation {
-        name: "resumed handshake",
-        load: Load::Handshakes { site: Site::P256, resume: true },
-        lengths: [100, 400],
-    },
-    Operation {
-        name: "HTTP/1.1 request",
-        load: Load::Requests { options: &["--h1", "-c", "1"] },
-        lengths: [200, 1200],
-    },
-    Operation {
-        name: "HTTP/2 request, 32 streams",
-        load: Load::Requests { options: &["-c", "1", "-m", "32"] },
-        lengths: [200, 1200],
-    },
+    Operation::handshakes("full handshake, P-256", Site::P256, false, [100, 400]),
+    Operation::handshakes("full handshake, RSA-2048", Site::Rsa2048, false, [20, 80]),
+    Operation::handshakes("resumed handshake", Site::P256, true, [100, 400]),
+    Operation::requests("HTTP/1.1 request", &["--h1", "-c", "1"]),
+    Operation::requests("HTTP/2 request, 32 streams", &["-c", "1", "-m", "32"]),
 ];
+
+impl Operation {
+    const fn handshakes(name: &'static str, site: Site, resume: bool, lengths: [u32; 2]) -> Self {
+        Self { name, load: Load::Handshakes { site, resume }, lengths }
+    }
+
+    const fn requests(name: &'static str, options: &'static [&'static str]) -> Self {
+        Self { name, load: Load::Requests { options }, lengths: [200, 1200] }
+    }
+}
 
 /// Instructions by operation and program.
 type Figures = BTreeMap<String, BTreeMap<String, u64>>;
@@ -82,14 +70,9 @@ struct Baseline {
 
 pub(super) fn run(bench: &Bench, programs: &Path, root: &Path, cores: &Cores) -> Result<(), Error> {
     let valgrind = find("valgrind").ok_or(Error::MissingTool("valgrind"))?;
-    let scratch = tempfile::Builder::new().prefix("hsm-bench-").tempdir()?;
-    let scratch = scratch.path();
-    let (certificates, origin) = (Certificates::make(scratch)?, Origin::start(scratch, cores)?);
-    let counting = Some(valgrind.clone());
-    let (certificates, origin) = (&certificates, &origin);
-    let setting =
-        Setting { programs, scratch, certificates, origin, cores, patient: true, valgrind: counting };
-    let mut counted = Counted { peer: Peer::ours(&setting)?, home: scratch.join("ours"), programs };
+    let stage = Stage::set(programs, cores)?;
+    let setting = Setting { patient: true, valgrind: Some(valgrind.clone()), ..stage.setting() };
+    let mut counted = Counted { peer: Peer::ours(&setting)?, home: setting.scratch.join("ours"), programs };
     let mut figures = Figures::new();
     for operation in &OPERATIONS {
         let each = counted.measure(operation, cores)?;

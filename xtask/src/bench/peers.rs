@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 use serde::Serialize;
+use tempfile::TempDir;
 
 use super::certificates::Certificates;
 use super::cores::{Cores, census, cpu_time};
@@ -51,6 +52,33 @@ pub(crate) enum Kind {
     /// nginx whose key is in SoftHSM, by OpenSSL's PKCS#11 engine.
     Softhsm,
     Haproxy,
+}
+
+/// What the servers of a benchmark have in common: a directory, certificates, and a web server behind.
+pub(crate) struct Stage<'a> {
+    programs: &'a Path,
+    cores: &'a Cores,
+    certificates: Certificates,
+    origin: Origin,
+    // The last: what is in it has ended before.
+    directory: TempDir,
+}
+
+impl<'a> Stage<'a> {
+    /// Makes the certificates and starts the web server.
+    pub(crate) fn set(programs: &'a Path, cores: &'a Cores) -> Result<Self, Error> {
+        let directory = tempfile::Builder::new().prefix("hsm-bench-").tempdir()?;
+        let certificates = Certificates::make(directory.path())?;
+        let origin = Origin::start(directory.path(), cores)?;
+        Ok(Self { programs, cores, certificates, origin, directory })
+    }
+
+    /// For a server with nothing unusual.
+    pub(crate) fn setting(&self) -> Setting<'_> {
+        let Self { programs, cores, certificates, origin, directory } = self;
+        let scratch = directory.path();
+        Setting { programs, scratch, certificates, origin, cores, patient: false, valgrind: None }
+    }
 }
 
 /// What every server is started with.

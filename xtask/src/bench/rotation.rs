@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Bench;
 use super::cores::Cores;
-use super::engine_process::EnginePlace;
+use super::engine_process::{EnginePlace, memory_directory};
 use super::figures::{now, write_json};
 use super::machine::{self, Machine};
 use crate::error::Error;
@@ -34,10 +34,8 @@ pub(super) fn run(
     root: &Path,
     cores: &Cores,
 ) -> Result<(), Error> {
-    let memory = Path::new("/dev/shm");
-    let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    let scratch = |base: &Path| tempfile::Builder::new().prefix("hsm-bench-").tempdir_in(base);
-    let (filled, disk) = (scratch(&base)?, scratch(&std::env::temp_dir())?);
+    let filled = memory_directory()?;
+    let disk = tempfile::Builder::new().prefix("hsm-bench-").tempdir()?;
     let place = EnginePlace::prepare(filled.path(), programs, "")?;
     let mut engine = place.start(cores)?;
     place.await_ready(&mut engine)?;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Bench;
 use super::cores::Cores;
-use super::engine_process::EnginePlace;
+use super::engine_process::{EnginePlace, memory_directory};
 use super::figures::{median, now, write_json};
 use super::machine::{self, Machine};
 use crate::error::Error;
@@ -55,9 +55,7 @@ pub(super) fn run(
     root: &Path,
     cores: &Cores,
 ) -> Result<(), Error> {
-    let memory = Path::new("/dev/shm");
-    let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    let scratch = tempfile::Builder::new().prefix("hsm-bench-").tempdir_in(base)?;
+    let scratch = memory_directory()?;
     let place = EnginePlace::prepare(scratch.path(), programs, SETTINGS)?;
     let mut engine = place.start(cores)?;
     place.await_ready(&mut engine)?;

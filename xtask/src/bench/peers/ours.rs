@@ -1,35 +1,31 @@
 //! `hsm-proxy run` and its engines, as docs/operations.md sets them up; the keys of the certificates are imported.
 
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Pid;
 
-use super::{Kind, Peer, Program, STARTING, Setting, free_address, home, write};
+use super::{Kind, Peer, Program, Setting, free_address, home, write};
 use crate::bench::cores::version_of;
+use crate::bench::engine_directory::EngineDirectory;
 use crate::bench::scenario::Site;
 use crate::error::Error;
 use crate::process::Server;
-
-/// Taken for a key, as those of engines in service are: a passphrase would be stretched at each start.
-const UNSEAL_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 /// Nothing here is secret: the cluster lives in a temporary directory for as long as the benchmark.
 const PASSWORD: &str = "the benchmark's password";
 
 /// The engines of a benchmark, and the programs that speak to them.
 pub(crate) struct Cluster {
-    home: PathBuf,
+    directory: EngineDirectory,
     programs: PathBuf,
 }
 
 pub(super) fn start(setting: &Setting<'_>) -> Result<Peer, Error> {
     let home = home(setting, "ours")?;
-    let cluster = Cluster { home: home.clone(), programs: setting.programs.to_owned() };
+    let cluster = Cluster::of(setting);
     let mut engines = cluster.start_engines(setting)?;
-    cluster.await_engines(&mut engines, replicas(setting))?;
+    cluster.directory.await_ready(&mut engines.server, replicas(setting))?;
     cluster.provision(setting)?;
 
     let (address, config) = (free_address()?, home.join("hsm-proxy.toml"));
@@ -92,23 +88,21 @@ pub(super) fn sites(setting: &Setting<'_>, sites: &[Site]) -> String {
 impl Cluster {
     /// That of [`start`] with the same setting.
     pub(crate) fn of(setting: &Setting<'_>) -> Self {
-        Self { home: setting.scratch.join("ours"), programs: setting.programs.to_owned() }
+        let directory = EngineDirectory::at(&setting.scratch.join("ours"));
+        Self { directory, programs: setting.programs.to_owned() }
     }
 
     /// Process id of a replica.
     pub(crate) fn replica(&self, index: u16) -> Result<Pid, Error> {
-        let path = self.home.join(format!("run/engine-{index}.pid"));
-        let text = std::fs::read_to_string(&path).map_err(Error::file(&path))?;
-        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-        pid.ok_or_else(|| Error::LoadReport(format!("{} holds no process id", path.display())))
+        self.directory.replica(index)
     }
 
     pub(crate) fn socket(&self, index: u16) -> PathBuf {
-        self.home.join(format!("run/engine-{index}.sock"))
+        self.directory.socket(index)
     }
 
     pub(crate) fn password(&self) -> PathBuf {
-        self.home.join("password")
+        self.directory.path("password")
     }
 
     /// Makes a crypto user.
@@ -127,45 +121,22 @@ impl Cluster {
     }
 
     fn start_engines(&self, setting: &Setting<'_>) -> Result<Program, Error> {
-        let path = |name: &str| self.home.join(name);
-        let mut text = format!(
-            "state-dir = {:?}\nsocket-dir = {:?}\nunseal-file = {:?}\n",
-            path("state"),
-            path("run"),
-            path("unseal")
-        );
-        if setting.valgrind.is_some() {
-            // valgrind asks the kernel for more than the engine may.
-            text.push_str("replicas = 1\nsandbox = \"off\"\n");
-        }
-        write(&path("engine.toml"), &text)?;
-        for (name, secret) in [("unseal", UNSEAL_KEY), ("password", PASSWORD)] {
-            write(&path(name), secret)?;
-            std::fs::set_permissions(path(name), PermissionsExt::from_mode(0o600))
-                .map_err(Error::file(path(name)))?;
-        }
-        let mut command = counted(setting, &self.programs.join("hsm-engine"), &path("engine.callgrind"));
-        if setting.valgrind.is_none() {
-            command.args(["run", "--config"]).arg(path("engine.toml"));
-            return Program::start("hsm-engine", command, setting, &path("engine.log"));
+        let (directory, by_valgrind) = (&self.directory, setting.valgrind.is_some());
+        // valgrind asks the kernel for more than the engine may.
+        directory.prepare(if by_valgrind { "replicas = 1\nsandbox = \"off\"" } else { "" })?;
+        directory.write_secret("password", PASSWORD)?;
+        let program = self.programs.join("hsm-engine");
+        let mut command = counted(setting, &program, &directory.path("engine.callgrind"));
+        let log = directory.path("engine.log");
+        if !by_valgrind {
+            command.args(["run", "--config"]).arg(directory.configuration());
+            return Program::start("hsm-engine", command, setting, &log);
         }
         // A supervisor starts what the kernel calls its program, which here is valgrind.
-        for directory in ["state", "run"] {
-            std::fs::create_dir(path(directory)).map_err(Error::file(path(directory)))?;
-            std::fs::set_permissions(path(directory), PermissionsExt::from_mode(0o700))
-                .map_err(Error::file(path(directory)))?;
-        }
-        command.args(["replica", "--index", "0", "--config"]).arg(path("engine.toml"));
-        let server = setting.cores.on_server(|| Server::start_with_lifeline(command, &path("engine.log")))?;
+        directory.make_directories(&["state", "run"])?;
+        command.args(["replica", "--index", "0", "--config"]).arg(directory.configuration());
+        let server = setting.cores.on_server(|| Server::start_with_lifeline(command, &log))?;
         Ok(Program { name: "hsm-engine", server })
-    }
-
-    fn await_engines(&self, engines: &mut Program, replicas: u16) -> Result<(), Error> {
-        (0..replicas).try_for_each(|index| {
-            let socket = self.socket(index);
-            let accepts = || UnixStream::connect(&socket).is_ok();
-            engines.server.await_ready(engines.name, &socket.display(), STARTING, accepts)
-        })
     }
 
     fn provision(&self, setting: &Setting<'_>) -> Result<(), Error> {
