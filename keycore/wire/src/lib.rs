@@ -12,6 +12,7 @@ mod algorithm;
 mod attribute;
 pub mod frame;
 mod ids;
+mod list;
 mod mechanism;
 mod names;
 mod ops;

@@ -1,11 +1,9 @@
-use core::fmt;
-use core::marker::PhantomData;
 use core::net::IpAddr;
 
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::list::at_most;
 use crate::session::UnixMillis;
 
 /// Most names that the cluster's certificate can be asked for with.
@@ -73,34 +71,4 @@ pub struct ClusterCertificateStatus {
 fn chain<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<Vec<u8>>, D::Error> {
     let chain = at_most::<MAX_CLUSTER_CHAIN, ByteBuf, D>(source)?;
     Ok(chain.into_iter().map(ByteBuf::into_vec).collect())
-}
-
-/// Reads a list: no more room is made than for the entries that are there, `MAX` at most.
-pub(crate) fn at_most<'de, const MAX: usize, T, D>(source: D) -> Result<Vec<T>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    struct List<const MAX: usize, T>(PhantomData<T>);
-
-    impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for List<MAX, T> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "at most {MAX} entries")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-            let mut found = Vec::new();
-            while let Some(entry) = entries.next_element()? {
-                if found.len() == MAX {
-                    return Err(A::Error::invalid_length(MAX + 1, &self));
-                }
-                found.push(entry);
-            }
-            Ok(found)
-        }
-    }
-
-    source.deserialize_seq(List::<MAX, T>(PhantomData))
 }

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use crate::list::at_most;
 use crate::ops::cluster::ClusterStatus;
-use crate::ops::identity::at_most;
 use crate::secret::Secret;
 use crate::session::UnixMillis;
 
