@@ -4,6 +4,7 @@
 //! * [`Front`]: `hsm-proxy run` beside it, with what it tells its service manager
 //! * [`Site`]: engines with ports, as an administrator sets them up
 //! * [`Authority`]: a certificate authority that speaks ACME
+//! * [`Browser`][]: Debian's Chromium
 //! * [`nginx`]: a web server, of another kind than ours
 //! * [`Program`]: any other process that a test starts: an upstream, a peer, a foreign client
 //! * [`memory`]: what a process holds, for the search for keys
@@ -12,6 +13,7 @@
 //! * [`tool`]: programs from the system; a test whose tool is missing says so, and fails where CI requires it
 
 mod authority;
+mod browser;
 mod certificate;
 pub mod files;
 pub mod front;
@@ -26,6 +28,7 @@ mod upstream;
 pub mod wait;
 
 pub use authority::{Authority, AuthorityOptions, AuthorityTools, free_addresses};
+pub use browser::Browser;
 pub use certificate::{SelfMadeKey, self_signed};
 pub use front::Front;
 pub use nginx::nginx;

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Answers `GET /bytes/N` with N bytes, `POST` with the number of bytes it took, anything else with the request's
-/// head as it arrived.
+/// Answers `GET /` with its page, if it has one, `GET /bytes/N` with N bytes, `POST` with the number of bytes it took, anything
+/// else with the request's head as it arrived.
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
@@ -21,6 +21,15 @@ impl Upstream {
     ///
     /// If no port can be bound.
     pub fn start() -> Self {
+        Self::with_page("")
+    }
+
+    /// The same with a page in HTML; none if it is empty.
+    ///
+    /// # Panics
+    ///
+    /// If no port can be bound.
+    pub fn with_page(page: &'static str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("bound");
         let stopped = Arc::new(AtomicBool::new(false));
@@ -33,7 +42,7 @@ impl Upstream {
                 }
                 let counter = Arc::clone(&counter);
                 std::thread::spawn(move || {
-                    let _client_gone = serve(&stream, &counter);
+                    let _client_gone = serve(&stream, &counter, page);
                 });
             }
         });
@@ -58,7 +67,7 @@ impl Drop for Upstream {
     }
 }
 
-fn serve(stream: &TcpStream, requests: &AtomicUsize) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, requests: &AtomicUsize, page: &str) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::with_capacity(256 * 1024, stream);
     let mut writer = stream;
@@ -75,6 +84,9 @@ fn serve(stream: &TcpStream, requests: &AtomicUsize) -> std::io::Result<()> {
         if let Some(length) = target.strip_prefix("/bytes/").and_then(|digits| digits.parse::<u64>().ok()) {
             write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n")?;
             std::io::copy(&mut std::io::repeat(b'x').take(length), &mut writer)?;
+        } else if target == "/" && !page.is_empty() {
+            let kind = "content-type: text/html; charset=utf-8";
+            write!(writer, "HTTP/1.1 200 OK\r\n{kind}\r\ncontent-length: {}\r\n\r\n{page}", page.len())?;
         } else {
             let body = if head.starts_with("POST") { format!("took {taken} bytes\n") } else { head };
             write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;

@@ -4,63 +4,18 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hsm_e2e::{Finished, Stack, run, tool, wait};
+use hsm_e2e::{Browser, Stack, run, tool, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Wide enough for two columns, and a telephone.
 const DESKTOP: &str = "1180,1300";
 const PHONE: &str = "360,1300";
-
-/// A browser with a directory for its things.
-struct Browser {
-    program: PathBuf,
-    directory: tempfile::TempDir,
-}
-
-impl Browser {
-    fn find() -> Option<Self> {
-        let program = tool::find("chromium")?;
-        Some(Self { program, directory: tempfile::tempdir().unwrap() })
-    }
-
-    /// Looks at a page for some seconds of its own time, which pass as fast as the page lets them.
-    fn look(&self, size: &str, url: &str, arguments: &[&str]) -> Finished {
-        let mut command = Command::new("timeout");
-        command.arg("120").arg(&self.program).args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--hide-scrollbars",
-            "--no-proxy-server",
-            "--virtual-time-budget=4000",
-        ]);
-        command.arg(format!("--user-data-dir={}", self.directory.path().display()));
-        command.arg(format!("--window-size={size}")).args(arguments).arg(url);
-        run(command.env("HOME", self.directory.path()))
-    }
-
-    /// What the page has become.
-    fn document(&self, size: &str, url: &str) -> String {
-        self.look(size, url, &["--dump-dom"]).success()
-    }
-
-    fn screenshot(&self, name: &str, size: &str, url: &str, arguments: &[&str]) -> Vec<u8> {
-        let file = self.directory.path().join(name);
-        let to = format!("--screenshot={}", file.display());
-        self.look(size, url, &[&[&*to], arguments].concat()).success();
-        if let Some(directory) = std::env::var_os("HSM_E2E_SCREENSHOTS") {
-            std::fs::copy(&file, Path::new(&directory).join(name)).unwrap();
-        }
-        std::fs::read(file).unwrap()
-    }
-}
 
 /// `http://ADDRESS/` of the admin listener.
 fn status_url(stack: &Stack) -> String {
