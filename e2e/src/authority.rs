@@ -1,16 +1,12 @@
 //! A certificate authority that speaks ACME: Debian's `pebble`, with the small DNS server that it asks.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::certificate::self_signed;
-use crate::{Program, run, tool, wait};
-
-/// Longest wait for what takes milliseconds on a machine that does nothing else.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{Program, address, run, tool};
 
 /// The programs that it takes.
 #[derive(Debug)]
@@ -69,7 +65,7 @@ impl Authority {
     ///
     /// If it can't be prepared.
     pub fn prepare(tools: AuthorityTools, directory: &Path, options: AuthorityOptions) -> Self {
-        let [address, management, dns, dns_management] = free_addresses();
+        let [address, management, dns, dns_management] = address::free();
         let (key, certificate) = self_signed(&tools.openssl, directory, "acme");
         let configuration = serde_json::json!({ "pebble": {
             "listenAddress": address.to_string(),
@@ -102,7 +98,7 @@ impl Authority {
             _dns: dns_server,
             pebble: None,
         };
-        listens(dns_management);
+        address::await_port("the DNS server", dns_management);
         authority
     }
 
@@ -125,7 +121,7 @@ impl Authority {
         let log = File::create(self.directory.join("pebble.log")).expect("a directory");
         command.stderr(log.try_clone().expect("a file")).stdout(log);
         self.pebble = Some(Program::start(&mut command));
-        listens(self.address);
+        address::await_port("the authority", self.address);
     }
 
     /// Kills it.
@@ -197,17 +193,3 @@ impl Authority {
 
 /// Of the account at the authority, in base64url.
 const MAC_KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
-
-/// Ports of this machine that nobody has.
-///
-/// # Panics
-///
-/// If there are none.
-pub fn free_addresses<const COUNT: usize>() -> [SocketAddr; COUNT] {
-    let listeners = [(); COUNT].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("its address"))
-}
-
-fn listens(address: SocketAddr) {
-    wait::until("a server listens", PATIENCE, || TcpStream::connect(address).ok());
-}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::address;
 use crate::program::{Program, binary, run};
 use crate::stack::Stack;
 
@@ -29,8 +30,7 @@ impl Front {
     ///
     /// If it isn't.
     pub fn start(stack: &Stack, directory: &Path, to: &str) -> Self {
-        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-        let address = free.expect("a free port");
+        let [address] = address::free();
         Self::start_by(Command::new(binary("hsm-proxy")), address, stack, directory, to)
     }
 

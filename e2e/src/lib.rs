@@ -7,11 +7,13 @@
 //! * [`Browser`][]: Debian's Chromium
 //! * [`nginx`]: a web server, of another kind than ours
 //! * [`Program`]: any other process that a test starts: an upstream, a peer, a foreign client
+//! * [`address`]: ports that nobody has, and waiting for who listens
 //! * [`memory`]: what a process holds, for the search for keys
 //! * [`files`]: and what is in files
 //! * [`needle`]: the forms that a secret may have
 //! * [`tool`]: programs from the system; a test whose tool is missing says so, and fails where CI requires it
 
+pub mod address;
 mod authority;
 mod browser;
 mod certificate;
@@ -27,7 +29,7 @@ pub mod tool;
 mod upstream;
 pub mod wait;
 
-pub use authority::{Authority, AuthorityOptions, AuthorityTools, free_addresses};
+pub use authority::{Authority, AuthorityOptions, AuthorityTools};
 pub use browser::Browser;
 pub use certificate::{SelfMadeKey, self_signed};
 pub use front::Front;

@@ -1,12 +1,11 @@
 //! A server of Debian's nginx.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
+use crate::address;
 use crate::program::Program;
-use crate::wait;
 
 /// Starts one with its files in `directory` and this `server` block, which listens on `address`, and waits until it does. One
 /// process: whoever kills it leaves no worker behind.
@@ -25,6 +24,6 @@ pub fn nginx(program: &Path, directory: &Path, server: &str, address: SocketAddr
     );
     std::fs::write(&file, text).expect("a directory");
     let nginx = Program::start(Command::new(program).arg("-c").arg(&file).arg("-p").arg(directory));
-    wait::until("nginx listens", Duration::from_secs(30), || TcpStream::connect(address).ok());
+    address::await_port("nginx", address);
     nginx
 }

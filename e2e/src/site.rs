@@ -1,16 +1,15 @@
 //! An administrator's machine: engines of two replicas with a port each, and the directory in which everything is done.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{Program, binary, run, wait};
+use crate::{Program, address, binary, run, wait};
 
 /// Longest wait for what takes milliseconds on a machine that does nothing else.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,10 +41,8 @@ impl Site {
         for user in ["alice", "web", "ca"] {
             write_private(&root.join(user), &format!("the password of {user}\n"));
         }
-        // Free a moment ago; the configuration takes no port that nobody knows.
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let ports = listeners.each_ref().map(|listener| listener.local_addr().expect("its address").port());
-        drop(listeners);
+        // The configuration takes no port that nobody knows.
+        let ports = address::free().map(|address| address.port());
         let configuration = format!(
             "state-dir = \"{root}/state\"\nsocket-dir = \"{root}/run\"\nunseal-file = \"{root}/unseal\"\n\
              listen-tcp = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\n",
@@ -58,9 +55,7 @@ impl Site {
         engine.args(["run", "--config"]).arg(root.join("engine.toml")).stdin(Stdio::null());
         let engines = Program::start(engine.env_remove("CREDENTIALS_DIRECTORY"));
         for replica in 0..2 {
-            wait::until("the engine listens", PATIENCE, || {
-                UnixStream::connect(root.join(format!("run/engine-{replica}.sock"))).ok()
-            });
+            address::await_socket("the engine", &root.join(format!("run/engine-{replica}.sock")));
         }
         Self { directory, ports, _engines: engines }
     }

@@ -9,8 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hsm_e2e::{
-    Authority, AuthorityOptions, AuthorityTools, Program, Stack, Upstream, binary, free_addresses, run, tool,
-    wait,
+    Authority, AuthorityOptions, AuthorityTools, Program, Stack, Upstream, address, binary, run, tool, wait,
 };
 use rustix::process::Signal;
 
@@ -30,7 +29,7 @@ struct Front {
 
 impl Front {
     fn new(directory: &Path) -> Option<Self> {
-        let [tls, plain, admin] = free_addresses();
+        let [tls, plain, admin] = address::free();
         let curl = tool::find("curl")?;
         Some(Self { directory: directory.to_owned(), tls, plain, admin, curl, program: None })
     }
@@ -59,7 +58,7 @@ impl Front {
         command.arg("run").arg("--config").arg(self.directory.join("proxy.toml")).env("RUST_LOG", "info");
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         self.program = Some(Program::start(command.stderr(log)));
-        wait::until("the proxy listens", PATIENCE, || std::net::TcpStream::connect(self.tls).ok());
+        address::await_port("the proxy", self.tls);
     }
 
     fn log_file(&self) -> PathBuf {

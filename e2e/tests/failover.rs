@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hsm_e2e::{Program, Stack, binary, run, tool, wait};
+use hsm_e2e::{Program, Stack, address, binary, run, tool, wait};
 use rustix::process::Signal;
 
 fn drill(stack: &Stack, arguments: &[&str]) {
@@ -136,10 +136,10 @@ fn a_proxy_that_starts_before_its_engines_serves_when_they_come() {
     first.proxy().wait(Duration::from_secs(20));
     drop(first);
 
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let [address] = address::free();
     let upstream = hsm_e2e::Upstream::start();
     let configuration = format!(
-        "[proxy]\nlisten = [\"127.0.0.1:{port}\"]\n[hsm]\nengines = [\"{run}/engine-0.sock\", \"{run}/engine-1.sock\"]\n\
+        "[proxy]\nlisten = [\"{address}\"]\n[hsm]\nengines = [\"{run}/engine-0.sock\", \"{run}/engine-1.sock\"]\n\
          user = \"web\"\npassword-file = \"{state}/secrets/web-password\"\n\
          [[site]]\nhost = \"localhost\"\ncert = \"{state}/localhost.pem\"\nto = \"{to}\"\n",
         run = state.join("run").display(),
@@ -149,9 +149,7 @@ fn a_proxy_that_starts_before_its_engines_serves_when_they_come() {
     let file = directory.path().join("proxy.toml");
     std::fs::write(&file, configuration).unwrap();
     let _proxy = Program::start(Command::new(binary("hsm-proxy")).arg("run").arg("--config").arg(&file));
-    wait::until("the proxy listens", Duration::from_secs(10), || {
-        TcpStream::connect(("127.0.0.1", port)).ok()
-    });
+    address::await_port("the proxy", address);
 
     let mut engines = Program::start(
         Command::new(binary("hsm-engine"))
@@ -159,7 +157,7 @@ fn a_proxy_that_starts_before_its_engines_serves_when_they_come() {
             .arg(state.join("engine.toml"))
             .stdin(Stdio::null()),
     );
-    let url = format!("https://localhost:{port}/");
+    let url = format!("https://localhost:{}/", address.port());
     wait::until("a handshake succeeds", Duration::from_secs(20), || {
         let answer = run(Command::new(&curl)
             .args(["--silent", "--max-time", "10", "--noproxy", "*", "--cacert"])

@@ -2,18 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use hsm_e2e::front::{configuration, replace};
-use hsm_e2e::{Finished, Front, Program, Stack, nginx, run, self_signed, tool, wait};
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
-}
+use hsm_e2e::{Finished, Front, Program, Stack, address, nginx, run, self_signed, tool};
 
 /// What `openssl s_client` says, which trusts that certificate alone and has its end of input at once.
 fn see(openssl: &Path, front: &Front, name: &str, alpn: &str, trusted: &Path) -> Finished {
@@ -32,12 +25,12 @@ fn clients_see_the_certificate_and_the_protocol_of_the_server_behind() {
     let (stack, directory) = (Stack::start(), tempfile::tempdir().unwrap());
     let place = directory.path();
     let [by_openssl, by_nginx] = ["openssl", "nginx"].map(|name| self_signed(&openssl, place, name));
-    let (server, probe, socket) = (free(), free(), place.join("nginx.sock"));
+    let ([server, probe], socket) = (address::free(), place.join("nginx.sock"));
     let mut command = Command::new(&openssl);
     command.args(["s_server", "-quiet", "-www", "-alpn", "test/1", "-accept"]).arg(server.to_string());
     command.arg("-key").arg(&by_openssl.0).arg("-cert").arg(&by_openssl.1);
     let _server = Program::start(command.stdin(Stdio::null()).stdout(Stdio::null()));
-    wait::until("openssl listens", Duration::from_secs(30), || TcpStream::connect(server).ok());
+    address::await_port("openssl", server);
     let block = format!(
         "listen {probe}; listen unix:{} ssl; ssl_certificate {}; ssl_certificate_key {}; \
          location / {{ return 200 \"$ssl_server_name $server_protocol\"; }}",
@@ -46,7 +39,7 @@ fn clients_see_the_certificate_and_the_protocol_of_the_server_behind() {
         by_nginx.0.display(),
     );
     let _nginx = nginx(&web, place, &block, probe);
-    wait::until("nginx listens", Duration::from_secs(30), || UnixStream::connect(&socket).ok());
+    address::await_socket("nginx", &socket);
 
     let front = Front::start(&stack, place, "http://127.0.0.1:9");
     let tables = format!(

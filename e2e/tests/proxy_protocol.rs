@@ -2,22 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::time::Duration;
 
 use hsm_e2e::front::{configuration, replace};
-use hsm_e2e::{Front, Program, Stack, nginx, run, tool, wait};
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
-}
-
-fn start(what: &str, command: &mut Command, address: SocketAddr) -> Program {
-    let program = Program::start(command);
-    wait::until(what, Duration::from_secs(30), || TcpStream::connect(address).ok());
-    program
-}
+use hsm_e2e::{Front, Program, Stack, address, nginx, run, tool};
 
 #[test]
 fn the_client_is_known_from_one_end_to_the_other() {
@@ -28,7 +16,7 @@ fn the_client_is_known_from_one_end_to_the_other() {
     };
     let stack = Stack::start();
     let directory = tempfile::tempdir().unwrap();
-    let (server, balancer) = (free(), free());
+    let [server, balancer] = address::free();
     let says = "location / { return 200 \"$proxy_protocol_addr $http_x_forwarded_for $http_forwarded\"; }";
     let _nginx = nginx(&web, directory.path(), &format!("listen {server} proxy_protocol; {says}"), server);
 
@@ -51,8 +39,8 @@ fn the_client_is_known_from_one_end_to_the_other() {
             front.address
         );
         std::fs::write(&file, text).unwrap();
-        let _haproxy =
-            start("HAProxy listens", Command::new(&haproxy).arg("-db").arg("-f").arg(&file), balancer);
+        let _haproxy = Program::start(Command::new(&haproxy).arg("-db").arg("-f").arg(&file));
+        address::await_port("HAProxy", balancer);
         for version in ["--http1.1", "--http2"] {
             let mut curl = stack.curl(&curl);
             curl.args([version, "--interface", "127.0.0.77"])

@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use hsm_e2e::needle::{Needle, forms};
-use hsm_e2e::{SelfMadeKey, Stack, binary, files, memory, run, tool};
+use hsm_e2e::{SelfMadeKey, Stack, address, binary, files, memory, run, tool};
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error, Identity};
 use keycore_wire::{
@@ -101,7 +102,7 @@ fn the_key_is_in_no_file_and_not_in_the_proxys_memory() {
     // A proxy that serves it, so that it has been used.
     let (proxy, address) = serve(&stack, directory.path(), &key);
     run(Command::new(binary("hsm-loadtest"))
-        .args(["handshakes", "--count", "200", "--concurrency", "8", "--connect", &address])
+        .args(["handshakes", "--count", "200", "--concurrency", "8", "--connect", &address.to_string()])
         .arg("--ca")
         .arg(&key.certificate))
     .success();
@@ -126,7 +127,7 @@ fn the_key_is_in_no_file_and_not_in_the_proxys_memory() {
 
     // The same searches find it where it is planted: in a header that the proxy has read but not the end of, and in
     // a file; and in the engine, where it belongs.
-    let _held = plant(&address, &key);
+    let _held = plant(address, &key);
     hsm_e2e::wait::until("the search finds the planted key", Duration::from_secs(10), || {
         (memory::occurrences(pid, hexadecimal.as_bytes()).unwrap() > 0).then_some(())
     });
@@ -141,10 +142,9 @@ fn the_key_is_in_no_file_and_not_in_the_proxys_memory() {
     assert_eq!(files::hits(stack.state_dir(), None, &needles).len(), 1);
 }
 
-/// A second proxy, with the imported key's certificate; it listens on a free port.
-fn serve(stack: &Stack, directory: &std::path::Path, key: &SelfMadeKey) -> (hsm_e2e::Program, String) {
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
+/// A second proxy, with the imported key's certificate, and where it listens.
+fn serve(stack: &Stack, directory: &std::path::Path, key: &SelfMadeKey) -> (hsm_e2e::Program, SocketAddr) {
+    let [address] = address::free();
     let configuration = format!(
         "[proxy]\nlisten = [\"{address}\"]\n[hsm]\nengines = [\"{}\", \"{}\"]\nuser = \"web\"\npassword-file = \"{}\"\n\
          [[site]]\nhost = \"localhost\"\ncert = \"{}\"\nto = \"http://127.0.0.1:9\"\n",
@@ -157,15 +157,13 @@ fn serve(stack: &Stack, directory: &std::path::Path, key: &SelfMadeKey) -> (hsm_
     std::fs::write(&file, configuration).unwrap();
     let proxy =
         hsm_e2e::Program::start(Command::new(binary("hsm-proxy")).arg("run").arg("--config").arg(&file));
-    hsm_e2e::wait::until("the second proxy listens", Duration::from_secs(10), || {
-        std::net::TcpStream::connect(&address).ok()
-    });
+    address::await_port("the second proxy", address);
     (proxy, address)
 }
 
 /// Leaves the key's bytes, as hexadecimal, in an unfinished request's header.
 fn plant(
-    address: &str,
+    address: SocketAddr,
     key: &SelfMadeKey,
 ) -> rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream> {
     use rustls_pki_types::pem::PemObject;

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use hsm_e2e::{Program, Stack, Upstream, memory, run, tool, wait};
+use hsm_e2e::{Program, Stack, Upstream, address, memory, run, tool};
 
 const GIB: u64 = 1 << 30;
 const MAX_GROWTH_KIB: u64 = 32 * 1024;
@@ -52,25 +52,22 @@ fn a_real_nginx_as_upstream() {
     let root = directory.path();
     std::fs::create_dir(root.join("www")).unwrap();
     std::fs::write(root.join("www/index.html"), "from nginx\n").unwrap();
-    // A free port: bound, noted, released. nginx has no way to report one that it chose.
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let [server] = address::free();
     let configuration = format!(
         "daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log;\n\
          events {{}}\n\
          http {{ access_log {root}/access.log; client_body_temp_path {root}/body; proxy_temp_path {root}/proxy;\n\
            fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s; gzip on;\n\
            log_format forwarded '$http_x_forwarded_for|$http_x_forwarded_proto|$http_host';\n\
-           server {{ listen 127.0.0.1:{port}; root {root}/www; access_log {root}/access.log forwarded; }} }}\n",
+           server {{ listen {server}; root {root}/www; access_log {root}/access.log forwarded; }} }}\n",
         root = root.display()
     );
     std::fs::write(root.join("nginx.conf"), configuration).unwrap();
     let _nginx =
         Program::start(Command::new(nginx).arg("-p").arg(root).arg("-c").arg(root.join("nginx.conf")));
-    wait::until("nginx listens", std::time::Duration::from_secs(10), || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
-    });
+    address::await_port("nginx", server);
 
-    let stack = Stack::in_front_of(&format!("http://127.0.0.1:{port}"));
+    let stack = Stack::in_front_of(&format!("http://{server}"));
     for protocol in ["--http1.1", "--http2"] {
         let body = run(stack.curl(&curl).arg(protocol).arg(stack.url("/"))).success();
         assert_eq!(body, "from nginx\n");

@@ -3,12 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
-use std::time::Duration;
 
-use hsm_e2e::{Program, Site, Upstream, binary, run, tool, wait};
+use hsm_e2e::{Program, Site, Upstream, address, binary, run, tool};
 
 /// The trust anchor, the cluster's certificate and a client's: the commands of docs/operations.md.
 fn certify(site: &Site) {
@@ -81,7 +80,7 @@ fn a_cluster_gets_its_whole_identity_from_hsm_and_a_client_signs_by_it() {
 }
 
 /// A site's key, and its certificate by another CA; then the proxy's configuration, with the engines at their ports.
-fn serve(site: &Site, upstream: &Upstream, port: u16) {
+fn serve(site: &Site, upstream: &Upstream, address: SocketAddr) {
     let ec = ["key", "generate-asymmetric-pair", "ec", "--curve", "p256"];
     site.hsm_as("ca", &[&ec[..], &["--label", "root"]].concat());
     site.hsm_as("ca", &["cert", "ca-init", "--key", "root", "--cn", "Root", "--out", "ca.pem"]);
@@ -93,7 +92,7 @@ fn serve(site: &Site, upstream: &Upstream, port: u16) {
     let root = site.path("");
     let root = root.display();
     let configuration = format!(
-        "[proxy]\nlisten = [\"127.0.0.1:{port}\"]\n[hsm]\nengines = [\"{first}\", \"{second}\"]\n\
+        "[proxy]\nlisten = [\"{address}\"]\n[hsm]\nengines = [\"{first}\", \"{second}\"]\n\
          user = \"web\"\npassword-file = \"{root}/web\"\ntls-ca = \"{root}/ca.crt\"\n\
          tls-certificate = \"{root}/client.crt\"\ntls-key = \"{root}/client.key\"\n\
          [[site]]\nhost = \"localhost\"\ncert = \"{root}/www.pem\"\nto = \"{}\"\n",
@@ -107,19 +106,17 @@ fn a_proxy_over_two_tcp_engines_loses_no_handshake_when_one_is_killed() {
     let site = Site::new();
     certify(&site);
     let upstream = Upstream::start();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    serve(&site, &upstream, port);
+    let [address] = address::free();
+    serve(&site, &upstream, address);
     let check = site.command(&binary("hsm-proxy"), &["check", "--config", "proxy.toml"]).output().unwrap();
     assert!(check.status.success(), "{check:?}");
     let mut proxy = site.command(&binary("hsm-proxy"), &["run", "--config", "proxy.toml"]);
     let _proxy = Program::start(proxy.stdin(Stdio::null()));
-    wait::until("the proxy listens", Duration::from_secs(20), || {
-        TcpStream::connect(("127.0.0.1", port)).ok()
-    });
+    address::await_port("the proxy", address);
 
     // The drill fails if any handshake does, or if the engine was not killed on the way.
     for victim in ["0", "1"] {
-        let connect = format!("127.0.0.1:{port}");
+        let connect = address.to_string();
         let drill = ["drill", "--connect", &connect, "--state-dir", ".", "--concurrency", "32"];
         let killed = ["--kill", victim, "--at", "50%", "--count", "1000", "--max-latency", "5s"];
         let report = run(&mut site.command(&binary("hsm-loadtest"), &[&drill[..], &killed].concat()));

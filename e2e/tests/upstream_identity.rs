@@ -2,19 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use hsm_e2e::front::{configuration, replace};
-use hsm_e2e::{Front, Stack, nginx, run, self_signed, tool, wait};
+use hsm_e2e::{Front, Stack, address, nginx, run, self_signed, tool};
 use rustix::process::Signal;
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
-}
 
 /// A key of usage tls-client and its certificate, made as docs/certificates.md says, by an authority of openssl's.
 fn certify(stack: &Stack, openssl: &Path, directory: &Path) {
@@ -70,7 +63,7 @@ fn nginx_verifies_who_connects_while_each_engine_is_killed() {
     else {
         return;
     };
-    let (stack, directory, server) = (Stack::start(), tempfile::tempdir().unwrap(), free());
+    let (stack, directory, [server]) = (Stack::start(), tempfile::tempdir().unwrap(), address::free());
     let place = directory.path();
     certify(&stack, &openssl, place);
     let (key, certificate) = self_signed(&openssl, place, "server");
@@ -109,9 +102,7 @@ fn nginx_verifies_who_connects_while_each_engine_is_killed() {
     for replica in [0, 1] {
         stack.signal_engine(replica, Signal::KILL);
         served(10);
-        wait::until("the engine is back", Duration::from_secs(30), || {
-            UnixStream::connect(stack.engine_socket(replica)).ok()
-        });
+        address::await_socket("the engine", &stack.engine_socket(replica));
     }
     served(5);
 }

@@ -1,9 +1,8 @@
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use hsm_e2e::{Program, SelfMadeKey, Stack, StackOptions, tool, wait};
+use hsm_e2e::{Program, SelfMadeKey, Stack, StackOptions, address, tool};
 
 use crate::client::Client;
 use crate::recorder::Recorder;
@@ -25,14 +24,14 @@ pub(crate) fn hsm_proxy(recorder: &Recorder) -> Front {
 
 /// Its defaults, but for the things without which it would not be a TLS proxy that keeps upstream connections.
 pub(crate) fn nginx(recorder: &Recorder) -> Front {
-    let (nginx, directory, key, port) = prepared("nginx");
+    let (nginx, directory, key, address) = prepared("nginx");
     let root = directory.path().display().to_string();
     let configuration = format!(
         "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;\n\
          events {{}}\n\
          http {{ access_log off; client_body_temp_path {root}/b; proxy_temp_path {root}/p;\n\
            fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;\n\
-           server {{ listen 127.0.0.1:{port} ssl; server_name localhost;\n\
+           server {{ listen {address} ssl; server_name localhost;\n\
              ssl_certificate {certificate}; ssl_certificate_key {key};\n\
              location / {{ proxy_pass http://{upstream}; proxy_http_version 1.1; proxy_set_header Host $host;\n\
                proxy_set_header Connection \"\"; proxy_set_header X-Forwarded-For $remote_addr; }} }} }}\n",
@@ -44,19 +43,19 @@ pub(crate) fn nginx(recorder: &Recorder) -> Front {
     std::fs::write(&file, configuration).unwrap();
     let mut command = Command::new(nginx);
     command.arg("-p").arg(directory.path()).arg("-c").arg(file);
-    started(command, directory, &key, port)
+    started(command, directory, &key, address)
 }
 
 /// Its defaults in HTTP mode, with `option forwardfor`.
 pub(crate) fn haproxy(recorder: &Recorder) -> Front {
-    let (haproxy, directory, key, port) = prepared("haproxy");
+    let (haproxy, directory, key, address) = prepared("haproxy");
     let both = directory.path().join("both.pem");
     let pem =
         std::fs::read_to_string(&key.certificate).unwrap() + &std::fs::read_to_string(&key.pem).unwrap();
     std::fs::write(&both, pem).unwrap();
     let configuration = format!(
         "global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n\
-         frontend f\n  bind 127.0.0.1:{port} ssl crt {both}\n  option forwardfor\n  default_backend b\n\
+         frontend f\n  bind {address} ssl crt {both}\n  option forwardfor\n  default_backend b\n\
          backend b\n  server s {upstream}\n",
         both = both.display(),
         upstream = recorder.address,
@@ -65,23 +64,26 @@ pub(crate) fn haproxy(recorder: &Recorder) -> Front {
     std::fs::write(&file, configuration).unwrap();
     let mut command = Command::new(haproxy);
     command.arg("-db").arg("-f").arg(file);
-    started(command, directory, &key, port)
+    started(command, directory, &key, address)
 }
 
-fn prepared(program: &str) -> (std::path::PathBuf, tempfile::TempDir, SelfMadeKey, u16) {
+fn prepared(program: &str) -> (std::path::PathBuf, tempfile::TempDir, SelfMadeKey, SocketAddr) {
     let openssl = tool::find("openssl").expect("openssl");
     let directory = tempfile::tempdir().unwrap();
     let key = SelfMadeKey::generate(&openssl, directory.path());
-    // A free port: bound, noted, released. Neither program reports one that it chose.
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let [address] = address::free();
     let program = if program == "nginx" { tool::find("nginx") } else { tool::find("haproxy") };
-    (program.expect("needed to write the table"), directory, key, port)
+    (program.expect("needed to write the table"), directory, key, address)
 }
 
-fn started(mut command: Command, directory: tempfile::TempDir, key: &SelfMadeKey, port: u16) -> Front {
+fn started(
+    mut command: Command,
+    directory: tempfile::TempDir,
+    key: &SelfMadeKey,
+    address: SocketAddr,
+) -> Front {
     let program = Program::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    wait::until("the front listens", Duration::from_secs(10), || TcpStream::connect(address).ok());
+    address::await_port("the front", address);
     let certificate: &Path = &key.certificate;
     let client = Client::new(address, certificate);
     Front { client, _stack: None, _program: Some(program), _directory: Some(directory) }
