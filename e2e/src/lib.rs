@@ -2,7 +2,7 @@
 //!
 //! * [`Stack`]: `hsm-proxy dev` in a directory of its own, on a port of its own
 //! * [`Front`]: `hsm-proxy run` beside it, with what it tells its service manager
-//! * [`Site`]: engines with ports, as an administrator sets them up
+//! * [`Site`]: engines as an administrator sets them up, with the files of their users
 //! * [`Authority`]: a certificate authority that speaks ACME
 //! * [`Browser`][]: Debian's Chromium
 //! * [`nginx`]: a web server, of another kind than ours
@@ -23,6 +23,7 @@ pub mod memory;
 pub mod needle;
 mod nginx;
 mod program;
+mod replica;
 mod site;
 mod stack;
 pub mod tool;
@@ -35,6 +36,6 @@ pub use certificate::{SelfMadeKey, self_signed};
 pub use front::Front;
 pub use nginx::nginx;
 pub use program::{Finished, Program, binary, run};
-pub use site::{Site, write_private};
+pub use site::{Site, SiteOptions, write_private};
 pub use stack::{Stack, StackOptions};
 pub use upstream::Upstream;

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::wait;
 
@@ -50,6 +51,17 @@ impl Finished {
     pub fn success(self) -> String {
         assert_eq!(self.code, Some(0), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         self.stdout
+    }
+
+    /// The same, read as JSON.
+    ///
+    /// # Panics
+    ///
+    /// If it did not exit with 0, or if that is no JSON.
+    #[track_caller]
+    pub fn json(self) -> Value {
+        let text = self.success();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 }
 

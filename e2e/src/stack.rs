@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::program::{Program, binary};
-use crate::wait;
+use crate::replica;
 
 /// How to start the stack.
 #[derive(Debug, Default)]
@@ -100,24 +100,19 @@ impl Stack {
 
     /// Socket of a replica.
     pub fn engine_socket(&self, replica: u16) -> PathBuf {
-        self.state_dir.join(format!("run/engine-{replica}.sock"))
+        replica::socket(&self.state_dir.join("run"), replica)
     }
 
     /// Process id of a replica that runs.
+    #[track_caller]
     pub fn engine_pid(&self, replica: u16) -> i32 {
-        let file = self.state_dir.join(format!("run/engine-{replica}.pid"));
-        wait::until("the engine's pid file names a running process", Duration::from_secs(20), || {
-            let pid = std::fs::read_to_string(&file).ok()?.trim().parse().ok()?;
-            wait::is_running(pid).then_some(pid)
-        })
+        replica::pid(&self.state_dir.join("run"), replica)
     }
 
     /// Signals a replica; its process id.
+    #[track_caller]
     pub fn signal_engine(&self, replica: u16, signal: Signal) -> i32 {
-        let pid = self.engine_pid(replica);
-        let target = rustix::process::Pid::from_raw(pid).expect("a positive pid");
-        rustix::process::kill_process(target, signal).expect("an engine that this test started");
-        pid
+        replica::signal(&self.state_dir.join("run"), replica, signal)
     }
 
     /// A curl that trusts the CA and asks the proxy.

@@ -3,127 +3,25 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hsm_e2e::needle::forms;
-use hsm_e2e::{Finished, Program, SelfMadeKey, binary, files, run, tool, wait};
-use keycore_client::blocking::Client;
-use keycore_client::{Endpoint, Identity};
-use keycore_wire::{Attributes, GenerateKey, IdempotencyKey, KeyAlgorithm, KeyTemplate, Secret};
-use rustix::process::{Pid, Signal, kill_process};
+use hsm_e2e::{SelfMadeKey, Site, SiteOptions, binary, files, run, tool, wait};
+use rustix::process::Signal;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const REPLICAS: usize = 2;
 
-/// Engines in a directory of their own, with an unseal secret of their own.
-struct Site {
-    directory: tempfile::TempDir,
-    engines: Option<Program>,
+/// Engines with an unseal secret of their own.
+fn start(unseal: &str, backup: &str) -> Site {
+    Site::start(SiteOptions { unseal: Some(unseal), configuration: backup, ..SiteOptions::default() })
 }
 
-impl Site {
-    fn start(unseal: &str, backup: &str) -> Self {
-        Self::start_in(&std::env::temp_dir(), unseal, backup)
-    }
-
-    fn start_in(place: &Path, unseal: &str, backup: &str) -> Self {
-        let directory = tempfile::tempdir_in(place).unwrap();
-        let root = directory.path();
-        write_private(&root.join("unseal"), unseal);
-        for user in ["alice", "web"] {
-            write_private(&root.join(user), &format!("the password of {user}\n"));
-        }
-        let configuration = format!(
-            "state-dir = \"{root}/state\"\nsocket-dir = \"{root}/run\"\nunseal-file = \"{root}/unseal\"\nreplicas = {REPLICAS}\n{backup}",
-            root = root.display()
-        );
-        fs::write(root.join("engine.toml"), configuration).unwrap();
-        let mut site = Self { directory, engines: None };
-        site.start_engines();
-        site
-    }
-
-    fn start_engines(&mut self) {
-        let mut engine = Command::new(binary("hsm-engine"));
-        engine.args(["run", "--config"]).arg(self.path("engine.toml")).stdin(Stdio::null());
-        self.engines = Some(Program::start(&mut engine));
-        for replica in 0..REPLICAS {
-            wait::until("the engine listens", PATIENCE, || {
-                std::os::unix::net::UnixStream::connect(self.socket(replica)).ok()
-            });
-        }
-    }
-
-    fn stop_engines(&mut self) {
-        let mut engines = self.engines.take().unwrap();
-        engines.signal(Signal::TERM);
-        engines.wait(PATIENCE);
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn socket(&self, replica: usize) -> PathBuf {
-        self.path(&format!("run/engine-{replica}.sock"))
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut hsm = Command::new(binary("hsm"));
-        hsm.env("XDG_RUNTIME_DIR", self.directory.path()).current_dir(self.directory.path());
-        for replica in 0..REPLICAS {
-            hsm.arg("--engine").arg(self.socket(replica));
-        }
-        hsm.args(arguments);
-        hsm
-    }
-
-    fn hsm(&self, arguments: &[&str]) -> Finished {
-        run(&mut self.command(arguments))
-    }
-
-    fn as_user(&self, user: &str, arguments: &[&str]) -> Finished {
-        let password = self.path(user).display().to_string();
-        self.hsm(&[&["--user", user, "--password-file", &password], arguments].concat())
-    }
-
-    fn json(&self, user: &str, arguments: &[&str]) -> Value {
-        let answer = self.as_user(user, &[&["--output", "json"], arguments].concat()).success();
-        serde_json::from_str::<Value>(&answer).unwrap()["data"].clone()
-    }
-
-    fn activate(&self) {
-        self.hsm(&["cluster", "init"]).success();
-        let password = |user| self.path(user).display().to_string();
-        let (alice, web) = (password("alice"), password("web"));
-        self.hsm(&["cluster", "activate", "--admin", "alice", "--new-password-file", &alice]).success();
-        let create = ["user", "create", "web", "--role", "crypto-user", "--new-password-file", &web];
-        self.as_user("alice", &create).success();
-    }
-
-    /// Makes keys quickly.
-    fn make_keys(&self, count: u32) {
-        let mut client = Client::connect(&[Endpoint::Unix(self.socket(0))], PATIENCE).unwrap();
-        let password = Secret::new(b"the password of web".to_vec());
-        client.login(&Identity::with_password("web".parse().unwrap(), password)).unwrap();
-        for n in 0..count {
-            let mut key = [0; 16];
-            key[..4].copy_from_slice(&n.to_be_bytes());
-            let template = KeyTemplate::new(format!("many-{n}").parse().unwrap(), Attributes::SIGN);
-            let algorithm = KeyAlgorithm::Ed25519;
-            client.call(&GenerateKey { idempotency_key: IdempotencyKey(key), algorithm, template }).unwrap();
-        }
-    }
-}
-
-fn write_private(path: &Path, content: &str) {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path).unwrap();
-    file.write_all(content.as_bytes()).unwrap();
+fn initialize(site: &Site) {
+    site.hsm(&["cluster", "init"]).success();
+    site.activate();
 }
 
 /// Shares of an identity, and the table of the configuration for its recipient.
@@ -132,7 +30,7 @@ fn keygen(directory: &Path, backups: &Path) -> (Vec<String>, String) {
     keygen
         .current_dir(directory)
         .args(["--output", "json", "backup", "keygen", "--shares", "2/3", "--out", "key"]);
-    let made: Value = serde_json::from_str(&run(&mut keygen).success()).unwrap();
+    let made = run(&mut keygen).json();
     let recipient = made["data"]["recipient"].as_str().unwrap();
     let shares = (1..4).map(|n| directory.join(format!("key-{n}.share")).display().to_string()).collect();
     (
@@ -147,8 +45,8 @@ fn a_cluster_comes_back_in_another_directory_under_another_secret() {
     let safe = tempfile::tempdir().unwrap();
     let (shares, backup) = keygen(safe.path(), &safe.path().join("backups"));
     let two = ["--share", &shares[2], "--share", &shares[0]];
-    let mut old = Site::start("the unseal secret of the old engines\n", &backup);
-    old.activate();
+    let mut old = start("the unseal secret of the old engines\n", &backup);
+    initialize(&old);
     let generate = ["key", "generate-asymmetric-pair", "ec", "--curve", "p256", "--label", "www"];
     old.as_user("web", &generate).success();
     let public = old.as_user("web", &["key", "public", "www"]).success();
@@ -160,9 +58,9 @@ fn a_cluster_comes_back_in_another_directory_under_another_secret() {
     assert_eq!((&listed["backups"][0], listed["backups"].as_array().unwrap().len()), (&made, 1));
     old.as_user("alice", &[&["backup", "verify", &file][..], &two].concat()).success();
     assert_eq!(old.as_user("web", &["backup", "create"]).code, Some(77), "an admin's");
-    old.stop_engines();
+    old.stop_engines(Signal::TERM);
 
-    let mut new = Site::start("the unseal secret of the new engines\n", "");
+    let mut new = start("the unseal secret of the new engines\n", "");
     let restore = |arguments: &[&str]| new.hsm(&[&["backup", "restore"][..], arguments].concat());
     let few = restore(&[&file, "--share", &shares[0]]);
     assert!(few.stderr.contains("1 shares are too few: 2 different"), "{}", few.stderr);
@@ -208,7 +106,7 @@ fn a_cluster_comes_back_in_another_directory_under_another_secret() {
         let info = new.json("alice", &["cluster", "info"]);
         assert_eq!(info["cluster"], made["cluster"]);
         assert_eq!(info["engines"][0]["restored"]["revision"], made["revision"], "{info}");
-        new.stop_engines();
+        new.stop_engines(Signal::TERM);
         new.start_engines();
     }
     let audit = new.path("state/audit").display().to_string();
@@ -229,7 +127,7 @@ fn no_secret_is_in_a_backup_or_left_behind_by_one() {
     let identity = safe.path().join("identity").display().to_string();
     let mut keygen = Command::new(binary("hsm"));
     keygen.args(["--output", "json", "backup", "keygen", "--out", &identity]);
-    let printed: Value = serde_json::from_str(&run(&mut keygen).success()).unwrap();
+    let printed = run(&mut keygen).json();
     let recipient = printed["data"]["recipient"].as_str().unwrap();
     let of = |directory: &Path| {
         format!("[backup]\ndirectory = {directory:?}\nrecipients = [\"{recipient}\"]\nevery = \"never\"\n")
@@ -237,14 +135,14 @@ fn no_secret_is_in_a_backup_or_left_behind_by_one() {
     let elsewhere = tempfile::tempdir().unwrap();
     let [backups, of_the_new] = ["backups", "of-the-new"].map(|name| elsewhere.path().join(name));
 
-    let old = Site::start("the unseal secret of the old engines\n", &of(&backups));
-    old.activate();
+    let old = start("the unseal secret of the old engines\n", &of(&backups));
+    initialize(&old);
     let pem = key.pem.display().to_string();
     old.as_user("web", &["key", "import", "--label", "self-made", "--file", &pem]).success();
     let made = old.json("alice", &["backup", "create"]);
     let file = backups.join(made["name"].as_str().unwrap()).display().to_string();
     old.as_user("alice", &["backup", "verify", &file, "--identity", &identity]).success();
-    let new = Site::start("the unseal secret of the new engines\n", &of(&of_the_new));
+    let new = start("the unseal secret of the new engines\n", &of(&of_the_new));
     new.hsm(&["backup", "restore", &file, "--identity", &identity]).success();
     new.as_user("web", &["crypto", "sign", "--key", "self-made", "--data-file", &pem]).success();
     new.json("alice", &["backup", "create"]);
@@ -278,20 +176,18 @@ fn an_engine_killed_while_it_makes_a_backup_leaves_no_half_of_one() {
     let safe = tempfile::tempdir().unwrap();
     let backups = safe.path().join("backups");
     let (shares, backup) = keygen(safe.path(), &backups);
-    let site = Site::start("the unseal secret of these engines\n", &backup);
-    site.activate();
+    let site = start("the unseal secret of these engines\n", &backup);
+    initialize(&site);
     site.make_keys(400);
-    let password = site.path("alice").display().to_string();
     let mut killed_in_the_middle = 0;
     for round in 0..8 {
-        let pids: Vec<i32> = (0..REPLICAS).map(|replica| engine_pid(&site, replica)).collect();
-        let arguments = ["--user", "alice", "--password-file", &password, "backup", "create"];
-        let mut create =
-            site.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let arguments = ["--user", "alice", "--password-file", "alice", "backup", "create"];
+        let mut create = site.hsm_at(&[0, 1], &arguments);
+        let mut create = create.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let begun = Instant::now();
         // The file grows from nothing: each round it is killed at another size.
         let size = || {
-            let unfinished = (0..REPLICAS).map(|replica| backups.join(format!(".unfinished-{replica}")));
+            let unfinished = [0, 1].into_iter().map(|replica| backups.join(format!(".unfinished-{replica}")));
             unfinished.filter_map(|path| fs::metadata(path).ok()).map(|found| found.len()).max()
         };
         while size().is_none_or(|size| size < round * 30_000) && begun.elapsed() < Duration::from_secs(10) {
@@ -300,16 +196,11 @@ fn an_engine_killed_while_it_makes_a_backup_leaves_no_half_of_one() {
             }
             std::hint::spin_loop();
         }
-        for &pid in &pids {
-            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-        }
+        let killed = [0, 1].map(|replica| (replica, site.kill(replica)));
         killed_in_the_middle += u32::from(size().is_some());
         create.wait().unwrap();
-        for (replica, pid) in pids.into_iter().enumerate() {
-            wait::until("another engine listens", PATIENCE, || {
-                let another = engine_pid(&site, replica) != pid;
-                another.then(|| std::os::unix::net::UnixStream::connect(site.socket(replica)).ok())?
-            });
+        for (replica, pid) in killed {
+            site.await_another(replica, pid);
         }
     }
     let whole = site.json("alice", &["backup", "create"]);
@@ -329,8 +220,8 @@ fn an_engine_killed_while_it_makes_a_backup_leaves_no_half_of_one() {
 fn a_backup_that_is_due_is_made_by_itself() {
     let safe = tempfile::tempdir().unwrap();
     let (_, backup) = keygen(safe.path(), &safe.path().join("backups"));
-    let site = Site::start("the unseal secret of these engines\n", &backup.replace("never", "24h"));
-    site.activate();
+    let site = start("the unseal secret of these engines\n", &backup.replace("never", "24h"));
+    initialize(&site);
     let made = wait::until("a backup is there", PATIENCE, || {
         site.json("alice", &["backup", "list"])["backups"].as_array()?.first().cloned()
     });
@@ -352,23 +243,29 @@ fn what_a_backup_of_many_keys_costs() {
     let safe = tempfile::tempdir().unwrap();
     let (shares, backup) = keygen(safe.path(), &safe.path().join("backups"));
     let two = ["--share", &shares[0], "--share", &shares[1]];
-    let mut old = Site::start_in(&place, "the unseal secret of the old engines\n", &backup);
-    old.activate();
+    let unseal = Some("the unseal secret of the old engines\n");
+    let mut old = Site::start(SiteOptions {
+        place: Some(&place),
+        unseal,
+        configuration: &backup,
+        ..SiteOptions::default()
+    });
+    initialize(&old);
     old.make_keys(keys);
-    old.stop_engines();
+    old.stop_engines(Signal::TERM);
     old.start_engines();
-    let peak = |site: &Site| (0..REPLICAS).map(|replica| peak_kib(engine_pid(site, replica))).max().unwrap();
+    let peak = |site: &Site| [0, 1].into_iter().map(|replica| peak_kib(site.pid(replica))).max().unwrap();
     let (before, begun) = (peak(&old), Instant::now());
     let made = old.json("alice", &["--timeout", "3600", "backup", "create"]);
     println!("{keys} keys: {} bytes, made and verified in {:.2?}", made["bytes"], begun.elapsed());
     println!("peak of an engine's memory: {before} KiB before, {} KiB after", peak(&old));
     let file = safe.path().join("backups").join(made["name"].as_str().unwrap()).display().to_string();
-    let mut new = Site::start("the unseal secret of the new engines\n", "");
+    let mut new = start("the unseal secret of the new engines\n", "");
     let (before, begun) = (peak(&new), Instant::now());
     new.hsm(&[&["--timeout", "3600", "backup", "restore", &file][..], &two].concat()).success();
     println!("restored in {:.2?}, peak {before} KiB before, {} KiB after", begun.elapsed(), peak(&new));
     assert_eq!(new.json("alice", &["cluster", "info"])["engines"][0]["keys"], keys);
-    new.stop_engines();
+    new.stop_engines(Signal::TERM);
 }
 
 /// Most memory that a process ever had.
@@ -376,12 +273,4 @@ fn peak_kib(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-fn engine_pid(site: &Site, replica: usize) -> i32 {
-    let file = site.path(&format!("run/engine-{replica}.pid"));
-    wait::until("the pid file names a running engine", PATIENCE, || {
-        let pid = fs::read_to_string(&file).ok()?.trim().parse().ok()?;
-        wait::is_running(pid).then_some(pid)
-    })
 }

@@ -2,102 +2,29 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use hsm_e2e::{Finished, Program, binary, run, tool, wait};
+use hsm_e2e::{Site, SiteOptions, run, tool, wait, write_private};
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error, Identity};
 use keycore_wire::{Random, Secret, UserName};
 use rustix::process::Signal;
 use serde_json::Value;
 
-struct Cluster {
-    directory: tempfile::TempDir,
-    engines: Program,
-}
-
-impl Cluster {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path();
-        write_private(&root.join("unseal"), "an unseal secret for this test\n");
-        for user in ["alice", "web", "ca"] {
-            write_private(&root.join(user), &format!("the password of {user}\n"));
-        }
-        let configuration = format!(
-            "state-dir = \"{root}/state\"\nsocket-dir = \"{root}/run\"\nunseal-file = \"{root}/unseal\"\nreplicas = 2\n",
-            root = root.display()
-        );
-        std::fs::write(root.join("engine.toml"), configuration).unwrap();
-        let engines = Program::start(
-            Command::new(binary("hsm-engine"))
-                .args(["run", "--config"])
-                .arg(root.join("engine.toml"))
-                .stdin(Stdio::null()),
-        );
-        for replica in 0..2 {
-            let socket = root.join(format!("run/engine-{replica}.sock"));
-            wait::until("the engine listens", Duration::from_secs(20), || {
-                std::os::unix::net::UnixStream::connect(&socket).ok()
-            });
-        }
-        Self { directory, engines }
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn hsm(&self, arguments: &[&str]) -> Finished {
-        let engines = [0, 1].map(|n| self.path(&format!("run/engine-{n}.sock")).display().to_string());
-        run(Command::new(binary("hsm"))
-            .env("XDG_RUNTIME_DIR", self.directory.path())
-            .current_dir(self.directory.path())
-            .args(["--engine", &engines[0], "--engine", &engines[1]])
-            .args(arguments))
-    }
-
-    fn as_user(&self, user: &str, arguments: &[&str]) -> Finished {
-        let password = self.path(user).display().to_string();
-        self.hsm(&[&["--user", user, "--password-file", &password], arguments].concat())
-    }
-
-    fn json(&self, user: &str, arguments: &[&str]) -> Value {
-        let answer = self.as_user(user, &[&["--output", "json"], arguments].concat()).success();
-        let answer: Value = serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"));
-        assert_eq!(answer["error_code"], 0, "{answer}");
-        answer["data"].clone()
-    }
-
-    fn activate(&self) {
-        self.hsm(&["cluster", "init"]).success();
-        let password = self.path("alice").display().to_string();
-        self.hsm(&["cluster", "activate", "--admin", "alice", "--new-password-file", &password]).success();
-        for user in ["web", "ca"] {
-            let password = self.path(user).display().to_string();
-            self.as_user(
-                "alice",
-                &["user", "create", user, "--role", "crypto-user", "--new-password-file", &password],
-            )
-            .success();
-        }
-    }
-}
-
-fn write_private(path: &Path, content: &str) {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path).unwrap();
-    file.write_all(content.as_bytes()).unwrap();
+/// A cluster with its users.
+fn active_cluster() -> Site {
+    let unseal = Some("an unseal secret for this test\n");
+    let cluster = Site::start(SiteOptions { unseal, ..SiteOptions::default() });
+    cluster.hsm(&["cluster", "init"]).success();
+    cluster.activate();
+    cluster
 }
 
 #[test]
 fn from_an_empty_store_to_a_chain_that_openssl_accepts() {
     let Some(openssl) = tool::find("openssl") else { return };
-    let cluster = Cluster::start();
-    cluster.activate();
+    let cluster = active_cluster();
     let again = cluster.hsm(&["cluster", "init"]);
     assert_ne!(again.code, Some(0), "a cluster is initialized once");
 
@@ -190,17 +117,10 @@ fn from_an_empty_store_to_a_chain_that_openssl_accepts() {
 
 #[test]
 fn what_one_replica_does_the_other_knows() {
-    let cluster = Cluster::start();
-    cluster.activate();
-    let engine = |n| cluster.path(&format!("run/engine-{n}.sock")).display().to_string();
-    let password = cluster.path("web").display().to_string();
+    let cluster = active_cluster();
     let ask = |replica, arguments: &[&str]| {
-        let (engine, credentials) = (engine(replica), ["--user", "web", "--password-file", &password]);
-        run(Command::new(binary("hsm"))
-            .env("XDG_RUNTIME_DIR", cluster.directory.path())
-            .args(["--engine", &engine])
-            .args(credentials)
-            .args(arguments))
+        let web = ["--user", "web", "--password-file", "web"];
+        run(&mut cluster.hsm_at(&[replica], &[&web, arguments].concat()))
     };
     ask(0, &["key", "generate-asymmetric-pair", "ed25519", "--label", "one"]).success();
     ask(1, &["key", "info", "one"]).success();
@@ -210,8 +130,7 @@ fn what_one_replica_does_the_other_knows() {
 
 #[test]
 fn answers_for_programs_are_json_and_refusals_have_codes() {
-    let cluster = Cluster::start();
-    cluster.activate();
+    let cluster = active_cluster();
     let users = cluster.json("alice", &["user", "list"]);
     let names: Vec<_> =
         users["users"].as_array().unwrap().iter().map(|user| user["name"].as_str().unwrap()).collect();
@@ -228,10 +147,8 @@ fn answers_for_programs_are_json_and_refusals_have_codes() {
 
 #[test]
 fn a_login_is_kept_until_the_logout() {
-    let cluster = Cluster::start();
-    cluster.activate();
-    let password = cluster.path("web").display().to_string();
-    cluster.hsm(&["login", "--user", "web", "--password-file", &password]).success();
+    let cluster = active_cluster();
+    cluster.hsm(&["login", "--user", "web", "--password-file", "web"]).success();
     cluster.hsm(&["--user", "web", "key", "list"]).success();
     let kept = std::fs::read_dir(cluster.path("hsm")).unwrap().next().unwrap().unwrap().path();
     let copy = cluster.path("copy");
@@ -248,12 +165,11 @@ fn a_login_is_kept_until_the_logout() {
 
 #[test]
 fn a_session_is_listed_with_its_replicas_and_ended_on_all_of_them() {
-    let cluster = Cluster::start();
-    cluster.activate();
+    let cluster = active_cluster();
     let web = || "web".parse::<UserName>().unwrap();
     let connect = |n, identity: &_| {
-        let socket = cluster.path(&format!("run/engine-{n}.sock"));
-        let mut client = Client::connect(&[Endpoint::Unix(socket)], Duration::from_secs(20)).unwrap();
+        let socket = Endpoint::Unix(cluster.socket(n));
+        let mut client = Client::connect(&[socket], Duration::from_secs(20)).unwrap();
         client.login(identity).unwrap();
         client
     };
@@ -299,10 +215,8 @@ fn a_session_is_listed_with_its_replicas_and_ended_on_all_of_them() {
 
 #[test]
 fn a_changed_byte_in_the_audit_log_is_found() {
-    let mut cluster = Cluster::start();
-    cluster.activate();
-    cluster.engines.signal(Signal::TERM);
-    cluster.engines.wait(Duration::from_secs(20));
+    let mut cluster = active_cluster();
+    cluster.stop_engines(Signal::TERM);
     let audit = cluster.path("state/audit");
     let directory = audit.display().to_string();
     cluster.hsm(&["audit", "verify", "--dir", &directory]).success();
@@ -325,11 +239,8 @@ fn a_changed_byte_in_the_audit_log_is_found() {
 #[test]
 fn two_admins_approve_with_openssl_and_with_hsm_and_a_second_factor_is_asked_for() {
     let Some(openssl) = tool::find("openssl") else { return };
-    let cluster = Cluster::start();
-    cluster.activate();
-    let openssl = |arguments: &[&str]| {
-        run(Command::new(&openssl).current_dir(cluster.directory.path()).args(arguments)).success()
-    };
+    let cluster = active_cluster();
+    let openssl = |arguments: &[&str]| run(&mut cluster.command(&openssl, arguments)).success();
     openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "ec.pem"]);
     openssl(&["genpkey", "-algorithm", "ED25519", "-out", "ed.pem"]);
     openssl(&["pkey", "-in", "ed.pem", "-pubout", "-out", "ed.pub"]);
@@ -367,7 +278,7 @@ fn two_admins_approve_with_openssl_and_with_hsm_and_a_second_factor_is_asked_for
         "delete",
         "web",
     ];
-    let proposed: Value = serde_json::from_str(&cluster.hsm(&generate).success()).unwrap();
+    let proposed = cluster.hsm(&generate).json();
     let token = proposed["data"]["token"].as_str().unwrap();
     cluster.as_user("bob", &["quorum", "approve", token, "--key", "ec.pem"]).success();
     openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", "ed.pem", "-in", "token.txt", "-out", "token.sig"]);
@@ -410,8 +321,7 @@ fn two_admins_approve_with_openssl_and_with_hsm_and_a_second_factor_is_asked_for
 #[test]
 fn two_users_approve_what_a_shared_key_signs() {
     let Some(openssl) = tool::find("openssl") else { return };
-    let cluster = Cluster::start();
-    cluster.activate();
+    let cluster = active_cluster();
     let as_user = |user: &str, line: &str| {
         let arguments: Vec<_> = line.split(' ').collect();
         cluster.as_user(user, &arguments)
@@ -419,7 +329,7 @@ fn two_users_approve_what_a_shared_key_signs() {
     let hsm = |line: &str| cluster.hsm(&line.split(' ').collect::<Vec<_>>());
     let openssl = |line: &str| {
         let arguments: Vec<_> = line.split(' ').collect();
-        run(Command::new(&openssl).current_dir(cluster.directory.path()).args(arguments)).success()
+        run(&mut cluster.command(&openssl, &arguments)).success()
     };
     for user in ["ann", "ben"] {
         write_private(&cluster.path(user), &format!("password of {user}\n"));
@@ -439,7 +349,7 @@ fn two_users_approve_what_a_shared_key_signs() {
     let sign = "crypto sign --key release --mechanism ecdsa-sha256 --data-file build --out build.sig";
     assert_eq!(hsm(&format!("--user web {sign}")).code, Some(77));
     let propose = "--user web --output json quorum token-sign generate --out token.txt --";
-    let proposed: Value = serde_json::from_str(&hsm(&format!("{propose} {sign}")).success()).unwrap();
+    let proposed = hsm(&format!("{propose} {sign}")).json();
     let token = proposed["data"]["token"].as_str().unwrap();
     let sum = openssl("dgst -sha256 -r build");
     let text = std::fs::read_to_string(cluster.path("token.txt")).unwrap();
@@ -458,15 +368,14 @@ fn two_users_approve_what_a_shared_key_signs() {
 #[test]
 fn what_keys_do_is_what_openssl_does() {
     let Some(openssl) = tool::find("openssl") else { return };
-    let cluster = Cluster::start();
-    cluster.activate();
+    let cluster = active_cluster();
     let web = |line: &str| {
         let arguments: Vec<_> = line.split(' ').collect();
         cluster.as_user("web", &arguments).success()
     };
     let openssl = |line: &str| {
         let arguments: Vec<_> = line.split(' ').collect();
-        run(Command::new(&openssl).current_dir(cluster.directory.path()).args(arguments)).success()
+        run(&mut cluster.command(&openssl, &arguments)).success()
     };
     std::fs::write(cluster.path("data"), "what is to be signed").unwrap();
 

@@ -5,15 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use hsm_e2e::{Program, binary, run, wait};
+use hsm_e2e::{Site, SiteOptions, run, wait};
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Error, Identity};
 use keycore_wire::{
@@ -21,8 +17,7 @@ use keycore_wire::{
     KeyId, KeyTemplate, ListKeys, MAX_PAGE, Role, Secret, Sign, SignatureScheme, UserCreate, UserDelete,
     UserList,
 };
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use rustix::process::Signal;
 
 const KILLS: usize = 20;
 const WRITERS: usize = 3;
@@ -32,8 +27,9 @@ const PASSWORD: &str = "correct horse battery";
 #[test]
 fn killed_engines_lose_nothing_that_was_acknowledged() {
     let kills = std::env::var("KEYCORE_KILLS").map_or(KILLS, |text| text.parse().unwrap());
-    let mut site = Site::start();
-    site.provision();
+    let unseal = Some("an unseal secret of a test");
+    let mut site = Site::start(SiteOptions { unseal, ..SiteOptions::default() });
+    provision(&site);
     let stop = AtomicBool::new(false);
     let histories = std::thread::scope(|scope| {
         let (site_endpoints, stop) = (site.endpoints(), &stop);
@@ -47,164 +43,100 @@ fn killed_engines_lose_nothing_that_was_acknowledged() {
         for _ in 0..kills {
             // When it happens is up to chance; nothing is waited for.
             std::thread::sleep(Duration::from_millis(chance.below(60)));
-            site.kill_one(chance.below(10));
+            kill_one(&mut site, chance.below(10));
         }
         stop.store(true, Ordering::Relaxed);
         writers.into_iter().map(|writer| writer.join().unwrap()).collect::<Vec<_>>()
     });
     let acknowledged: usize = histories.iter().map(History::acknowledged).sum();
     assert!(acknowledged > kills, "{acknowledged} changes in {kills} kills are no load");
-    site.check_records(&histories);
-    site.end();
-    site.check_audit(&histories);
+    check_records(&site, &histories);
+    site.stop_engines(Signal::TERM);
+    check_audit(&site, &histories);
     println!("{kills} kills, {acknowledged} acknowledged changes, all there and recorded");
 }
 
-/// Two replicas and their supervisor.
-struct Site {
-    directory: tempfile::TempDir,
-    supervisor: Program,
+fn provision(site: &Site) {
+    let mut client = Client::connect(&site.endpoints(), PATIENCE).unwrap();
+    client.call(&InitializeCluster).unwrap();
+    client.call(&ActivateCluster { admin: "root".parse().unwrap(), password: password() }).unwrap();
+    let mut root = connect("root", &site.endpoints());
+    for number in 0..WRITERS {
+        create(&mut root, &writer_name(number)).unwrap();
+    }
 }
 
-impl Site {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        let text = format!(
-            "state-dir = {:?}\nsocket-dir = {:?}\nunseal-file = {:?}\nreplicas = 2\n",
-            path("state"),
-            path("run"),
-            path("unseal")
-        );
-        fs::write(path("engine.toml"), text).unwrap();
-        fs::write(path("unseal"), "an unseal secret of a test").unwrap();
-        fs::set_permissions(path("unseal"), PermissionsExt::from_mode(0o600)).unwrap();
-        let supervisor = supervisor(directory.path());
-        Self { directory, supervisor }
-    }
-
-    fn endpoints(&self) -> Vec<Endpoint> {
-        (0..2).map(|n| Endpoint::Unix(self.directory.path().join(format!("run/engine-{n}.sock")))).collect()
-    }
-
-    fn provision(&self) {
-        self.replicas();
-        let mut client = Client::connect(&self.endpoints(), PATIENCE).unwrap();
-        client.call(&InitializeCluster).unwrap();
-        client.call(&ActivateCluster { admin: "root".parse().unwrap(), password: password() }).unwrap();
-        let mut root = connect("root", &self.endpoints());
-        for number in 0..WRITERS {
-            create(&mut root, &writer_name(number)).unwrap();
+/// The supervisor with a chance of two in ten, or one of the replicas; waits until there is another in its place.
+fn kill_one(site: &mut Site, lot: u64) {
+    let before = [0, 1].map(|number| site.pid(number));
+    match lot {
+        0 | 1 => {
+            site.stop_engines(Signal::KILL);
+            wait::until("the replicas follow their supervisor", PATIENCE, || {
+                before.iter().all(|&pid| !wait::is_running(pid)).then_some(())
+            });
+            site.start_engines();
+        }
+        _ => {
+            let number = u16::from(lot % 2 == 1);
+            site.await_another(number, site.kill(number));
         }
     }
+}
 
-    /// Process ids of the replicas, once both run.
-    fn replicas(&self) -> [i32; 2] {
-        [0, 1].map(|number| self.replica(number, |_| true))
-    }
-
-    fn replica(&self, number: u16, is_it: impl Fn(i32) -> bool) -> i32 {
-        let file = self.directory.path().join(format!("run/engine-{number}.pid"));
-        wait::until("the replica runs", PATIENCE, || {
-            let pid = fs::read_to_string(&file).ok()?.trim().parse().ok()?;
-            (wait::is_running(pid) && is_it(pid)).then_some(pid)
-        })
-    }
-
-    /// The supervisor with a chance of two in ten, or one of the replicas; waits until there is another in its place.
-    fn kill_one(&mut self, lot: u64) {
-        let before = self.replicas();
-        match lot {
-            0 | 1 => {
-                self.supervisor.signal(Signal::KILL);
-                self.supervisor.wait(PATIENCE);
-                wait::until("the replicas follow their supervisor", PATIENCE, || {
-                    before.iter().all(|&pid| !wait::is_running(pid)).then_some(())
-                });
-                self.supervisor = supervisor(self.directory.path());
-                self.replicas();
-            }
-            _ => {
-                let number = u16::from(lot % 2 == 1);
-                let victim = before[usize::from(number)];
-                kill_process(Pid::from_raw(victim).unwrap(), Signal::KILL).unwrap();
-                self.replica(number, |pid| pid != victim);
-            }
+/// What was made is there and signs, what was deleted is not.
+fn check_records(site: &Site, histories: &[History]) {
+    let mut users = Vec::new();
+    let mut root = connect("root", &site.endpoints());
+    loop {
+        let page = root.call(&UserList { after: users.last().map(|(id, _)| *id), limit: MAX_PAGE }).unwrap();
+        users.extend(page.users.into_iter().map(|user| (user.id, user.name.as_str().to_owned())));
+        if !page.more {
+            break;
         }
     }
-
-    fn end(&mut self) {
-        self.supervisor.signal(Signal::TERM);
-        self.supervisor.wait(PATIENCE);
-    }
-
-    /// What was made is there and signs, what was deleted is not.
-    fn check_records(&self, histories: &[History]) {
-        let mut users = Vec::new();
-        let mut root = connect("root", &self.endpoints());
+    for (number, history) in histories.iter().enumerate() {
+        history.users.check("user", |name| users.iter().any(|(_, there)| there == name));
+        let mut client = connect(&writer_name(number), &site.endpoints());
+        let mut keys: Vec<KeyId> = Vec::new();
         loop {
-            let page =
-                root.call(&UserList { after: users.last().map(|(id, _)| *id), limit: MAX_PAGE }).unwrap();
-            users.extend(page.users.into_iter().map(|user| (user.id, user.name.as_str().to_owned())));
+            let page = client.call(&ListKeys { after: keys.last().copied(), limit: MAX_PAGE }).unwrap();
+            keys.extend(page.keys.iter().map(|key| key.id));
             if !page.more {
                 break;
             }
         }
-        for (number, history) in histories.iter().enumerate() {
-            history.users.check("user", |name| users.iter().any(|(_, there)| there == name));
-            let mut client = connect(&writer_name(number), &self.endpoints());
-            let mut keys: Vec<KeyId> = Vec::new();
-            loop {
-                let page = client.call(&ListKeys { after: keys.last().copied(), limit: MAX_PAGE }).unwrap();
-                keys.extend(page.keys.iter().map(|key| key.id));
-                if !page.more {
-                    break;
-                }
-            }
-            history.keys.check("key", |id| keys.contains(id));
-            for key in keys {
-                client
-                    .call(&Sign { key, scheme: SignatureScheme::Ed25519, message: b"both halves" })
-                    .unwrap();
-            }
-        }
-    }
-
-    /// Every acknowledged change is in the log of one of the replicas, and the logs verify.
-    fn check_audit(&self, histories: &[History]) {
-        let audit = |arguments: &[&str]| {
-            let directory = self.directory.path().join("state/audit");
-            let mut hsm = Command::new(binary("hsm"));
-            hsm.arg("audit").args(arguments).arg("--dir").arg(directory);
-            run(&mut hsm).success()
-        };
-        audit(&["verify"]);
-        let text = audit(&["tail", "--count", "100000", "--output", "json"]);
-        let log: Value = serde_json::from_str(&text).unwrap();
-        let mut recorded = BTreeSet::new();
-        for record in log["data"]["records"].as_array().unwrap() {
-            let subject = &record["subject"];
-            if let Some(subject) = subject["key"].as_str().or(subject["user"].as_str())
-                && record["outcome"] == "done"
-            {
-                let operation = record["operation"].as_str().unwrap().to_owned();
-                recorded.insert((operation, subject.to_owned()));
-            }
-        }
-        for history in histories {
-            for (operation, subject) in &history.told {
-                let found = recorded.contains(&((*operation).to_owned(), subject.clone()));
-                assert!(found, "{operation} of {subject} was acknowledged and is not in the audit log");
-            }
+        history.keys.check("key", |id| keys.contains(id));
+        for key in keys {
+            client.call(&Sign { key, scheme: SignatureScheme::Ed25519, message: b"both halves" }).unwrap();
         }
     }
 }
 
-fn supervisor(directory: &Path) -> Program {
-    let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
-    let mut command = Command::new(binary("hsm-engine"));
-    command.arg("run").arg("--config").arg(directory.join("engine.toml"));
-    Program::start(command.stdin(std::process::Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log))
+/// Every acknowledged change is in the log of one of the replicas, and the logs verify.
+fn check_audit(site: &Site, histories: &[History]) {
+    let audit = |arguments: &[&str]| {
+        let arguments = [&["audit"], arguments, &["--dir", "state/audit"]].concat();
+        run(&mut site.hsm_at(&[], &arguments))
+    };
+    audit(&["verify"]).success();
+    let log = audit(&["tail", "--count", "100000", "--output", "json"]).json();
+    let mut recorded = BTreeSet::new();
+    for record in log["data"]["records"].as_array().unwrap() {
+        let subject = &record["subject"];
+        if let Some(subject) = subject["key"].as_str().or(subject["user"].as_str())
+            && record["outcome"] == "done"
+        {
+            let operation = record["operation"].as_str().unwrap().to_owned();
+            recorded.insert((operation, subject.to_owned()));
+        }
+    }
+    for history in histories {
+        for (operation, subject) in &history.told {
+            let found = recorded.contains(&((*operation).to_owned(), subject.clone()));
+            assert!(found, "{operation} of {subject} was acknowledged and is not in the audit log");
+        }
+    }
 }
 
 /// What became of things, as a client was told; `None` where the answer was lost.

@@ -38,8 +38,7 @@ fn drill(file: &Path, arguments: &[&str]) -> Command {
 }
 
 fn report(file: &Path, arguments: &[&str]) -> Value {
-    let text = run(drill(file, &["--yes", "--json"]).args(arguments)).success();
-    let report: Value = serde_json::from_str(&text).unwrap();
+    let report = run(drill(file, &["--yes", "--json"]).args(arguments)).json();
     assert_eq!(report["passed"], true, "{report:#}");
     for phase in ["before", "during", "after"] {
         let phase = &report[phase];

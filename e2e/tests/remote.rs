@@ -7,16 +7,13 @@ use std::fs;
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use hsm_e2e::{Site, run, tool};
+use hsm_e2e::{Site, SiteOptions, run, tool};
+use keycore_client::TlsFiles;
 use keycore_client::blocking::Client;
-use keycore_client::{Identity, TlsFiles};
 use keycore_wire::{
-    Attributes, GenerateKey, IdempotencyKey, KeyAlgorithm, KeyTemplate, Secret, Sign, SignatureScheme,
+    Attributes, GenerateKey, IdempotencyKey, KeyAlgorithm, KeyTemplate, Sign, SignatureScheme,
 };
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Remote {
     site: Site,
@@ -33,7 +30,8 @@ impl Remote {
         let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
         let ca = ["req", "-x509", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=a CA", "-days", "30"];
         self.openssl(&[&ca[..], &ec].concat());
-        self.hsm(&["cluster", "csr", "--dns", "localhost", "--ip", "127.0.0.1", "--out", "cluster.csr"]);
+        self.hsm(&["cluster", "csr", "--dns", "localhost", "--ip", "127.0.0.1", "--out", "cluster.csr"])
+            .success();
         fs::write(self.path("server.ext"), "extendedKeyUsage=serverAuth\n").unwrap();
         fs::write(self.path("client.ext"), "extendedKeyUsage=clientAuth\n").unwrap();
         let sign = ["x509", "-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"];
@@ -55,7 +53,8 @@ impl Remote {
             "cluster.crt",
             "--trust-anchor",
             "ca.crt",
-        ]);
+        ])
+        .success();
         let request = ["req", "-new", "-keyout", "client.key", "-out", "client.csr", "-subj", "/CN=proxy-1"];
         self.openssl(&[&request[..], &ec].concat());
         fs::set_permissions(self.path("client.key"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -66,8 +65,9 @@ impl Remote {
 
     /// What `openssl s_client` says of the first replica's port, on both its outputs.
     fn s_client(&self, arguments: &[&str]) -> String {
-        let address = format!("localhost:{}", self.ports()[0]);
-        let connect = ["s_client", "-connect", &address, "-CAfile", "ca.crt", "-verify_return_error"];
+        let [address, _] = self.addresses();
+        let address = address.strip_prefix("tcp://").unwrap();
+        let connect = ["s_client", "-connect", address, "-CAfile", "ca.crt", "-verify_return_error"];
         let said = run(self.command(&self.openssl, &connect).args(arguments));
         said.stdout + &said.stderr
     }
@@ -79,10 +79,7 @@ impl Remote {
             key: Some(self.path("client.key")),
         };
         let addresses = self.addresses().map(|address| address.parse().unwrap());
-        let mut client = Client::connect(&files.endpoints(addresses.to_vec()).unwrap(), PATIENCE).unwrap();
-        let password = Secret::new(b"the password of web".to_vec());
-        client.login(&Identity::with_password("web".parse().unwrap(), password)).unwrap();
-        client
+        self.site.client(&files.endpoints(addresses.to_vec()).unwrap())
     }
 }
 
@@ -97,8 +94,9 @@ impl Deref for Remote {
 #[test]
 fn certificates_by_openssl_let_clients_in_and_a_killed_engine_costs_no_signature() {
     let Some(openssl) = tool::find("openssl") else { return };
-    let site = Remote { site: Site::new(), openssl };
-    site.hsm(&["cluster", "init"]);
+    let site = Site::start(SiteOptions { ports: true, ..SiteOptions::default() });
+    let site = Remote { site, openssl };
+    site.hsm(&["cluster", "init"]).success();
     site.certify();
     site.activate();
 

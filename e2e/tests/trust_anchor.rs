@@ -7,30 +7,30 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use hsm_e2e::{Program, Site, Upstream, address, binary, run, tool};
+use hsm_e2e::{Finished, Program, Site, SiteOptions, Upstream, address, binary, run, tool};
 
 /// The trust anchor, the cluster's certificate and a client's: the commands of docs/operations.md.
 fn certify(site: &Site) {
-    site.hsm(&["cluster", "init"]);
+    site.hsm(&["cluster", "init"]).success();
     site.activate();
-    site.hsm_as("ca", &["cert", "trust-anchor", "--cn", "HSM CA", "--out", "ca.crt"]);
-    site.hsm_as("alice", &["cluster", "csr", "--dns", "localhost", "--out", "cluster.csr"]);
+    site.as_user("ca", &["cert", "trust-anchor", "--cn", "HSM CA", "--out", "ca.crt"]).success();
+    site.as_user("alice", &["cluster", "csr", "--dns", "localhost", "--out", "cluster.csr"]).success();
     let issuer = ["--issuer", "ca.crt", "--issuer-key", "trust-anchor"];
     let cluster = ["cert", "issue", "--csr", "cluster.csr", "--days", "365", "--out", "cluster.crt"];
-    site.hsm_as("ca", &[&cluster[..], &issuer].concat());
+    site.as_user("ca", &[&cluster[..], &issuer].concat()).success();
     let set =
         ["cluster", "set-certificate", "--signed-certificate", "cluster.crt", "--trust-anchor", "ca.crt"];
-    site.hsm_as("alice", &set);
+    site.as_user("alice", &set).success();
     // On the client's machine, where no engine is.
     let request =
         ["cert", "client-request", "--cn", "proxy-1", "--key-out", "client.key", "--out", "client.csr"];
     run(&mut site.command(&binary("hsm"), &request)).success();
     let client = ["cert", "issue-client", "--csr", "client.csr", "--days", "30", "--out", "client.crt"];
-    site.hsm_as("ca", &[&client[..], &issuer].concat());
+    site.as_user("ca", &[&client[..], &issuer].concat()).success();
 }
 
 /// `hsm` as web over the network.
-fn remote(site: &Site, arguments: &[&str]) -> hsm_e2e::Finished {
+fn remote(site: &Site, arguments: &[&str]) -> Finished {
     let [first, second] = site.addresses();
     let engines = ["--engine", &first, "--engine", &second];
     let files = ["--tls-ca", "ca.crt", "--tls-certificate", "client.crt", "--tls-key", "client.key"];
@@ -40,7 +40,7 @@ fn remote(site: &Site, arguments: &[&str]) -> hsm_e2e::Finished {
 
 #[test]
 fn a_cluster_gets_its_whole_identity_from_hsm_and_a_client_signs_by_it() {
-    let site = Site::new();
+    let site = Site::start(SiteOptions { ports: true, ..SiteOptions::default() });
     certify(&site);
     let mode = fs::metadata(site.path("client.key")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -82,12 +82,12 @@ fn a_cluster_gets_its_whole_identity_from_hsm_and_a_client_signs_by_it() {
 /// A site's key, and its certificate by another CA; then the proxy's configuration, with the engines at their ports.
 fn serve(site: &Site, upstream: &Upstream, address: SocketAddr) {
     let ec = ["key", "generate-asymmetric-pair", "ec", "--curve", "p256"];
-    site.hsm_as("ca", &[&ec[..], &["--label", "root"]].concat());
-    site.hsm_as("ca", &["cert", "ca-init", "--key", "root", "--cn", "Root", "--out", "ca.pem"]);
-    site.hsm_as("web", &[&ec[..], &["--label", "www", "--usage", "tls-server"]].concat());
-    site.hsm_as("web", &["cert", "csr", "--key", "www", "--dns", "localhost", "--out", "www.csr"]);
+    site.as_user("ca", &[&ec[..], &["--label", "root"]].concat()).success();
+    site.as_user("ca", &["cert", "ca-init", "--key", "root", "--cn", "Root", "--out", "ca.pem"]).success();
+    site.as_user("web", &[&ec[..], &["--label", "www", "--usage", "tls-server"]].concat()).success();
+    site.as_user("web", &["cert", "csr", "--key", "www", "--dns", "localhost", "--out", "www.csr"]).success();
     let issue = ["cert", "issue", "--csr", "www.csr", "--issuer", "ca.pem", "--issuer-key", "root"];
-    site.hsm_as("ca", &[&issue[..], &["--out", "www.pem"]].concat());
+    site.as_user("ca", &[&issue[..], &["--out", "www.pem"]].concat()).success();
     let [first, second] = site.addresses();
     let root = site.path("");
     let root = root.display();
@@ -103,7 +103,7 @@ fn serve(site: &Site, upstream: &Upstream, address: SocketAddr) {
 
 #[test]
 fn a_proxy_over_two_tcp_engines_loses_no_handshake_when_one_is_killed() {
-    let site = Site::new();
+    let site = Site::start(SiteOptions { ports: true, ..SiteOptions::default() });
     certify(&site);
     let upstream = Upstream::start();
     let [address] = address::free();
