@@ -136,6 +136,18 @@ impl Stack {
         command.env("XDG_RUNTIME_DIR", self.state_dir.join("run"));
         command
     }
+
+    /// The same as a user, with the password that is in the state directory.
+    pub fn hsm_as(&self, user: &str) -> Command {
+        let mut command = self.hsm();
+        command.args(["--user", user, "--password-file"]).arg(self.password_file(user));
+        command
+    }
+
+    /// Where the password of a user is.
+    pub fn password_file(&self, user: &str) -> PathBuf {
+        self.state_dir.join(format!("secrets/{user}-password"))
+    }
 }
 
 fn read_greeting(proxy: &mut Program) -> String {

@@ -41,24 +41,11 @@ fn keys_are_in_the_engines_alone_and_passwords_in_no_engine_and_neither_in_any_f
     let key = SelfMadeKey::generate(&openssl, outside.path());
     let stack = Stack::start();
     let secrets = stack.state_dir().join("secrets");
-    let password_file = secrets.join("web-password");
-    run(stack
-        .hsm()
-        .args(["--user", "web", "--password-file"])
-        .arg(&password_file)
-        .args(["key", "import", "--label", "self-made", "--file"])
-        .arg(&key.pem))
-    .success();
+    let import = ["key", "import", "--label", "self-made", "--file"];
+    run(stack.hsm_as("web").args(import).arg(&key.pem)).success();
     for _ in 0..4 {
-        run(stack.hsm().args(["--user", "web", "--password-file"]).arg(&password_file).args([
-            "crypto",
-            "sign",
-            "--key",
-            "self-made",
-            "--data-file",
-            "/dev/null",
-        ]))
-        .success();
+        let sign = ["crypto", "sign", "--key", "self-made", "--data-file", "/dev/null"];
+        run(stack.hsm_as("web").args(sign)).success();
     }
     // Handshakes until the end, so that the proxy and the load generator are searched at work.
     let load = hsm_e2e::Program::start(
@@ -78,7 +65,7 @@ fn keys_are_in_the_engines_alone_and_passwords_in_no_engine_and_neither_in_any_f
         Searched { name: "the load generator", pid: load.pid().as_raw_nonzero().get() },
     ];
     let scalar = forms("the key", &key.scalar);
-    let password = std::fs::read_to_string(&password_file).unwrap();
+    let password = std::fs::read_to_string(stack.password_file("web")).unwrap();
     let password = forms("the password", password.trim_end().as_bytes());
     let unseal = std::fs::read(secrets.join("unseal")).unwrap();
     let unseal = forms("the unseal secret", unseal.trim_ascii_end());

@@ -16,8 +16,7 @@ use keycore_wire::{
 };
 
 fn log_in(stack: &Stack, user: &str) -> Client {
-    let password = stack.state_dir().join(format!("secrets/{user}-password"));
-    let identity = Identity::from_file(user.parse().unwrap(), &password).unwrap();
+    let identity = Identity::from_file(user.parse().unwrap(), &stack.password_file(user)).unwrap();
     let endpoints = [Endpoint::Unix(stack.engine_socket(0)), Endpoint::Unix(stack.engine_socket(1))];
     let mut client = Client::connect(&endpoints, Duration::from_secs(10)).unwrap();
     client.login(&identity).unwrap();
@@ -91,13 +90,8 @@ fn the_key_is_in_no_file_and_not_in_the_proxys_memory() {
     let directory = tempfile::tempdir().unwrap();
     let key = SelfMadeKey::generate(&openssl, directory.path());
     let stack = Stack::start();
-    let imported = run(stack
-        .hsm()
-        .args(["--user", "web", "--password-file"])
-        .arg(stack.state_dir().join("secrets/web-password"))
-        .args(["key", "import", "--label", "self-made", "--usage", "tls-server", "--file"])
-        .arg(&key.pem));
-    imported.success();
+    let import = ["key", "import", "--label", "self-made", "--usage", "tls-server", "--file"];
+    run(stack.hsm_as("web").args(import).arg(&key.pem)).success();
 
     // A proxy that serves it, so that it has been used.
     let (proxy, address) = serve(&stack, directory.path(), &key);
@@ -150,7 +144,7 @@ fn serve(stack: &Stack, directory: &std::path::Path, key: &SelfMadeKey) -> (hsm_
          [[site]]\nhost = \"localhost\"\ncert = \"{}\"\nto = \"http://127.0.0.1:9\"\n",
         stack.engine_socket(0).display(),
         stack.engine_socket(1).display(),
-        stack.state_dir().join("secrets/web-password").display(),
+        stack.password_file("web").display(),
         key.certificate.display()
     );
     let file = directory.join("second.toml");

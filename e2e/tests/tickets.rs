@@ -27,7 +27,7 @@ fn start(stack: &Stack, directory: &Path, name: &str, tls: &str) -> Proxy {
          [[site]]\nhost = \"localhost\"\ncert = {:?}\nto = \"http://127.0.0.1:9\"\n",
         stack.engine_socket(0),
         stack.engine_socket(1),
-        stack.state_dir().join("secrets/web-password"),
+        stack.password_file("web"),
         stack.state_dir().join("localhost.pem"),
     );
     let file = directory.join(format!("{name}.toml"));
@@ -59,9 +59,7 @@ fn resumes(openssl: &Path, proxy: &Proxy, session: &Path) -> bool {
 
 /// How many keys of tickets the user web has.
 fn ticket_keys(stack: &Stack) -> usize {
-    let mut list = stack.hsm();
-    list.args(["--user", "web", "--password-file"]).arg(stack.state_dir().join("secrets/web-password"));
-    let listed = run(list.args(["--output", "json", "key", "list"])).success();
+    let listed = run(stack.hsm_as("web").args(["--output", "json", "key", "list"])).success();
     listed.matches("\"hsm-proxy-tickets-").count()
 }
 

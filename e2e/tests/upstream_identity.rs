@@ -12,9 +12,7 @@ use rustix::process::Signal;
 /// A key of usage tls-client and its certificate, made as docs/certificates.md says, by an authority of openssl's.
 fn certify(stack: &Stack, openssl: &Path, directory: &Path) {
     let web = |arguments: &[&str]| {
-        let mut hsm = stack.hsm();
-        hsm.current_dir(directory).args(["--user", "web", "--password-file"]);
-        run(hsm.arg(stack.state_dir().join("secrets/web-password")).args(arguments)).success();
+        run(stack.hsm_as("web").current_dir(directory).args(arguments)).success();
     };
     web(&[
         "key",
