@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
+use hsm_e2e::front::configuration;
 use hsm_e2e::needle::{Needle, forms};
 use hsm_e2e::{SelfMadeKey, Stack, address, binary, files, memory, run, tool};
 use keycore_client::blocking::Client;
@@ -139,16 +140,8 @@ fn the_key_is_in_no_file_and_not_in_the_proxys_memory() {
 /// A second proxy, with the imported key's certificate, and where it listens.
 fn serve(stack: &Stack, directory: &std::path::Path, key: &SelfMadeKey) -> (hsm_e2e::Program, SocketAddr) {
     let [address] = address::free();
-    let configuration = format!(
-        "[proxy]\nlisten = [\"{address}\"]\n[hsm]\nengines = [\"{}\", \"{}\"]\nuser = \"web\"\npassword-file = \"{}\"\n\
-         [[site]]\nhost = \"localhost\"\ncert = \"{}\"\nto = \"http://127.0.0.1:9\"\n",
-        stack.engine_socket(0).display(),
-        stack.engine_socket(1).display(),
-        stack.password_file("web").display(),
-        key.certificate.display()
-    );
     let file = directory.join("second.toml");
-    std::fs::write(&file, configuration).unwrap();
+    std::fs::write(&file, configuration(stack, &key.certificate, address, "http://127.0.0.1:9")).unwrap();
     let proxy =
         hsm_e2e::Program::start(Command::new(binary("hsm-proxy")).arg("run").arg("--config").arg(&file));
     address::await_port("the second proxy", address);
