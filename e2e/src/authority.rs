@@ -20,12 +20,9 @@ pub struct AuthorityTools {
 impl AuthorityTools {
     /// `None` if one is not installed, as for [`tool::find`].
     pub fn find() -> Option<Self> {
-        Some(Self {
-            pebble: tool::find("pebble")?,
-            dns: tool::find("pebble-challtestsrv")?,
-            openssl: tool::find("openssl")?,
-            curl: tool::find("curl")?,
-        })
+        let [pebble, dns, openssl, curl] =
+            tool::find_all(["pebble", "pebble-challtestsrv", "openssl", "curl"])?;
+        Some(Self { pebble, dns, openssl, curl })
     }
 }
 

@@ -79,7 +79,7 @@ fn openssl_resumes_a_session() {
 
 #[test]
 fn h2load_and_wrk_finish_without_an_error() {
-    let (Some(h2load), Some(wrk)) = (tool::find("h2load"), tool::find("wrk")) else { return };
+    let Some([h2load, wrk]) = tool::find_all(["h2load", "wrk"]) else { return };
     let stack = Stack::start();
     let report =
         run(Command::new(h2load).args(["-n", "2000", "-c", "8", "-m", "16"]).arg(stack.url("/"))).success();

@@ -17,9 +17,7 @@ fn see(openssl: &Path, front: &Front, name: &str, alpn: &str, trusted: &Path) ->
 
 #[test]
 fn clients_see_the_certificate_and_the_protocol_of_the_server_behind() {
-    let (Some(openssl), Some(web), Some(curl)) =
-        (tool::find("openssl"), tool::find("nginx"), tool::find("curl"))
-    else {
+    let Some([openssl, web, curl]) = tool::find_all(["openssl", "nginx", "curl"]) else {
         return;
     };
     let (stack, directory) = (Stack::start(), tempfile::tempdir().unwrap());

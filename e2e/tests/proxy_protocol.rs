@@ -9,9 +9,7 @@ use hsm_e2e::{Front, Program, Stack, address, nginx, run, tool};
 
 #[test]
 fn the_client_is_known_from_one_end_to_the_other() {
-    let (Some(haproxy), Some(web), Some(curl)) =
-        (tool::find("haproxy"), tool::find("nginx"), tool::find("curl"))
-    else {
+    let Some([haproxy, web, curl]) = tool::find_all(["haproxy", "nginx", "curl"]) else {
         return;
     };
     let stack = Stack::start();

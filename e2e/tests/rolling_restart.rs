@@ -39,8 +39,7 @@ fn output(program: &mut Program) -> String {
 
 #[test]
 fn engines_are_restarted_in_turn_under_load_and_no_request_fails() {
-    let (Some(h2load), Some(wrk), Some(curl)) = (tool::find("h2load"), tool::find("wrk"), tool::find("curl"))
-    else {
+    let Some([h2load, wrk, curl]) = tool::find_all(["h2load", "wrk", "curl"]) else {
         return;
     };
     let stack = Stack::start();

@@ -47,7 +47,7 @@ fn transfer(stack: &Stack, curl: &std::path::Path, protocol: &str, bytes: u64) {
 
 #[test]
 fn a_real_nginx_as_upstream() {
-    let (Some(curl), Some(nginx)) = (tool::find("curl"), tool::find("nginx")) else { return };
+    let Some([curl, nginx]) = tool::find_all(["curl", "nginx"]) else { return };
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     std::fs::create_dir(root.join("www")).unwrap();

@@ -56,9 +56,7 @@ fn certify(stack: &Stack, openssl: &Path, directory: &Path) {
 
 #[test]
 fn nginx_verifies_who_connects_while_each_engine_is_killed() {
-    let (Some(openssl), Some(web), Some(curl)) =
-        (tool::find("openssl"), tool::find("nginx"), tool::find("curl"))
-    else {
+    let Some([openssl, web, curl]) = tool::find_all(["openssl", "nginx", "curl"]) else {
         return;
     };
     let (stack, directory, [server]) = (Stack::start(), tempfile::tempdir().unwrap(), address::free());

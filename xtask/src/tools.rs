@@ -140,6 +140,9 @@ mod tests {
                     let named = text.split(call).skip(1).filter_map(|rest| rest.split('"').next());
                     to.extend(named.filter(|name| !name.contains('/')).map(str::to_owned));
                 }
+                let lists = text.split("tool::find_all([").skip(1).filter_map(|rest| rest.split(']').next());
+                let named = lists.flat_map(|list| list.split('"').skip(1).step_by(2));
+                to.extend(named.map(str::to_owned));
             }
         }
     }

@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use hsm_e2e::{Program, SelfMadeKey, Stack, StackOptions, address, tool};
@@ -24,7 +24,7 @@ pub(crate) fn hsm_proxy(recorder: &Recorder) -> Front {
 
 /// Its defaults, but for the things without which it would not be a TLS proxy that keeps upstream connections.
 pub(crate) fn nginx(recorder: &Recorder) -> Front {
-    let (nginx, directory, key, address) = prepared("nginx");
+    let (nginx, directory, key, address) = prepared(tool::find_all(["openssl", "nginx"]));
     let root = directory.path().display().to_string();
     let configuration = format!(
         "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;\n\
@@ -48,7 +48,7 @@ pub(crate) fn nginx(recorder: &Recorder) -> Front {
 
 /// Its defaults in HTTP mode, with `option forwardfor`.
 pub(crate) fn haproxy(recorder: &Recorder) -> Front {
-    let (haproxy, directory, key, address) = prepared("haproxy");
+    let (haproxy, directory, key, address) = prepared(tool::find_all(["openssl", "haproxy"]));
     let both = directory.path().join("both.pem");
     let pem =
         std::fs::read_to_string(&key.certificate).unwrap() + &std::fs::read_to_string(&key.pem).unwrap();
@@ -67,13 +67,12 @@ pub(crate) fn haproxy(recorder: &Recorder) -> Front {
     started(command, directory, &key, address)
 }
 
-fn prepared(program: &str) -> (std::path::PathBuf, tempfile::TempDir, SelfMadeKey, SocketAddr) {
-    let openssl = tool::find("openssl").expect("openssl");
+fn prepared(tools: Option<[PathBuf; 2]>) -> (PathBuf, tempfile::TempDir, SelfMadeKey, SocketAddr) {
+    let [openssl, program] = tools.expect("needed to write the table");
     let directory = tempfile::tempdir().unwrap();
     let key = SelfMadeKey::generate(&openssl, directory.path());
     let [address] = address::free();
-    let program = if program == "nginx" { tool::find("nginx") } else { tool::find("haproxy") };
-    (program.expect("needed to write the table"), directory, key, address)
+    (program, directory, key, address)
 }
 
 fn started(
