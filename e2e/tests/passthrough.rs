@@ -30,8 +30,8 @@ fn clients_see_the_certificate_and_the_protocol_of_the_server_behind() {
     let _server = Program::start(command.stdin(Stdio::null()).stdout(Stdio::null()));
     address::await_port("openssl", server);
     let block = format!(
-        "listen {probe}; listen unix:{} ssl; ssl_certificate {}; ssl_certificate_key {}; \
-         location / {{ return 200 \"$ssl_server_name $server_protocol\"; }}",
+        "server {{ listen {probe}; listen unix:{} ssl; ssl_certificate {}; ssl_certificate_key {}; \
+         location / {{ return 200 \"$ssl_server_name $server_protocol\"; }} }}",
         socket.display(),
         by_nginx.1.display(),
         by_nginx.0.display(),

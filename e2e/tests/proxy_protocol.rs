@@ -16,7 +16,8 @@ fn the_client_is_known_from_one_end_to_the_other() {
     let directory = tempfile::tempdir().unwrap();
     let [server, balancer] = address::free();
     let says = "location / { return 200 \"$proxy_protocol_addr $http_x_forwarded_for $http_forwarded\"; }";
-    let _nginx = nginx(&web, directory.path(), &format!("listen {server} proxy_protocol; {says}"), server);
+    let block = format!("server {{ listen {server} proxy_protocol; {says} }}");
+    let _nginx = nginx(&web, directory.path(), &block, server);
 
     let front = Front::start(&stack, directory.path(), "http://127.0.0.1:9");
     let text = configuration(&stack, &front.certificate, front.address, "nginx").replace(

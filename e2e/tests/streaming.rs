@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::process::Command;
-
-use hsm_e2e::{Program, Stack, Upstream, address, memory, run, tool};
+use hsm_e2e::{Stack, Upstream, address, memory, nginx, run, tool};
 
 const GIB: u64 = 1 << 30;
 const MAX_GROWTH_KIB: u64 = 32 * 1024;
@@ -47,25 +45,18 @@ fn transfer(stack: &Stack, curl: &std::path::Path, protocol: &str, bytes: u64) {
 
 #[test]
 fn a_real_nginx_as_upstream() {
-    let Some([curl, nginx]) = tool::find_all(["curl", "nginx"]) else { return };
+    let Some([curl, web]) = tool::find_all(["curl", "nginx"]) else { return };
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     std::fs::create_dir(root.join("www")).unwrap();
     std::fs::write(root.join("www/index.html"), "from nginx\n").unwrap();
     let [server] = address::free();
-    let configuration = format!(
-        "daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log;\n\
-         events {{}}\n\
-         http {{ access_log {root}/access.log; client_body_temp_path {root}/body; proxy_temp_path {root}/proxy;\n\
-           fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s; gzip on;\n\
-           log_format forwarded '$http_x_forwarded_for|$http_x_forwarded_proto|$http_host';\n\
-           server {{ listen {server}; root {root}/www; access_log {root}/access.log forwarded; }} }}\n",
+    let http = format!(
+        "gzip on; log_format forwarded '$http_x_forwarded_for|$http_x_forwarded_proto|$http_host';\n\
+         server {{ listen {server}; root {root}/www; access_log {root}/access.log forwarded; }}",
         root = root.display()
     );
-    std::fs::write(root.join("nginx.conf"), configuration).unwrap();
-    let _nginx =
-        Program::start(Command::new(nginx).arg("-p").arg(root).arg("-c").arg(root.join("nginx.conf")));
-    address::await_port("nginx", server);
+    let _nginx = nginx(&web, root, &http, server);
 
     let stack = Stack::in_front_of(&format!("http://{server}"));
     for protocol in ["--http1.1", "--http2"] {

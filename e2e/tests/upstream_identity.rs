@@ -65,9 +65,9 @@ fn nginx_verifies_who_connects_while_each_engine_is_killed() {
     let (key, certificate) = self_signed(&openssl, place, "server");
     // No request finds a connection or a session from before: each takes a signature of the engines.
     let block = format!(
-        "listen {server} ssl; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3; ssl_session_cache off; \
+        "server {{ listen {server} ssl; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3; ssl_session_cache off; \
          ssl_session_tickets off; ssl_client_certificate {}; ssl_verify_client on; keepalive_timeout 0; \
-         location / {{ return 200 \"$ssl_client_verify $ssl_client_s_dn\"; }}",
+         location / {{ return 200 \"$ssl_client_verify $ssl_client_s_dn\"; }} }}",
         certificate.display(),
         key.display(),
         place.join("ca.pem").display(),

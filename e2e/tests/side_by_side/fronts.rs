@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use hsm_e2e::{Program, SelfMadeKey, Stack, StackOptions, address, tool};
@@ -25,25 +25,16 @@ pub(crate) fn hsm_proxy(recorder: &Recorder) -> Front {
 /// Its defaults, but for the things without which it would not be a TLS proxy that keeps upstream connections.
 pub(crate) fn nginx(recorder: &Recorder) -> Front {
     let (nginx, directory, key, address) = prepared(tool::find_all(["openssl", "nginx"]));
-    let root = directory.path().display().to_string();
-    let configuration = format!(
-        "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;\n\
-         events {{}}\n\
-         http {{ access_log off; client_body_temp_path {root}/b; proxy_temp_path {root}/p;\n\
-           fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;\n\
-           server {{ listen {address} ssl; server_name localhost;\n\
-             ssl_certificate {certificate}; ssl_certificate_key {key};\n\
-             location / {{ proxy_pass http://{upstream}; proxy_http_version 1.1; proxy_set_header Host $host;\n\
-               proxy_set_header Connection \"\"; proxy_set_header X-Forwarded-For $remote_addr; }} }} }}\n",
+    let http = format!(
+        "server {{ listen {address} ssl; server_name localhost; ssl_certificate {certificate}; ssl_certificate_key {key};\n\
+         location / {{ proxy_pass http://{upstream}; proxy_http_version 1.1; proxy_set_header Host $host;\n\
+         proxy_set_header Connection \"\"; proxy_set_header X-Forwarded-For $remote_addr; }} }}",
         certificate = key.certificate.display(),
         key = key.pem.display(),
         upstream = recorder.address,
     );
-    let file = directory.path().join("nginx.conf");
-    std::fs::write(&file, configuration).unwrap();
-    let mut command = Command::new(nginx);
-    command.arg("-p").arg(directory.path()).arg("-c").arg(file);
-    started(command, directory, &key, address)
+    let program = hsm_e2e::nginx(&nginx, directory.path(), &http, address);
+    started(program, directory, &key, address)
 }
 
 /// Its defaults in HTTP mode, with `option forwardfor`.
@@ -64,7 +55,10 @@ pub(crate) fn haproxy(recorder: &Recorder) -> Front {
     std::fs::write(&file, configuration).unwrap();
     let mut command = Command::new(haproxy);
     command.arg("-db").arg("-f").arg(file);
-    started(command, directory, &key, address)
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let program = Program::start(&mut command);
+    address::await_port("HAProxy", address);
+    started(program, directory, &key, address)
 }
 
 fn prepared(tools: Option<[PathBuf; 2]>) -> (PathBuf, tempfile::TempDir, SelfMadeKey, SocketAddr) {
@@ -75,15 +69,7 @@ fn prepared(tools: Option<[PathBuf; 2]>) -> (PathBuf, tempfile::TempDir, SelfMad
     (program, directory, key, address)
 }
 
-fn started(
-    mut command: Command,
-    directory: tempfile::TempDir,
-    key: &SelfMadeKey,
-    address: SocketAddr,
-) -> Front {
-    let program = Program::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
-    address::await_port("the front", address);
-    let certificate: &Path = &key.certificate;
-    let client = Client::new(address, certificate);
+fn started(program: Program, directory: tempfile::TempDir, key: &SelfMadeKey, address: SocketAddr) -> Front {
+    let client = Client::new(address, &key.certificate);
     Front { client, _stack: None, _program: Some(program), _directory: Some(directory) }
 }
