@@ -1,9 +1,12 @@
-//! Keys that were made outside of any engine, with their certificates.
+//! Keys that were made outside of any engine, with their certificates; and an authority that is outside, too.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::program::run;
+
+/// Arguments of openssl's for a new P-256 key in a file without a password.
+const NEW_KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 
 /// A P-256 key in a file, and its private scalar: a test that looks for it knows its bytes.
 #[derive(Debug)]
@@ -37,11 +40,50 @@ impl SelfMadeKey {
 pub fn self_signed(openssl: &Path, directory: &Path, name: &str) -> (PathBuf, PathBuf) {
     let [key, certificate] = ["key", "pem"].map(|ending| directory.join(format!("{name}.{ending}")));
     let mut command = Command::new(openssl);
-    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+    command.args(["req", "-x509"]).args(NEW_KEY);
     command.args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
     command.args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"]).arg(&key);
     run(command.arg("-out").arg(&certificate)).success();
     (key, certificate)
+}
+
+/// A certificate authority of openssl's, in a directory: its key is in `ca.key`, its certificate in `ca.crt`.
+#[derive(Debug)]
+pub struct OpensslAuthority<'a> {
+    openssl: &'a Path,
+    directory: &'a Path,
+}
+
+impl<'a> OpensslAuthority<'a> {
+    /// Makes one.
+    ///
+    /// # Panics
+    ///
+    /// If openssl fails.
+    pub fn create(openssl: &'a Path, directory: &'a Path) -> Self {
+        let mut command = Command::new(openssl);
+        command.current_dir(directory).args(["req", "-x509"]).args(NEW_KEY);
+        command.args(["-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=a CA", "-days", "30"]);
+        run(&mut command).success();
+        Self { openssl, directory }
+    }
+
+    /// Signs the request `NAME.csr`: its certificate, for an extended key usage as openssl calls it, is then in `NAME.crt`.
+    /// `more` are further arguments of `openssl x509 -req`.
+    ///
+    /// # Panics
+    ///
+    /// If openssl fails.
+    #[track_caller]
+    pub fn sign(&self, name: &str, usage: &str, more: &[&str]) {
+        let extensions = self.directory.join(format!("{name}.ext"));
+        std::fs::write(&extensions, format!("extendedKeyUsage={usage}\n")).expect("a directory");
+        let mut command = Command::new(self.openssl);
+        command.current_dir(self.directory).args(["x509", "-req", "-CA", "ca.crt", "-CAkey", "ca.key"]);
+        command.args(["-CAcreateserial", "-days", "30", "-extfile"]).arg(extensions).args(more);
+        command.args(["-in", &format!("{name}.csr"), "-out", &format!("{name}.crt")]);
+        run(&mut command).success();
+    }
 }
 
 /// Reads the `priv:` block of openssl's text form.

@@ -4,6 +4,7 @@
 //! * [`Front`]: `hsm-proxy run` beside it, with what it tells its service manager
 //! * [`Site`]: engines as an administrator sets them up, with the files of their users
 //! * [`Authority`]: a certificate authority that speaks ACME
+//! * [`OpensslAuthority`]: one that signs requests from files
 //! * [`Browser`][]: Debian's Chromium
 //! * [`nginx`]: a web server, of another kind than ours
 //! * [`Program`]: any other process that a test starts: an upstream, a peer, a foreign client
@@ -32,7 +33,7 @@ pub mod wait;
 
 pub use authority::{Authority, AuthorityOptions, AuthorityTools};
 pub use browser::Browser;
-pub use certificate::{SelfMadeKey, self_signed};
+pub use certificate::{OpensslAuthority, SelfMadeKey, self_signed};
 pub use front::Front;
 pub use nginx::nginx;
 pub use program::{Finished, Program, binary, run};

@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use hsm_e2e::{Site, SiteOptions, run, tool};
+use hsm_e2e::{OpensslAuthority, Site, SiteOptions, run, tool};
 use keycore_client::TlsFiles;
 use keycore_client::blocking::Client;
 use keycore_wire::{
@@ -21,46 +21,20 @@ struct Remote {
 }
 
 impl Remote {
-    fn openssl(&self, arguments: &[&str]) -> String {
-        run(&mut self.command(&self.openssl, arguments)).success()
-    }
-
     /// A CA, the cluster's certificate and a client's: the commands of docs/operations.md.
     fn certify(&self) {
-        let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-        let ca = ["req", "-x509", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=a CA", "-days", "30"];
-        self.openssl(&[&ca[..], &ec].concat());
-        self.hsm(&["cluster", "csr", "--dns", "localhost", "--ip", "127.0.0.1", "--out", "cluster.csr"])
-            .success();
-        fs::write(self.path("server.ext"), "extendedKeyUsage=serverAuth\n").unwrap();
-        fs::write(self.path("client.ext"), "extendedKeyUsage=clientAuth\n").unwrap();
-        let sign = ["x509", "-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"];
-        let cluster = [
-            "-in",
-            "cluster.csr",
-            "-out",
-            "cluster.crt",
-            "-copy_extensions",
-            "copy",
-            "-extfile",
-            "server.ext",
-        ];
-        self.openssl(&[&sign[..], &cluster].concat());
-        self.hsm(&[
-            "cluster",
-            "set-certificate",
-            "--signed-certificate",
-            "cluster.crt",
-            "--trust-anchor",
-            "ca.crt",
-        ])
-        .success();
+        let directory = self.path("");
+        let authority = OpensslAuthority::create(&self.openssl, &directory);
+        let request = ["cluster", "csr", "--dns", "localhost", "--ip", "127.0.0.1", "--out", "cluster.csr"];
+        self.hsm(&request).success();
+        authority.sign("cluster", "serverAuth", &["-copy_extensions", "copy"]);
+        let set = ["cluster", "set-certificate", "--signed-certificate", "cluster.crt"];
+        self.hsm(&[&set[..], &["--trust-anchor", "ca.crt"]].concat()).success();
         let request = ["req", "-new", "-keyout", "client.key", "-out", "client.csr", "-subj", "/CN=proxy-1"];
-        self.openssl(&[&request[..], &ec].concat());
+        let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+        run(&mut self.command(&self.openssl, &[&request[..], &ec].concat())).success();
         fs::set_permissions(self.path("client.key"), fs::Permissions::from_mode(0o600)).unwrap();
-        self.openssl(
-            &[&sign[..], &["-in", "client.csr", "-out", "client.crt", "-extfile", "client.ext"]].concat(),
-        );
+        authority.sign("client", "clientAuth", &[]);
     }
 
     /// What `openssl s_client` says of the first replica's port, on both its outputs.

@@ -3,10 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;
-use std::process::Command;
 
 use hsm_e2e::front::{configuration, replace};
-use hsm_e2e::{Front, Stack, address, nginx, run, self_signed, tool};
+use hsm_e2e::{Front, OpensslAuthority, Stack, address, nginx, run, self_signed, tool};
 use rustix::process::Signal;
 
 /// A key of usage tls-client and its certificate, made as docs/certificates.md says, by an authority of openssl's.
@@ -14,44 +13,10 @@ fn certify(stack: &Stack, openssl: &Path, directory: &Path) {
     let web = |arguments: &[&str]| {
         run(stack.hsm_as("web").current_dir(directory).args(arguments)).success();
     };
-    web(&[
-        "key",
-        "generate-asymmetric-pair",
-        "ec",
-        "--curve",
-        "p256",
-        "--label",
-        "out",
-        "--usage",
-        "tls-client",
-    ]);
+    let generate = ["key", "generate-asymmetric-pair", "ec", "--curve", "p256", "--label", "out"];
+    web(&[&generate[..], &["--usage", "tls-client"]].concat());
     web(&["cert", "csr", "--key", "out", "--cn", "proxy.example.org", "--out", "client.csr"]);
-    let openssl = |arguments: &[&str]| {
-        run(Command::new(openssl).current_dir(directory).args(arguments)).success();
-    };
-    std::fs::write(directory.join("extensions"), "extendedKeyUsage = clientAuth\n").unwrap();
-    let curve = "ec_paramgen_curve:P-256";
-    openssl(&[
-        "req", "-x509", "-newkey", "ec", "-pkeyopt", curve, "-nodes", "-days", "2", "-subj", "/CN=CA",
-        "-keyout", "ca.key", "-out", "ca.pem",
-    ]);
-    openssl(&[
-        "x509",
-        "-req",
-        "-in",
-        "client.csr",
-        "-CA",
-        "ca.pem",
-        "-CAkey",
-        "ca.key",
-        "-CAcreateserial",
-        "-days",
-        "2",
-        "-out",
-        "client.pem",
-        "-extfile",
-        "extensions",
-    ]);
+    OpensslAuthority::create(openssl, directory).sign("client", "clientAuth", &[]);
 }
 
 #[test]
@@ -70,7 +35,7 @@ fn nginx_verifies_who_connects_while_each_engine_is_killed() {
          location / {{ return 200 \"$ssl_client_verify $ssl_client_s_dn\"; }} }}",
         certificate.display(),
         key.display(),
-        place.join("ca.pem").display(),
+        place.join("ca.crt").display(),
     );
     let _nginx = nginx(&web, place, &block, server);
 
@@ -88,7 +53,7 @@ fn nginx_verifies_who_connects_while_each_engine_is_killed() {
     let told = front.get(&stack, &curl);
     assert!(told.contains("No required SSL certificate was sent"), "{told}");
 
-    upstream(&format!("client-cert = {:?}\n", place.join("client.pem")));
+    upstream(&format!("client-cert = {:?}\n", place.join("client.crt")));
     let served = |count| {
         for _ in 0..count {
             assert_eq!(front.get(&stack, &curl), "SUCCESS CN=proxy.example.org");
