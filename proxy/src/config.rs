@@ -18,6 +18,7 @@ mod route;
 mod site;
 mod timeouts;
 mod tls;
+mod traces;
 mod units;
 mod upstream;
 mod upstream_url;
@@ -46,6 +47,7 @@ pub use route::{InvalidRoutePath, RoutePath, RouteSettings};
 pub use site::SiteSettings;
 pub use timeouts::Timeouts;
 pub use tls::{TlsPreset, TlsSettings};
+pub use traces::{CollectorUrl, InvalidCollectorUrl, Share, TraceSettings};
 pub use upstream::{
     Balance, CookieName, HashBy, HealthCheck, HealthStatus, ProxyProtocol, TlsName, UpstreamSettings,
 };
@@ -69,6 +71,8 @@ pub struct Config {
     pub limits: Limits,
     /// A line for each request.
     pub log: LogSettings,
+    /// What requests took, for a collector.
+    pub traces: TraceSettings,
     /// What is served.
     #[serde(rename = "site")]
     pub sites: Vec<SiteSettings>,
@@ -120,7 +124,8 @@ impl Config {
             .flat_map(|site| site.ocsp.iter().chain(&site.client_ca).chain(&site.client_crl));
         let anchors = self.upstreams.iter().filter_map(|upstream| upstream.tls_ca.as_ref());
         let shown = self.upstreams.iter().filter_map(|upstream| upstream.client_cert.as_ref());
-        certificates.chain(others.chain(anchors).chain(shown).cloned())
+        let traces = self.traces.headers_file.iter().chain(&self.traces.ca);
+        certificates.chain(others.chain(anchors).chain(shown).chain(traces).cloned())
     }
 
     /// Where a site's certificates are; that of ACME may not be there yet. None for a directory.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::client_identity::ClientIdentity;
 use crate::proxy_protocol::{self, Ends};
+use crate::traces::SpanRef;
 
 /// What is known of a client's connection once its handshake is done.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct ClientConnection {
     pub handshake: Handshake,
     /// Who the client is, on a site that asks for clients' certificates.
     pub identity: Option<ClientIdentity>,
+    /// What its handshake is called in traces, if it is told there.
+    pub(crate) traced: Option<Box<SpanRef>>,
 }
 
 impl ClientConnection {
@@ -37,7 +40,7 @@ impl ClientConnection {
     pub(crate) fn plain(remote: SocketAddr, local: SocketAddr) -> Self {
         let handshake =
             Handshake { version: "", cipher_suite: "", group: "", resumed: false, signed_by: None };
-        Self { remote, local, protocol: Protocol::Http1, sni: None, handshake, identity: None }
+        Self { remote, local, protocol: Protocol::Http1, sni: None, handshake, identity: None, traced: None }
     }
 }
 

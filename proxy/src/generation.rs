@@ -24,6 +24,7 @@ use crate::proxy::StartError;
 use crate::routes::{Route, Routes};
 use crate::sites::{Handler, Site, Sites, Upstream};
 use crate::tls::{Certificates, TicketKeySource, TicketKeys, Tls};
+use crate::traces::Exporter;
 use crate::upstream::ServerGroups;
 
 /// One configuration in service: each new connection takes the one that is current, and keeps it to its end.
@@ -45,6 +46,8 @@ pub(crate) struct Generation {
     /// Names of the admin listener.
     pub(crate) admin_hosts: Vec<HostPattern>,
     pub(crate) access_log: Option<Arc<AccessLog>>,
+    /// Where spans go. Stays over reloads that change nothing of it.
+    pub(crate) traces: Option<Arc<Exporter>>,
     /// Certificates to be ordered.
     pub(crate) acme: Option<Arc<AcmePlan>>,
     pub(crate) certificates: CertificateFiles,
@@ -146,6 +149,8 @@ impl Foundation {
         let sites = Arc::new(sites);
         let tls = Tls::new(&sites, &self.tickets).map_err(StartError::Tls)?;
         let access_log = self.access_log(&config.log, previous)?;
+        let traces = previous.and_then(|previous| previous.traces.as_ref());
+        let traces = Exporter::open(&config.traces, &self.metrics.spans, traces)?;
         Ok(Generation {
             number: previous.map_or(1, |previous| previous.number + 1),
             tls: Arc::new(tls),
@@ -159,6 +164,7 @@ impl Foundation {
             load_balancers: config.proxy.accept_proxy_protocol_from.clone(),
             admin_hosts: config.proxy.admin_hosts.clone(),
             access_log,
+            traces,
             acme: AcmePlan::of(config).map(Arc::new),
             certificates,
             directories,

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use handshake_fiber::{Fiber, StackPool};
 use rustls::crypto::SupportedKxGroup;
@@ -29,7 +29,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 pub(crate) use budget::SigningBudget;
-pub(crate) use engine_time::EngineTime;
+pub(crate) use engine_time::{EngineTime, SignatureTime};
 pub(crate) use failure::HandshakeError;
 pub(crate) use failure_log::FailureLog;
 pub(crate) use gate::Gate;
@@ -61,6 +61,7 @@ pub(crate) struct InProgress {
     signed_by: RefCell<Option<Arc<str>>>,
     /// What of the signature's time was spent there, if that engine says.
     engine_time: Cell<Option<EngineTime>>,
+    signature: Cell<Option<SignatureTime>>,
     /// The key could not sign; shuts the connection's [`Gate`].
     unsigned: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
@@ -130,8 +131,10 @@ impl InProgress {
     }
 
     /// The signature was there, or not, after this time.
-    fn waited_for_signature(&self, took: Duration) {
-        self.metrics.timings.answered(took, self.engine_time.take());
+    fn waited_for_signature(&self, asked: Instant) {
+        let (took, engine) = (asked.elapsed(), self.engine_time.take());
+        self.metrics.timings.answered(took, engine);
+        self.signature.set(Some(SignatureTime { asked, took, engine }));
     }
 
     /// There is no signature: nothing of this handshake is to reach the client any more.
@@ -194,6 +197,8 @@ pub(crate) struct Established<IO> {
     pub(crate) protocol: Protocol,
     pub(crate) handshake: Handshake,
     pub(crate) identity: Option<ClientIdentity>,
+    /// `None` if nothing was signed.
+    pub(crate) signature: Option<SignatureTime>,
 }
 
 /// Fatal alerts of RFC 8446, section 6, that rustls does not send for us, as plaintext records. Nothing is encrypted
@@ -302,6 +307,7 @@ impl Handshaker {
             certificate,
             signed_by: RefCell::new(None),
             engine_time: Cell::new(None),
+            signature: Cell::new(None),
             unsigned,
             metrics: Arc::clone(&self.metrics),
             signing,
@@ -336,6 +342,7 @@ impl Handshaker {
             protocol,
             handshake,
             identity,
+            signature: progress.signature.take(),
         })))
     }
 

@@ -15,12 +15,14 @@ use crate::connection::ClientConnection;
 use crate::metrics::{Metrics, SiteRequests};
 use crate::sites::Site;
 use crate::throttle::Throttle;
+use crate::traces::{HandshakeFacts, SpanRef, Traced, Tracer};
 
 /// Where one worker writes down what becomes of requests.
 #[derive(Default)]
 pub(crate) struct Journal {
     metrics: Arc<Metrics>,
     lines: Option<Rc<Lines>>,
+    tracer: Option<Rc<Tracer>>,
     complaints: Throttle,
 }
 
@@ -29,12 +31,13 @@ pub(crate) struct Record {
     counts: Arc<SiteRequests>,
     status: Option<u16>,
     bytes: u64,
-    /// For the access log.
+    /// For the access log, or a trace that is told.
     line: Option<Box<Line>>,
+    traced: Option<Rc<Traced>>,
 }
 
 struct Line {
-    lines: Rc<Lines>,
+    lines: Option<Rc<Lines>>,
     connection: Rc<ClientConnection>,
     site: Option<Arc<Site>>,
     start: Instant,
@@ -47,8 +50,8 @@ struct Line {
 }
 
 impl Journal {
-    pub(crate) fn new(metrics: Arc<Metrics>, lines: Option<Rc<Lines>>) -> Self {
-        Self { metrics, lines, complaints: Throttle::new() }
+    pub(crate) fn new(metrics: Arc<Metrics>, lines: Option<Rc<Lines>>, tracer: Option<Rc<Tracer>>) -> Self {
+        Self { metrics, lines, tracer, complaints: Throttle::new() }
     }
 
     /// A connection was ended for what its client sent. Logs a line each second at most, with how many it stands for.
@@ -60,6 +63,11 @@ impl Journal {
         }
     }
 
+    /// Tells of a handshake, if traces are told; by what, if this one was.
+    pub(crate) fn handshake(&self, facts: &HandshakeFacts<'_>) -> Option<SpanRef> {
+        self.tracer.as_ref()?.handshake(facts)
+    }
+
     /// Writes down a connection that was passed on, and has ended.
     pub(crate) fn passed(&self, entry: &PassedEntry<'_>) {
         if let Some(lines) = &self.lines {
@@ -69,10 +77,12 @@ impl Journal {
 
     /// Begins with a request whose head is there.
     pub(crate) fn begin<B>(&self, connection: &Rc<ClientConnection>, request: &Request<B>) -> Record {
-        let line = self.lines.as_ref().map(|lines| {
+        let traced = self.tracer.as_ref().map(|tracer| tracer.request(request.headers()));
+        let is_told = traced.as_ref().is_some_and(|traced| traced.is_sampled());
+        let line = (is_told || self.lines.is_some()).then(|| {
             let field = |name| request.headers().get(name).cloned();
             Box::new(Line {
-                lines: Rc::clone(lines),
+                lines: self.lines.clone(),
                 connection: Rc::clone(connection),
                 site: None,
                 start: Instant::now(),
@@ -84,7 +94,7 @@ impl Journal {
                 user_agent: field(USER_AGENT),
             })
         });
-        Record { counts: Arc::clone(&self.metrics.requests.no_site), status: None, bytes: 0, line }
+        Record { counts: Arc::clone(&self.metrics.requests.no_site), status: None, bytes: 0, line, traced }
     }
 }
 
@@ -95,6 +105,11 @@ impl Record {
         if let Some(line) = &mut self.line {
             line.site = Some(Arc::clone(site));
         }
+    }
+
+    /// Its place in its trace, if there are traces.
+    pub(crate) fn traced(&self) -> Option<Rc<Traced>> {
+        self.traced.clone()
     }
 
     /// It is answered with this status.
@@ -112,13 +127,13 @@ impl Drop for Record {
     fn drop(&mut self) {
         self.counts.count(self.status, self.bytes);
         let Some(line) = self.line.take() else { return };
-        let with_query = line.lines.with_query();
+        let with_query = line.lines.as_ref().is_some_and(|lines| lines.with_query());
         let target = match line.uri.path_and_query() {
             Some(target) if with_query => target.as_str(),
             _ => line.uri.path(),
         };
         let handshake = &line.connection.handshake;
-        line.lines.write(&Entry {
+        let entry = Entry {
             received: line.received,
             took: line.start.elapsed(),
             client: line.connection.remote.ip(),
@@ -126,7 +141,7 @@ impl Drop for Record {
             method: &line.method,
             target,
             version: line.version,
-            status: self.status.unwrap_or(499),
+            status: self.status.unwrap_or(Entry::CLIENT_GONE),
             bytes: self.bytes,
             referer: line.referer.as_ref(),
             user_agent: line.user_agent.as_ref(),
@@ -134,7 +149,14 @@ impl Drop for Record {
             cipher_suite: handshake.cipher_suite,
             resumed: handshake.resumed,
             signed_by: handshake.signed_by.as_deref(),
+            trace: self.traced.as_ref().map(|traced| traced.trace()),
             with_query,
-        });
+        };
+        if let Some(lines) = &line.lines {
+            lines.write(&entry);
+        }
+        if let Some(traced) = &self.traced {
+            traced.end(&entry, line.connection.traced.as_deref().copied());
+        }
     }
 }

@@ -33,6 +33,7 @@ mod listener;
 mod metrics;
 mod notify;
 mod ocsp;
+mod one_request;
 mod passthrough;
 mod process;
 mod proxy;
@@ -47,6 +48,7 @@ mod sites;
 mod status;
 mod throttle;
 mod tls;
+mod traces;
 mod upgrade;
 mod upstream;
 mod views;
@@ -58,13 +60,13 @@ pub use check::{Report, SiteReport, check};
 pub use client_identity::ClientIdentity;
 pub use compression::{Coding, Compression};
 pub use config::{
-    AcmeKeyType, AcmeSettings, AcmeUrl, AddedField, Balance, CertificateSource, ChallengeKind, Config,
-    ConfigError, Contact, CookieName, Destination, HashBy, HealthCheck, HealthStatus, HostPattern,
-    HsmSettings, Hsts, InvalidAcmeUrl, InvalidField, InvalidHost, InvalidNetwork, InvalidPassthroughTarget,
-    InvalidRate, InvalidRoutePath, InvalidUpstream, InvalidUpstreamName, Limits, LogFormat, LogSettings,
-    Network, PassthroughSettings, PassthroughTarget, ProxyProtocol, ProxySettings, Rate, RemovedField,
-    RoutePath, RouteSettings, SiteSettings, Timeouts, TlsName, TlsPreset, TlsSettings, UpstreamName,
-    UpstreamPlace, UpstreamScheme, UpstreamSettings, UpstreamUrl,
+    AcmeKeyType, AcmeSettings, AcmeUrl, AddedField, Balance, CertificateSource, ChallengeKind, CollectorUrl,
+    Config, ConfigError, Contact, CookieName, Destination, HashBy, HealthCheck, HealthStatus, HostPattern,
+    HsmSettings, Hsts, InvalidAcmeUrl, InvalidCollectorUrl, InvalidField, InvalidHost, InvalidNetwork,
+    InvalidPassthroughTarget, InvalidRate, InvalidRoutePath, InvalidUpstream, InvalidUpstreamName, Limits,
+    LogFormat, LogSettings, Network, PassthroughSettings, PassthroughTarget, ProxyProtocol, ProxySettings,
+    Rate, RemovedField, RoutePath, RouteSettings, Share, SiteSettings, Timeouts, TlsName, TlsPreset,
+    TlsSettings, TraceSettings, UpstreamName, UpstreamPlace, UpstreamScheme, UpstreamSettings, UpstreamUrl,
 };
 pub use connection::{ClientConnection, Handshake, Protocol};
 pub use http_policy::{ErrorPageError, HttpPolicy};
@@ -79,4 +81,5 @@ pub use tls::{
     Certificates, ClientAuth, ClientAuthError, ClientCertificates, MinTls, NeverChosen, TicketKeySource,
     TlsPolicy,
 };
+pub use traces::TracesError;
 pub use upstream::{ServerGroup, TrustError};

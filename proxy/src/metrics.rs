@@ -9,6 +9,7 @@ mod reloads;
 mod requests;
 mod signing;
 mod signing_queue;
+mod spans;
 mod spread;
 mod timings;
 mod upstreams;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::access_log::Counts;
 use crate::generation::Expiry;
 use crate::handshake::HandshakeError;
+use crate::traces::SpanCounts;
 use crate::views::View;
 use abuses::Abuses;
 pub(crate) use acme::AcmeMetrics;
@@ -52,6 +54,7 @@ pub(crate) struct Metrics {
     pub(crate) signing_queue: SigningQueue,
     pub(crate) passthroughs: PassedConnections,
     pub(crate) access_log: Arc<Counts>,
+    pub(crate) spans: Arc<SpanCounts>,
     pub(crate) acme: Arc<AcmeMetrics>,
     pub(crate) lookups: Arc<Lookups>,
 }
@@ -183,6 +186,7 @@ impl Metrics {
             let count = count.load(Ordering::Relaxed);
             writeln!(out, "hsm_proxy_access_log_lines_total{{result=\"{result}\"}} {count}")?;
         }
+        self.spans.write(out)?;
         self.reloads.write(out)?;
         certificates::write(expiries, out)?;
         self.lookups.write(out)?;

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::reload::{Listening, Parts, Reloader, Watched};
 use crate::sites::Handler;
 use crate::tls::{ClientAuthError, NeverChosen, TicketKeys};
+use crate::traces::TracesError;
 use crate::upgrade::{Inherited, Predecessor};
 use crate::upstream::TrustError;
 use crate::views::Views;
@@ -123,6 +124,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Nothing can be sent to the collector of traces.
+    #[error("[traces] {0}")]
+    Traces(#[from] TracesError),
     /// The process id can't be written.
     #[error("can't write {}: {source}", .path.display())]
     PidFile {
@@ -147,6 +151,7 @@ impl StartError {
                 | Self::Key { .. }
                 | Self::Certificates { .. }
                 | Self::Upstream { .. }
+                | Self::Traces(_)
         )
     }
 }

@@ -33,6 +33,7 @@ use hyper_util::rt::TokioTimer;
 use crate::config::{Limits, Timeouts};
 use crate::connection::ClientConnection;
 use crate::respond::Failure;
+use crate::traces::Traced;
 
 pub(crate) use checks::run as check_health;
 pub(crate) use connect::connect_to;
@@ -144,6 +145,8 @@ impl Upstreams {
     /// Also returns the `Set-Cookie` that brings the client back to the server, if the group is sticky and the client has
     /// another one.
     ///
+    /// Each server that is asked is told the request's place in its trace, if there are traces.
+    ///
     /// # Errors
     ///
     /// Those of [`Failure`] that blame the upstream, or the client if its body failed.
@@ -152,6 +155,7 @@ impl Upstreams {
         upstream: &Arc<ServerGroup>,
         client: &Rc<ClientConnection>,
         mut outgoing: Outgoing,
+        traced: Option<&Rc<Traced>>,
     ) -> Result<(Answer, Option<String>), Failure> {
         let group = self.group(upstream);
         group.budget.earn();
@@ -165,14 +169,22 @@ impl Upstreams {
         while let Some(at) = group.chooser.choose(upstream, wish, &tried, |at| group.pools[at].in_flight()) {
             let pool = &group.pools[at];
             let others = tried.len() < upstream.retries && tried.len() + 1 < group.pools.len();
+            let headers = outgoing.request.headers_mut();
+            let attempt = traced.map(|traced| traced.attempt(headers, &pool.server().url, tried.len()));
             match send::send(pool, &self.settings, client, outgoing, others).await {
                 Ok(answer) => {
+                    if let Some(attempt) = attempt {
+                        attempt.answered(answer.0.status().as_u16());
+                    }
                     pool.server().health.succeeded();
                     let stays = wish.stuck_to == Some(at);
                     let cookie = if stays { None } else { upstream.set_cookie(at) };
                     return Ok((answer, cookie));
                 }
                 Err(Unanswered { failure, again }) => {
+                    if let Some(attempt) = attempt {
+                        attempt.failed(&failure);
+                    }
                     note(upstream, pool, &failure);
                     match again {
                         Some(again) if others && group.budget.spend() => outgoing = again,

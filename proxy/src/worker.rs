@@ -36,6 +36,7 @@ use crate::passthrough::Passthrough;
 use crate::shutdown::{Shutdown, ShutdownHandle};
 use crate::throttle::Throttle;
 use crate::tls::TicketKeys;
+use crate::traces::Tracer;
 use crate::upstream::{Addresses, check_health};
 use crate::views::{Questions, Views, is_ready};
 
@@ -199,7 +200,8 @@ impl Serving {
             None => Rc::new(Forwarder::new(&generation.limits, &generation.timeouts, &generation.clients)),
         };
         let lines = generation.access_log.as_ref().map(|log| Lines::new(Arc::clone(log)));
-        let journal = Rc::new(Journal::new(Arc::clone(metrics), lines));
+        let tracer = generation.traces.as_ref().map(|traces| Tracer::new(Arc::clone(traces)));
+        let journal = Rc::new(Journal::new(Arc::clone(metrics), lines, tracer));
         let (retire, retired) = Shutdown::new();
         Self { generation, forwarder, journal, retire, retired, addresses: RefCell::default() }
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use http::{HeaderValue, Method, Version};
 use time::OffsetDateTime;
 
+use crate::traces::TraceId;
+
 /// A request and its response, as they are written down. Everything in it that a client chose is escaped: whatever it
 /// sends, a line stays a line.
 pub(crate) struct Entry<'a> {
@@ -19,7 +21,7 @@ pub(crate) struct Entry<'a> {
     /// Path, and query if that is wanted.
     pub(crate) target: &'a str,
     pub(crate) version: Version,
-    /// 499, as nginx has it, if the client was gone before there was one.
+    /// [`Self::CLIENT_GONE`] if there was none.
     pub(crate) status: u16,
     /// Bytes of the response's body that were sent.
     pub(crate) bytes: u64,
@@ -30,11 +32,16 @@ pub(crate) struct Entry<'a> {
     pub(crate) resumed: bool,
     /// The engine that signed the connection's handshake.
     pub(crate) signed_by: Option<&'a str>,
+    /// What its trace is called, if there are traces.
+    pub(crate) trace: Option<TraceId>,
     /// Whether queries may be written.
     pub(crate) with_query: bool,
 }
 
 impl<'a> Entry<'a> {
+    /// The status of a request whose client was gone before there was one, as nginx has it.
+    pub(crate) const CLIENT_GONE: u16 = 499;
+
     /// A JSON object.
     pub(super) fn json(&'a self) -> impl Display + 'a {
         fmt_fn(move |f| {
@@ -62,6 +69,9 @@ impl<'a> Entry<'a> {
                 ",\"tls\":\"{}\",\"cipher\":\"{}\",\"resumed\":{}",
                 self.tls_version, self.cipher_suite, self.resumed
             )?;
+            if let Some(trace) = self.trace {
+                write!(f, ",\"trace_id\":\"{trace}\"")?;
+            }
             match self.signed_by {
                 Some(engine) => write!(f, ",\"engine\":{}}}", Json(engine.as_bytes())),
                 None => f.write_char('}'),

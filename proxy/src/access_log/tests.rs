@@ -21,6 +21,7 @@ fn entry<'a>(target: &'a str, referer: Option<&'a HeaderValue>, agent: Option<&'
         cipher_suite: "TLS13_AES_128_GCM_SHA256",
         resumed: false,
         signed_by: Some("/run/hsm-engine/engine-0.sock"),
+        trace: None,
         with_query: false,
     }
 }

@@ -23,6 +23,7 @@ use crate::headers::{self, Framing};
 use crate::journal::Record;
 use crate::respond::Failure;
 use crate::sites::{Site, Upstream};
+use crate::traces::Traced;
 use crate::upstream::{Answer, Outgoing, ServerGroup};
 
 /// One request and its response.
@@ -71,7 +72,8 @@ async fn forward(
         }
         site.http.change_request(headers);
     };
-    let mut response = match answer(client, site, parts, body, tell).await {
+    let traced = record.traced();
+    let mut response = match answer(client, site, parts, body, tell, traced.as_ref()).await {
         Ok(response) => response,
         Err(failure) => {
             log(client, &failure);
@@ -89,6 +91,7 @@ async fn answer(
     mut parts: Parts,
     body: Incoming,
     tell: impl FnOnce(&mut HeaderMap),
+    traced: Option<&Rc<Traced>>,
 ) -> Result<Response<Source>, Failure> {
     let wish = site.http.compression.wish(&parts.headers);
     allow(client, site)?;
@@ -102,7 +105,7 @@ async fn answer(
     }
     let response = match routed.unwrap_or(&site.upstream) {
         Upstream::Handler(handler) => handler.answer(&client.connection, &parts).map(Source::own),
-        Upstream::Http(upstream) => to_upstream(client, site, upstream, parts, body, tell).await?,
+        Upstream::Http(upstream) => to_upstream(client, site, upstream, parts, body, tell, traced).await?,
     };
     Ok(match wish {
         Some(wish) => compressed(client, site, &wish, response),
@@ -141,6 +144,7 @@ async fn to_upstream(
     mut parts: Parts,
     body: Incoming,
     tell: impl FnOnce(&mut HeaderMap),
+    traced: Option<&Rc<Traced>>,
 ) -> Result<Response<Source>, Failure> {
     let websocket = parts.extensions.remove::<OnUpgrade>().filter(|_| asks_for_websocket(&parts, &body));
     let expects_continue = headers::expects_continue(&parts.headers);
@@ -158,7 +162,7 @@ async fn to_upstream(
         Outgoing { request: Request::from_parts(parts, body), progress: Some(progress), gate }
     };
     let upstreams = &client.forwarder.upstreams;
-    let (answer, cookie) = upstreams.send(upstream, &client.connection, outgoing).await?;
+    let (answer, cookie) = upstreams.send(upstream, &client.connection, outgoing, traced).await?;
     let mut response = from_upstream(client, answer, websocket)?;
     if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()) {
         response.headers_mut().append(SET_COOKIE, cookie);

@@ -70,6 +70,7 @@ pub(crate) fn connection_from(remote: &str, protocol: Protocol) -> ClientConnect
             signed_by: None,
         },
         identity: None,
+        traced: None,
     }
 }
 

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keycore_wire::TimedSignature;
 
@@ -16,4 +16,13 @@ impl EngineTime {
         let micros = |time: u32| Duration::from_micros(time.into());
         Self { queued: micros(signature.queued_us), computing: micros(signature.computing_us) }
     }
+}
+
+/// When a handshake's signature was asked for, and how long it took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SignatureTime {
+    pub(crate) asked: Instant,
+    pub(crate) took: Duration,
+    /// What of it was spent in the engine, if that says.
+    pub(crate) engine: Option<EngineTime>,
 }

@@ -41,7 +41,7 @@ impl Signer for WatchedSigner {
         let start = Instant::now();
         let signature = self.0.sign(message);
         if let Some(handshake) = handshake {
-            handshake.waited_for_signature(start.elapsed());
+            handshake.waited_for_signature(start);
             if signature.is_err() {
                 handshake.leave_unsigned();
             }

@@ -53,7 +53,9 @@ pub enum TrustError {
     #[error("{} has no trust anchors in PEM", .0.display())]
     NoAnchors(PathBuf),
     /// The system has no trust anchors.
-    #[error("the system has no trust anchors (package ca-certificates): name some with tls-ca, or acme.ca")]
+    #[error(
+        "the system has no trust anchors (package ca-certificates): name some with tls-ca, acme.ca or traces.ca"
+    )]
     NoSystemAnchors,
     /// The certificate that servers are shown can't be used.
     #[error("client-cert: {0}")]

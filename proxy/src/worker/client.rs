@@ -19,6 +19,7 @@ use crate::handshake::{Accepted, HandshakeError};
 use crate::listener;
 use crate::metrics::{HandshakeResult, Metrics};
 use crate::proxy_protocol::{self, Ends};
+use crate::traces::{HandshakeFacts, Start};
 
 /// Connections of one listening socket that wait for their PROXY header. They are not counted by client yet, and a load
 /// balancer sends the header at once.
@@ -148,8 +149,24 @@ impl Worker {
             Ok(Begun::Accepted(Accepted::Client(established))) => *established,
             Ok(Begun::Accepted(Accepted::Authority)) => return,
             Ok(Begun::ToPass(connection)) => return Box::pin(self.pass(connection, ends, serving)).await,
-            Err(error) => return self.handshake_failed(ends.client, asked_for.as_deref(), &error),
+            Err(error) => {
+                serving.journal.handshake(&HandshakeFacts {
+                    start: Start::since(accepted.into_std()),
+                    client: ends.client.ip(),
+                    sni: asked_for.as_deref(),
+                    outcome: Err(&error),
+                    signature: None,
+                });
+                return self.handshake_failed(ends.client, asked_for.as_deref(), &error);
+            }
         };
+        let traced = serving.journal.handshake(&HandshakeFacts {
+            start: Start::since(accepted.into_std()),
+            client: ends.client.ip(),
+            sni: established.sni.as_deref(),
+            outcome: Ok((&established.handshake, established.protocol)),
+            signature: established.signature,
+        });
         let resumed = established.handshake.resumed;
         let metrics = &self.shared.metrics;
         let (result, timing) = if resumed {
@@ -166,6 +183,7 @@ impl Worker {
             sni: established.sni,
             handshake: established.handshake,
             identity: established.identity,
+            traced: traced.map(Box::new),
         };
         let (sites, journal) = (Arc::clone(&generation.sites), Rc::clone(&serving.journal));
         let retired = serving.retired.clone();

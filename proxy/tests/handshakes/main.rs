@@ -12,6 +12,7 @@ mod failures;
 mod http2;
 mod http2_attacks;
 mod metrics;
+mod otlp;
 mod passthrough;
 mod policies;
 mod proxy_protocol;
@@ -19,6 +20,7 @@ mod reloads;
 mod slow_peers;
 mod status;
 mod support;
+mod traces;
 mod upstream;
 
 use std::io::Read;

@@ -1,0 +1,401 @@
+//! The thread that sends spans to the collector (OTLP specification, "OTLP/HTTP").
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::Full;
+use rustls::ClientConfig;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::encode;
+use super::span::Span;
+use crate::config::TraceSettings;
+use crate::one_request::{self, exchange, retry_after};
+use crate::throttle::Throttle;
+use crate::upstream::TrustError;
+
+/// Batches that may wait for the collector: some 4,000 spans, a few MiB. What comes on top is dropped and counted.
+const QUEUE: usize = 64;
+
+/// Spans in one request.
+const LARGEST: usize = 512;
+
+/// One request, from the name's resolution to the end of the response.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The pause before a batch is sent again; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long a batch is tried for.
+const LONGEST_TRY: Duration = Duration::from_secs(60);
+
+/// How long the end of the process may take for spans that are not sent yet.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Longest response that is read: it says how many spans were refused, and why.
+const LONGEST_RESPONSE: usize = 64 * 1024;
+
+/// Longest file of header fields, in bytes.
+const LONGEST_FILE: u64 = 64 * 1024;
+
+/// Where spans go.
+pub(crate) struct Exporter {
+    settings: TraceSettings,
+    /// What its header fields were read from; other fields are another exporter.
+    headers: HeaderMap,
+    to_sender: mpsc::Sender<Message>,
+    counts: Arc<Counts>,
+}
+
+/// What became of the spans.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) exported: AtomicU64,
+    /// For want of room in the queue.
+    pub(crate) dropped: AtomicU64,
+    /// The collector did not take them.
+    pub(crate) failed: AtomicU64,
+}
+
+/// Why nothing can be sent to a collector.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TracesError {
+    /// The file of header fields can't be read.
+    #[error("headers-file: can't read {}: {source}", .path.display())]
+    Unreadable {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It has a line that is no header field. The line may be a secret, and is not shown.
+    #[error("headers-file: line {line} of {} is not of the form `Name: value`", .path.display())]
+    NoField {
+        /// Where.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+    },
+    /// The collector's certificate can't be verified.
+    #[error("ca: {0}")]
+    Trust(#[from] TrustError),
+    /// There is no thread for it.
+    #[error("can't start its thread: {0}")]
+    Thread(io::Error),
+}
+
+enum Message {
+    Spans(Vec<Span>),
+    /// Say when everything before is sent.
+    Finish(std::sync::mpsc::Sender<()>),
+}
+
+impl Exporter {
+    /// Reads what the settings name, and starts the thread, which ends with the last reference. `previous` if it is the same.
+    ///
+    /// # Errors
+    ///
+    /// [`TracesError`]. That the collector is not there is none.
+    pub(crate) fn open(
+        settings: &TraceSettings,
+        counts: &Arc<Counts>,
+        previous: Option<&Arc<Self>>,
+    ) -> Result<Option<Arc<Self>>, TracesError> {
+        let Some(endpoint) = &settings.endpoint else { return Ok(None) };
+        let headers = settings.headers_file.as_deref().map_or_else(|| Ok(HeaderMap::new()), read_headers)?;
+        // Anchors are read anew by each reload, as for upstreams.
+        let same = previous.filter(|previous| settings.ca.is_none() && previous.settings == *settings);
+        if let Some(same) = same.filter(|previous| previous.headers == headers) {
+            return Ok(Some(Arc::clone(same)));
+        }
+        let tls = match endpoint.is_secure() {
+            true => Some(one_request::trusting(settings.ca.as_deref())?),
+            false => None,
+        };
+        let (to_sender, messages) = mpsc::channel(QUEUE);
+        let sender = Sender {
+            settings: settings.clone(),
+            headers: headers.clone(),
+            tls,
+            counts: Arc::clone(counts),
+            complaints: Throttle::new(),
+        };
+        sender.start(messages).map_err(TracesError::Thread)?;
+        Ok(Some(Arc::new(Self {
+            settings: settings.clone(),
+            headers,
+            to_sender,
+            counts: Arc::clone(counts),
+        })))
+    }
+
+    pub(crate) fn settings(&self) -> &TraceSettings {
+        &self.settings
+    }
+
+    /// Takes spans to send them; drops them if too many wait already.
+    pub(super) fn hand_over(&self, spans: Vec<Span>) {
+        let count = spans.len() as u64;
+        if self.to_sender.try_send(Message::Spans(spans)).is_err() {
+            self.counts.dropped.fetch_add(count, Relaxed);
+        }
+    }
+
+    /// Waits until all is sent that was handed over, but not long.
+    pub(crate) fn finish(&self) {
+        let (done, finished) = std::sync::mpsc::channel();
+        if self.to_sender.try_send(Message::Finish(done)).is_ok() {
+            // It is late: that some spans are missing then is not told to anybody.
+            let _ = finished.recv_timeout(FAREWELL);
+        }
+    }
+}
+
+fn read_headers(path: &Path) -> Result<HeaderMap, TracesError> {
+    let unreadable = |source| TracesError::Unreadable { path: path.to_owned(), source };
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() || metadata.len() > LONGEST_FILE {
+        return Err(unreadable(io::Error::other("it is no file, or longer than 64 KiB")));
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let mut headers = HeaderMap::new();
+    for (at, line) in text.lines().enumerate() {
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let field = line.split_once(':').and_then(|(name, value)| {
+            let mut value = HeaderValue::from_str(value.trim()).ok()?;
+            value.set_sensitive(true);
+            Some((name.trim().parse::<HeaderName>().ok()?, value))
+        });
+        let (name, value) =
+            field.ok_or_else(|| TracesError::NoField { path: path.to_owned(), line: at + 1 })?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// What the thread has.
+struct Sender {
+    settings: TraceSettings,
+    headers: HeaderMap,
+    tls: Option<Arc<ClientConfig>>,
+    counts: Arc<Counts>,
+    complaints: Throttle,
+}
+
+/// Why a batch was not taken.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("it can't be asked: {0}")]
+    Unreachable(io::Error),
+    #[error("it did not answer within {PATIENCE:?}")]
+    Silent,
+    #[error("it answered {status}")]
+    Status { status: StatusCode, retry_after: Option<Duration> },
+}
+
+impl Refusal {
+    /// After which time it may help to ask again: by the server, or by the caller's own measure. `None` if it does not
+    /// (OTLP specification, "Failures").
+    fn pause(&self, own: Duration) -> Option<Duration> {
+        match *self {
+            Self::Unreachable(_) | Self::Silent => Some(own),
+            Self::Status { status, retry_after } => {
+                let passes = matches!(
+                    status,
+                    StatusCode::TOO_MANY_REQUESTS
+                        | StatusCode::BAD_GATEWAY
+                        | StatusCode::SERVICE_UNAVAILABLE
+                        | StatusCode::GATEWAY_TIMEOUT
+                );
+                passes.then(|| retry_after.unwrap_or(own))
+            }
+        }
+    }
+}
+
+impl Sender {
+    fn start(self, messages: mpsc::Receiver<Message>) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new()
+            .name("traces".to_owned())
+            .spawn(move || runtime.block_on(self.run(messages)))?;
+        Ok(())
+    }
+
+    async fn run(self, mut messages: mpsc::Receiver<Message>) {
+        while let Some(message) = messages.recv().await {
+            let mut spans = match message {
+                Message::Spans(spans) => spans,
+                Message::Finish(done) => {
+                    // Whoever asked may have lost patience.
+                    let _ = done.send(());
+                    continue;
+                }
+            };
+            let mut finish = None;
+            // What waits already goes with them.
+            while spans.len() < LARGEST && finish.is_none() {
+                match messages.try_recv() {
+                    Ok(Message::Spans(more)) => spans.extend(more),
+                    Ok(Message::Finish(done)) => finish = Some(done),
+                    Err(_) => break,
+                }
+            }
+            self.deliver(&spans, &messages).await;
+            if let Some(done) = finish {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Sends the spans until they are taken, or there is no hope.
+    async fn deliver(&self, spans: &[Span], messages: &mpsc::Receiver<Message>) {
+        let body = Bytes::from(encode::request(&self.settings.service_name, spans));
+        let (count, began) = (spans.len() as u64, Instant::now());
+        let mut own = FIRST_PAUSE;
+        loop {
+            let refusal = match self.send(body.clone()).await {
+                Ok(()) => {
+                    self.counts.exported.fetch_add(count, Relaxed);
+                    return;
+                }
+                Err(refusal) => refusal,
+            };
+            let collector = self.settings.endpoint.as_ref().map_or("", |endpoint| endpoint.authority());
+            if let Some(held_back) = self.complaints.pass() {
+                tracing::warn!(collector, reason = %refusal, held_back, "the collector of traces took no spans");
+            }
+            let pause = refusal.pause(own).filter(|&pause| began.elapsed() + pause <= LONGEST_TRY);
+            // The exporter was replaced, or the process ends: nobody waits for it.
+            let Some(pause) = pause.filter(|_| !messages.is_closed()) else {
+                self.counts.failed.fetch_add(count, Relaxed);
+                return;
+            };
+            sleep(pause).await;
+            own = (own * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn send(&self, body: Bytes) -> Result<(), Refusal> {
+        let Some(endpoint) = &self.settings.endpoint else { return Ok(()) };
+        let invalid = |error: http::Error| Refusal::Unreachable(io::Error::other(error));
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(endpoint.path())
+            .header(HOST, endpoint.authority())
+            .header(CONTENT_TYPE, "application/x-protobuf")
+            .header(USER_AGENT, one_request::AGENT)
+            .body(Full::new(body))
+            .map_err(invalid)?;
+        request.headers_mut().extend(self.headers.clone());
+        let answer = exchange(self.tls.as_ref(), endpoint.host(), endpoint.port(), request, LONGEST_RESPONSE);
+        let response = timeout(PATIENCE, answer).await.map_err(|_| Refusal::Silent)?;
+        let response = response.map_err(Refusal::Unreachable)?;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        let pause = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+        Err(Refusal::Status { status: response.status(), retry_after: pause })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::config::Share;
+    use crate::traces::context::{SpanId, TraceId};
+    use crate::traces::span::{Attributes, SpanKind};
+
+    fn span() -> Span {
+        Span {
+            trace: TraceId([1; 16]),
+            id: SpanId([2; 8]),
+            parent: None,
+            state: None,
+            kind: SpanKind::Server,
+            name: "GET".into(),
+            start: 1,
+            end: 2,
+            attributes: Attributes::default(),
+            failed: false,
+            link: None,
+        }
+    }
+
+    fn exporter_to(listener: &TcpListener) -> (Arc<Exporter>, Arc<Counts>) {
+        let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().ok();
+        let settings =
+            TraceSettings { endpoint, sample: Share::new(1.0).unwrap(), ..TraceSettings::default() };
+        let counts = Arc::default();
+        let exporter = Exporter::open(&settings, &counts, None).unwrap().unwrap();
+        let again = Exporter::open(&settings, &counts, Some(&exporter)).unwrap().unwrap();
+        assert!(Arc::ptr_eq(&exporter, &again), "a reload that changes nothing");
+        (exporter, counts)
+    }
+
+    #[test]
+    fn a_collector_that_hangs_costs_spans_and_nothing_else() {
+        // Connections are made by the kernel, and nobody answers.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (exporter, counts) = exporter_to(&listener);
+        let began = Instant::now();
+        for _ in 0..10 * QUEUE {
+            exporter.hand_over(vec![span(), span()]);
+        }
+        assert!(began.elapsed() < PATIENCE, "nobody waited");
+        let dropped = counts.dropped.load(Relaxed);
+        // The thread has taken some, up to those of one request.
+        let kept = (QUEUE + LARGEST / 2 + 1) as u64;
+        let handed = 10 * QUEUE as u64;
+        assert!(dropped >= 2 * (handed - kept) && dropped <= 2 * (handed - QUEUE as u64), "{dropped}");
+    }
+
+    #[test]
+    fn the_end_waits_for_what_is_not_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (exporter, counts) = exporter_to(&listener);
+        exporter.hand_over(vec![span(), span(), span()]);
+        let serving = thread::spawn(move || {
+            use std::io::{Read, Write};
+            let (mut stream, _) = listener.accept().unwrap();
+            let _part = stream.read(&mut [0; 65536]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        });
+        exporter.finish();
+        assert_eq!(counts.exported.load(Relaxed), 3);
+        serving.join().unwrap();
+    }
+
+    #[test]
+    fn fields_are_read_and_what_is_none_is_not_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("headers");
+        std::fs::write(&path, "# token\n\nX-Key:  a:b \nx-key: c\n").unwrap();
+        let headers = read_headers(&path).unwrap();
+        let values: Vec<_> = headers.get_all("x-key").iter().collect();
+        assert_eq!(values, ["a:b", "c"]);
+        assert!(values.iter().all(|value| value.is_sensitive()));
+        for (text, line) in [("a: b\nhush\n", "line 2"), ("hu sh: x", "line 1"), ("a: \u{1}", "line 1")] {
+            std::fs::write(&path, text).unwrap();
+            let error = read_headers(&path).unwrap_err().to_string();
+            assert!(error.contains(line) && !error.contains("hu"), "{error}");
+        }
+        let error = read_headers(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("no file"), "{error}");
+    }
+}
