@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use hsm_e2e::{Stack, run, tool};
+use hsm_e2e::{Program, Stack, run, tool};
 
 #[test]
 fn openssl_accepts_both_versions_and_every_group_that_it_knows() {
@@ -75,6 +76,27 @@ fn openssl_resumes_a_session() {
     };
     assert!(connect(&["-sess_out"]).contains("New, TLSv1.2"));
     assert!(connect(&["-sess_in"]).contains("Reused, TLSv1.2"));
+}
+
+#[test]
+fn gnutls_trusts_the_chain_and_has_a_page_by_either_version() {
+    let Some(gnutls) = tool::find("gnutls-cli") else { return };
+    let stack = Stack::start();
+    for (version, told) in [("+VERS-TLS1.3", "(TLS1.3"), ("+VERS-TLS1.2", "(TLS1.2")] {
+        let mut client = Command::new("timeout");
+        client.arg("60").arg(&gnutls).arg("--x509cafile").arg(stack.ca());
+        client.args(["--priority", &format!("NORMAL:-VERS-ALL:{version}")]);
+        client.args(["--port", &stack.address().port().to_string(), "localhost"]);
+        let mut client = Program::start(client.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        // Its input stays open: its end would be the connection's.
+        let mut input = client.child().stdin.take().unwrap();
+        input.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut said = String::new();
+        client.child().stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        for expected in ["The certificate is trusted", told, "HTTP/1.1 200 OK", "no private key"] {
+            assert!(said.contains(expected), "{version}: no {expected}: {said}");
+        }
+    }
 }
 
 #[test]

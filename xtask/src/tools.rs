@@ -15,7 +15,7 @@ pub(crate) struct Tool {
 }
 
 /// All that any test asks for.
-pub(crate) const TOOLS: [Tool; 13] = [
+pub(crate) const TOOLS: [Tool; 14] = [
     Tool {
         program: "curl",
         package: "curl",
@@ -26,6 +26,7 @@ pub(crate) const TOOLS: [Tool; 13] = [
         package: "openssl",
         tests: "certificates before a foreign verifier, TLS before a foreign client, the search for keys",
     },
+    Tool { program: "gnutls-cli", package: "gnutls-bin", tests: "TLS before another foreign client" },
     Tool { program: "nginx", package: "nginx", tests: "a real upstream" },
     Tool { program: "haproxy", package: "haproxy", tests: "the comparison in docs/http-behaviour.md" },
     Tool { program: "h2load", package: "nghttp2-client", tests: "HTTP/2 load by a foreign client" },
