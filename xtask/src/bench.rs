@@ -34,6 +34,9 @@ use client::Client;
 use cores::Cores;
 use figures::{Comparison, Results};
 use peers::{Peer, Stage};
+
+pub(crate) use engine_directory::EngineDirectory;
+pub(crate) use peers::free_address;
 use scenario::{HANDSHAKES, REQUESTS, RESUMED, Scenario, TRANSFER};
 use tail::Tail;
 

@@ -45,6 +45,20 @@ impl Workspace {
         command
     }
 
+    /// Where scanners are installed, and their reports are.
+    pub(crate) fn scan(&self) -> PathBuf {
+        self.target.join("scan")
+    }
+
+    /// Builds these packages with the dev profile.
+    pub(crate) fn build(&self, packages: &[&str]) -> Result<(), Error> {
+        let mut command = self.cargo(&["build"]);
+        for package in packages {
+            command.args(["--package", package]);
+        }
+        run(command, "the build")
+    }
+
     /// Builds these packages for release.
     pub(crate) fn build_release(&self, packages: &[&str]) -> Result<(), Error> {
         let mut command = self.cargo(&["build", "--release"]);

@@ -16,7 +16,7 @@ pub(crate) enum Error {
     Metadata(&'static str),
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("{0} is not installed; the benchmark compares with it (Debian: apt install {0})")]
+    #[error("{0} is not installed, and this needs it (Debian: apt install {0})")]
     MissingTool(&'static str),
     #[error("{name} did not serve on {address} within {limit:?}; its messages: {log}")]
     NotReady { name: String, address: String, limit: Duration, log: String },
@@ -30,6 +30,10 @@ pub(crate) enum Error {
     LoadReport(String),
     #[error("more instructions than in {}: {regressions}. If that is meant: cargo xtask bench instructions --accept", baseline.display())]
     Regression { baseline: PathBuf, regressions: String },
+    #[error("a scanner gave a report that can't be read: {0}")]
+    ScanReport(String),
+    #[error("{0} findings of medium severity or worse, see above")]
+    Findings(usize),
     #[error("{0}")]
     System(#[from] io::Error),
     #[error("tests failed: {}", .0.join(", "))]

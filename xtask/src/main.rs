@@ -1,10 +1,11 @@
-//! `cargo xtask dev|test|bench`: builds and runs what a contributor needs, by one command each.
+//! `cargo xtask dev|test|bench|scan`: builds and runs what a contributor needs, by one command each.
 
 mod bench;
 mod cargo;
 mod dev;
 mod error;
 mod process;
+mod scan;
 mod test;
 mod tools;
 
@@ -28,6 +29,8 @@ enum Command {
     Test(test::Test),
     /// Measures work per CPU-second side by side with peers, and writes a report to loadtest/results.
     Bench(bench::Bench),
+    /// Has testssl.sh and sslyze look at the proxy's TLS, and fails if they find something that is not explained.
+    Scan(scan::Scan),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Command::Dev(dev) => dev.run(),
         Command::Test(test) => test.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Scan(scan) => scan.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! Programs from the system that tests speak to.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::error::Error;
@@ -69,10 +70,25 @@ fn can_import(module: &str) -> bool {
     })
 }
 
+/// testssl.sh, which only `cargo xtask scan` asks for; installed as the tests' tools are.
+pub(crate) fn testssl() -> Result<PathBuf, Error> {
+    let found = || find("testssl").or_else(|| find("testssl.sh"));
+    if found().is_none() && may_install() {
+        println!("xtask: installing testssl.sh for the scan");
+        install(&["testssl.sh"])?;
+    }
+    found().ok_or(Error::MissingTool("testssl.sh"))
+}
+
+/// Whether what is missing can be installed without a question.
+fn may_install() -> bool {
+    rustix::process::geteuid().is_root() && find("apt-get").is_some()
+}
+
 /// Installs what is missing where that needs no question: as root, with apt. Gives what is still missing.
 pub(crate) fn provide() -> Vec<Tool> {
     let missing = missing();
-    if missing.is_empty() || !rustix::process::geteuid().is_root() || find("apt-get").is_none() {
+    if missing.is_empty() || !may_install() {
         return missing;
     }
     let packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();

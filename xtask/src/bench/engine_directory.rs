@@ -18,16 +18,16 @@ const UNSEAL_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a
 
 /// A directory with what a supervisor is started with.
 #[derive(Clone)]
-pub(super) struct EngineDirectory(PathBuf);
+pub(crate) struct EngineDirectory(PathBuf);
 
 impl EngineDirectory {
     /// One that was prepared before, or will be.
-    pub(super) fn at(path: &Path) -> Self {
+    pub(crate) fn at(path: &Path) -> Self {
         Self(path.to_owned())
     }
 
     /// Writes what engines need to start: their configuration, with these lines more, and the secret that unseals them.
-    pub(super) fn prepare(&self, settings: &str) -> Result<(), Error> {
+    pub(crate) fn prepare(&self, settings: &str) -> Result<(), Error> {
         let text = format!(
             "state-dir = {:?}\nsocket-dir = {:?}\nunseal-file = {:?}\n{settings}\n",
             self.path("state"),
@@ -39,14 +39,14 @@ impl EngineDirectory {
     }
 
     /// Writes a file that its owner alone may read.
-    pub(super) fn write_secret(&self, name: &str, secret: &str) -> Result<(), Error> {
+    pub(crate) fn write_secret(&self, name: &str, secret: &str) -> Result<(), Error> {
         let path = self.path(name);
         fs::write(&path, secret).map_err(Error::file(&path))?;
         fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(Error::file(&path))
     }
 
     /// Makes directories that their owner alone may enter.
-    pub(super) fn make_directories(&self, names: &[&str]) -> Result<(), Error> {
+    pub(crate) fn make_directories(&self, names: &[&str]) -> Result<(), Error> {
         for path in names.iter().map(|name| self.path(name)) {
             fs::create_dir(&path).map_err(Error::file(&path))?;
             fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).map_err(Error::file(&path))?;
@@ -54,20 +54,20 @@ impl EngineDirectory {
         Ok(())
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    pub(super) fn configuration(&self) -> PathBuf {
+    pub(crate) fn configuration(&self) -> PathBuf {
         self.path("engine.toml")
     }
 
-    pub(super) fn socket(&self, replica: u16) -> PathBuf {
+    pub(crate) fn socket(&self, replica: u16) -> PathBuf {
         self.path(&format!("run/engine-{replica}.sock"))
     }
 
     /// Process id of a replica.
-    pub(super) fn replica(&self, index: u16) -> Result<Pid, Error> {
+    pub(crate) fn replica(&self, index: u16) -> Result<Pid, Error> {
         let path = self.path(&format!("run/engine-{index}.pid"));
         let text = fs::read_to_string(&path).map_err(Error::file(&path))?;
         let pid = text.trim().parse().ok().and_then(Pid::from_raw);
@@ -75,7 +75,7 @@ impl EngineDirectory {
     }
 
     /// Waits until the first `replicas` accept.
-    pub(super) fn await_ready(&self, engines: &mut Server, replicas: u16) -> Result<(), Error> {
+    pub(crate) fn await_ready(&self, engines: &mut Server, replicas: u16) -> Result<(), Error> {
         (0..replicas).try_for_each(|index| {
             let socket = self.socket(index);
             let accepts = || UnixStream::connect(&socket).is_ok();

@@ -228,6 +228,6 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
 }
 
 /// Somebody else could take the port before the server does; then that server doesn't start, and says so.
-pub(super) fn free_address() -> Result<SocketAddr, Error> {
+pub(crate) fn free_address() -> Result<SocketAddr, Error> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
