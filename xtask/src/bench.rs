@@ -9,7 +9,6 @@ mod certificates;
 mod client;
 mod cores;
 mod engine;
-mod engine_directory;
 mod engine_process;
 mod figures;
 mod html;
@@ -35,7 +34,6 @@ use cores::Cores;
 use figures::{Comparison, Results};
 use peers::{Peer, Stage};
 
-pub(crate) use engine_directory::EngineDirectory;
 pub(crate) use peers::free_address;
 use scenario::{HANDSHAKES, REQUESTS, RESUMED, Scenario, TRANSFER};
 use tail::Tail;

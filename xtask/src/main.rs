@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod dev;
+mod engine_directory;
 mod error;
 mod process;
 mod scan;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::cores::Cores;
-use super::engine_directory::EngineDirectory;
+use crate::engine_directory::EngineDirectory;
 use crate::error::Error;
 use crate::process::Server;
 

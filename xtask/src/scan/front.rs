@@ -10,7 +10,8 @@ use clap::ValueEnum;
 use tempfile::TempDir;
 
 use super::Target;
-use crate::bench::{EngineDirectory, free_address};
+use crate::bench::free_address;
+use crate::engine_directory::EngineDirectory;
 use crate::error::Error;
 use crate::process::{Server, find, run};
 

@@ -7,8 +7,8 @@ use rustix::process::Pid;
 
 use super::{Kind, Peer, Program, Setting, free_address, home, write};
 use crate::bench::cores::version_of;
-use crate::bench::engine_directory::EngineDirectory;
 use crate::bench::scenario::Site;
+use crate::engine_directory::EngineDirectory;
 use crate::error::Error;
 use crate::process::Server;
 
