@@ -120,7 +120,7 @@ fn start(
         tracing::error!("no certificates by ACME: keys can't be made where they are");
         return None;
     };
-    let https = match Https::new(settings.ca.as_deref()) {
+    let https = match Https::new(settings.ca.as_deref(), &settings.directory) {
         Ok(https) => Arc::new(https),
         Err(error) => {
             tracing::error!(%error, "no certificates by ACME");
@@ -134,6 +134,7 @@ fn start(
         challenges: Arc::clone(challenges),
         metrics: Arc::clone(metrics),
         room: Semaphore::new(ORDERS),
+        patience: site::PATIENCE,
     }))
 }
 
@@ -141,7 +142,7 @@ fn start(
 pub(crate) fn probe(settings: &AcmeSettings) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let fetched = runtime.map_err(|error| error.to_string())?.block_on(async {
-        let https = Https::new(settings.ca.as_deref())?;
+        let https = Https::new(settings.ca.as_deref(), &settings.directory)?;
         Directory::fetch(&https, &settings.directory).await
     });
     fetched.map(drop).map_err(|error| error.to_string())

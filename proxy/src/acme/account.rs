@@ -21,6 +21,9 @@ use crate::config::{AcmeSettings, AcmeUrl};
 /// How often a request is sent again whose nonce the authority does not take: it may forget them (RFC 8555, section 6.5).
 const NONCES: usize = 10;
 
+/// Longest nonce that is signed, in characters: authorities' have some 50.
+const LONGEST_NONCE: usize = 512;
+
 const REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
 
 /// Where an authority is asked for what (RFC 8555, section 7.1.1; RFC 9773, section 3).
@@ -143,9 +146,7 @@ impl Account {
             let unsigned = Unsigned::new(signatory, &nonce, &url.to_string(), payload);
             let body = self.signed(unsigned).await?;
             let reply = self.https.request(Method::POST, url, Some(body)).await?;
-            if let Some(nonce) = reply.field(&REPLAY_NONCE) {
-                *self.nonce.lock().await = Some(nonce.to_owned());
-            }
+            *self.nonce.lock().await = nonce_of(&reply);
             match reply.success() {
                 Err(failure) if failure.is("badNonce") => last = Some(failure),
                 outcome => return outcome,
@@ -159,8 +160,7 @@ impl Account {
             return Ok(nonce);
         }
         let reply = self.https.request(Method::HEAD, &self.directory.new_nonce, None).await?.success()?;
-        let nonce = reply.field(&REPLAY_NONCE);
-        nonce.map(str::to_owned).ok_or(Failure::Malformed("newNonce has no nonce"))
+        nonce_of(&reply).ok_or(Failure::Malformed("newNonce has no nonce"))
     }
 
     async fn signed(&self, unsigned: Unsigned) -> Result<Vec<u8>, Failure> {
@@ -172,6 +172,14 @@ impl Account {
         })
         .await
     }
+}
+
+/// The nonce of a response. One that is no base64url is ignored (RFC 8555, section 6.5.1), and so is a long one: it would be signed.
+fn nonce_of(reply: &Reply) -> Option<String> {
+    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let nonce = reply.field(&REPLAY_NONCE)?;
+    let good = (1..=LONGEST_NONCE).contains(&nonce.len()) && nonce.bytes().all(is_base64url);
+    good.then(|| nonce.to_owned())
 }
 
 /// Where what was made is.

@@ -40,11 +40,7 @@ impl Challenges {
     /// account answers, and before and after a restart. It says only whose account may prove the name, and only who
     /// has that account's key can make use of it.
     pub(crate) fn over_http(&self, path: &str) -> Option<String> {
-        let token = path.strip_prefix(HTTP_01_PATH)?;
-        let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if !TOKEN.contains(&token.len()) || !token.bytes().all(is_base64url) {
-            return None;
-        }
+        let token = path.strip_prefix(HTTP_01_PATH).filter(|token| is_token(token))?;
         let thumbprint = self.thumbprint.read().unwrap_or_else(PoisonError::into_inner).clone()?;
         Some(format!("{token}.{thumbprint}"))
     }
@@ -83,6 +79,12 @@ impl Challenges {
         handshakes.insert(name.into(), Arc::new(config));
         Ok(Answer { challenges: Arc::clone(self), name: name.into() })
     }
+}
+
+/// Whether this can be a challenge's token (RFC 8555, section 8.1).
+pub(super) fn is_token(text: &str) -> bool {
+    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    TOKEN.contains(&text.len()) && text.bytes().all(is_base64url)
 }
 
 impl Drop for Answer {

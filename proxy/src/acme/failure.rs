@@ -29,10 +29,15 @@ pub(super) enum Failure {
     #[error("an attempt was interrupted")]
     Interrupted,
     // The authority.
-    #[error("{host} can't be reached: {source}")]
+    #[error("{host} can't be reached: {reason}", reason = plain(&source.to_string()))]
     Unreachable { host: String, source: io::Error },
     #[error("{host} did not answer within {after:?}")]
     Silent { host: String, after: Duration },
+    #[error(
+        "the authority's address {}:{port} is not asked: it is not at the host and port of acme.directory",
+        plain(host)
+    )]
+    Elsewhere { host: String, port: u16 },
     #[error("the order was not done within {0:?}")]
     TooSlow(Duration),
     #[error("the authority says: {problem}")]
@@ -71,6 +76,7 @@ impl Failure {
             Self::NotProven { .. }
             | Self::NoSuchChallenge { .. }
             | Self::Malformed(_)
+            | Self::Elsewhere { .. }
             | Self::Chain(_)
             | Self::OtherKey
             | Self::OtherName(_)
@@ -108,9 +114,13 @@ const NAMESPACE: &str = "urn:ietf:params:acme:error:";
 /// Longest text of an authority that gets into the log, in characters.
 const LONGEST: usize = 300;
 
-/// What comes from elsewhere, cut and without control characters.
+/// What comes from elsewhere, cut and without characters that begin lines or turn text around.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
+    let odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if odd(c) { ' ' } else { c }).take(LONGEST).collect()
 }
 
 impl Problem {

@@ -22,8 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest body of a response, in bytes: a certificate chain is some 10 KiB.
 const LONGEST: usize = 1024 * 1024;
 
+/// Speaks to one authority.
 pub(super) struct Https {
     tls: Arc<ClientConfig>,
+    /// Whose host and port all addresses must have.
+    directory: AcmeUrl,
+    pub(super) patience: Duration,
 }
 
 /// The whole of a response.
@@ -34,22 +38,28 @@ pub(super) struct Reply {
 }
 
 impl Https {
-    /// Trusts the anchors in the file `ca`, or the system's.
-    pub(super) fn new(ca: Option<&Path>) -> Result<Self, Failure> {
-        Ok(Self { tls: one_request::trusting(ca)? })
+    /// Asks the server of `directory` and no other; trusts the anchors in the file `ca`, or the system's.
+    pub(super) fn new(ca: Option<&Path>, directory: &AcmeUrl) -> Result<Self, Failure> {
+        Ok(Self { tls: one_request::trusting(ca)?, directory: directory.clone(), patience: PATIENCE })
     }
 
-    /// Sends a request; with a body it is a JWS.
+    /// Sends a request; with a body it is a JWS. Redirections are not followed.
+    ///
+    /// All addresses but the directory's come from the authority. It could have the proxy knock at any door of the networks that
+    /// the proxy is in, so what is not at the directory's host and port is not asked: the other side of RFC 8555, section 10.4.
     pub(super) async fn request(
         &self,
         method: Method,
         url: &AcmeUrl,
         body: Option<Vec<u8>>,
     ) -> Result<Reply, Failure> {
-        match timeout(PATIENCE, self.exchange(method, url, body)).await {
+        if !url.same_origin(&self.directory) {
+            return Err(Failure::Elsewhere { host: url.host().to_owned(), port: url.port() });
+        }
+        match timeout(self.patience, self.exchange(method, url, body)).await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(source)) => Err(Failure::Unreachable { host: url.host().to_owned(), source }),
-            Err(_) => Err(Failure::Silent { host: url.host().to_owned(), after: PATIENCE }),
+            Err(_) => Err(Failure::Silent { host: url.host().to_owned(), after: self.patience }),
         }
     }
 

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use tokio::time::sleep;
 
 use super::account::{Account, located};
-use super::challenges::{Answer, Challenges};
+use super::challenges::{Answer, Challenges, is_token};
 use super::failure::{Failure, Problem};
 use super::https::Reply;
 use super::keys::{CertificateKeys, Signs};
@@ -60,6 +60,9 @@ struct Authorization {
     identifier: Identifier,
     status: AuthorizationStatus,
     challenges: Vec<Challenge>,
+    /// Whether it is of all names below, which nothing here orders.
+    #[serde(default)]
+    wildcard: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,7 +85,8 @@ enum AuthorizationStatus {
 struct Challenge {
     #[serde(rename = "type")]
     kind: String,
-    url: AcmeUrl,
+    /// Looked at only in the challenge that is taken: others may be of types that nobody knows yet.
+    url: Option<String>,
     token: Option<String>,
     error: Option<Problem>,
 }
@@ -140,6 +144,9 @@ impl Orderer<'_> {
                 let chain = std::str::from_utf8(&reply.body);
                 chain.map(str::to_owned).map_err(|_| Failure::Malformed("a certificate is not in PEM"))
             }
+            (OrderStatus::Valid, None) => {
+                Err(Failure::Malformed("the order is valid, and has no certificate"))
+            }
             _ => {
                 let problem = order.error.unwrap_or_default();
                 Err(Failure::Refused { problem, retry_after: None })
@@ -171,22 +178,26 @@ impl Orderer<'_> {
         if kind != "dns" || !ordered(&name.to_ascii_lowercase()) {
             return Err(Failure::NotOrdered(format!("{kind} {name}")));
         }
+        if authorization.wildcard {
+            return Err(Failure::NotOrdered(format!("{kind} *.{name}")));
+        }
         if authorization.status == AuthorizationStatus::Valid {
             return Ok(());
         }
         let kind = self.challenge.name();
         let offered = authorization.challenges.into_iter().find(|challenge| challenge.kind == kind);
-        let Some((challenge, token)) = offered.and_then(|challenge| {
-            let token = challenge.token.clone()?;
-            Some((challenge, token))
-        }) else {
+        let Some(challenge) = offered else {
             return Err(Failure::NoSuchChallenge { name, kind });
         };
+        let address = challenge.url.and_then(|url| url.parse::<AcmeUrl>().ok());
+        let address = address.ok_or(Failure::Malformed("a challenge has no https:// address"))?;
+        let token = challenge.token.filter(|token| is_token(token));
+        let token = token.ok_or(Failure::Malformed("a challenge's token is not 22 to 128 of base64url"))?;
         let answer = match self.challenge {
             ChallengeKind::Http01 => None,
             ChallengeKind::TlsAlpn01 => Some(self.answer_over_tls(&name, &token).await?),
         };
-        self.account.send(&challenge.url, &json!({})).await?;
+        self.account.send(&address, &json!({})).await?;
         let mut pause = FIRST_LOOK;
         loop {
             let reply = self.account.read(url).await?;

@@ -17,6 +17,9 @@ use crate::config::AcmeUrl;
 /// Longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
 
+/// Longest life that is believed of a certificate: one to the year 9999 is renewed, too, and its key let go of.
+const LONGEST_LIFE: Duration = Duration::from_secs(400 * 24 * 3600);
+
 /// How often the authority is asked when a certificate should be renewed, if it does not say (RFC 9773, section 4.3).
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(6 * 3600);
 
@@ -85,18 +88,17 @@ impl Window {
 /// When a certificate is renewed without advice: at two thirds of its life, or up to a thirtieth of it before, so that not all
 /// that were made together come together.
 pub(super) fn at_two_thirds(chain: &Chain, fraction: f64) -> OffsetDateTime {
-    let life = chain.not_after() - chain.not_before();
-    chain.not_before() + life * (2.0 / 3.0 - fraction / 30.0)
+    chain.not_before() + life(chain).mul_f64(2.0 / 3.0 - fraction / 30.0)
 }
 
 /// The latest time to renew a certificate, whatever its authority says: a tenth of its life before its end.
 pub(super) fn latest(chain: &Chain) -> OffsetDateTime {
-    chain.not_before() + (chain.not_after() - chain.not_before()) * 0.9
+    chain.not_before() + life(chain).mul_f64(0.9)
 }
 
-/// How long a certificate lives.
+/// How long a certificate lives, as far as that is believed.
 pub(super) fn life(chain: &Chain) -> Duration {
-    Duration::try_from(chain.not_after() - chain.not_before()).unwrap_or_default()
+    Duration::try_from(chain.not_after() - chain.not_before()).unwrap_or_default().min(LONGEST_LIFE)
 }
 
 /// The pause after a success: an hour, which is sixty times the default of `acme.retry`, or a twentieth of the certificate's

@@ -24,7 +24,10 @@ use crate::config::{AcmeSettings, HostPattern};
 use crate::metrics::AcmeMetrics;
 
 /// One attempt, from the directory to the certificate in its file.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
+
+/// After so many attempts in a row, an order that is never done is given up for another.
+const SLOW_ATTEMPTS: u32 = 3;
 
 /// How long a task sleeps at most: the clock of the machine may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(900);
@@ -34,9 +37,6 @@ const SOMEBODY_ELSE: Duration = Duration::from_secs(5);
 
 /// An old key makes handshakes for so much longer than certificates live: others may have one of its last day.
 const KEY_MARGIN: Duration = Duration::from_secs(24 * 3600);
-
-/// Longest life that is believed of a certificate, for the same.
-const LONGEST_LIFE: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// How far the authority's clock may be ahead.
 const SKEW: Duration = Duration::from_secs(300);
@@ -73,7 +73,7 @@ impl AcmeSite {
     }
 
     /// The label of its keys, the newest of which has it.
-    fn key_label(&self, settings: &AcmeSettings) -> Result<KeyLabel, Failure> {
+    pub(super) fn key_label(&self, settings: &AcmeSettings) -> Result<KeyLabel, Failure> {
         let kind = settings.key_type.algorithm();
         let label = format!("hsm-proxy-acme-{}-{kind}", self.name);
         if let Ok(label) = label.parse() {
@@ -85,7 +85,7 @@ impl AcmeSite {
     }
 
     /// The certificate that is there, if it is one for all hosts.
-    async fn certificate(&self) -> Option<Chain> {
+    pub(super) async fn certificate(&self) -> Option<Chain> {
         let this = self.clone();
         let load = move || Ok(Chain::load(&this.files.certificate).ok().filter(|chain| this.is_for(chain)));
         on_blocking_thread(load).await.ok().flatten()
@@ -105,12 +105,14 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<AcmeMetrics>,
     /// Orders at once.
     pub(super) room: Semaphore,
+    /// One attempt.
+    pub(super) patience: Duration,
 }
 
 impl Shared {
     /// Sees to the site's certificate, for ever.
     pub(super) async fn follow(self: Arc<Self>, site: AcmeSite) {
-        let mut schedule = Schedule { fraction: random_fraction(), window: None };
+        let mut schedule = Schedule::new();
         // What the file does not know if it can't be written.
         let mut known = Progress::default();
         loop {
@@ -149,7 +151,7 @@ impl Shared {
     }
 
     /// How long until the certificate is to be renewed; `None` if there is none.
-    async fn until_due(&self, site: &AcmeSite, schedule: &mut Schedule) -> Option<Duration> {
+    pub(super) async fn until_due(&self, site: &AcmeSite, schedule: &mut Schedule) -> Option<Duration> {
         let chain = site.certificate().await?;
         let at = match schedule.advice(self, &chain).await {
             Some(window) => window.at(schedule.fraction, renewal::latest(&chain)),
@@ -159,14 +161,14 @@ impl Shared {
         Some(Duration::try_from(wait).unwrap_or_default())
     }
 
-    async fn progress(&self, site: &AcmeSite) -> Progress {
+    pub(super) async fn progress(&self, site: &AcmeSite) -> Progress {
         let (files, purpose) = (site.files.clone(), site.purpose(&self.settings));
         let fresh = Progress { of: purpose.clone(), ..Progress::default() };
         on_blocking_thread(move || Ok(files.read(&purpose))).await.unwrap_or(fresh)
     }
 
     /// Orders a certificate, unless somebody else does or did.
-    async fn attempt(&self, site: &AcmeSite, progress: &mut Progress, schedule: &mut Schedule) {
+    pub(super) async fn attempt(&self, site: &AcmeSite, progress: &mut Progress, schedule: &mut Schedule) {
         let files = site.files.clone();
         let lock = match on_blocking_thread(move || files.lock()).await {
             Ok(Some(lock)) => Ok(lock),
@@ -184,8 +186,8 @@ impl Shared {
                 if self.until_due(site, schedule).await.is_some_and(|wait| !wait.is_zero()) {
                     return;
                 }
-                let ordered = timeout(PATIENCE, self.order(site, progress)).await;
-                let outcome = ordered.unwrap_or(Err(Failure::TooSlow(PATIENCE)));
+                let ordered = timeout(self.patience, self.order(site, progress)).await;
+                let outcome = ordered.unwrap_or(Err(Failure::TooSlow(self.patience)));
                 self.note(site, progress, &outcome).await;
                 outcome
             }
@@ -226,7 +228,8 @@ impl Shared {
                 progress.failures = progress.failures.saturating_add(1);
                 let pause = renewal::pause(progress.failures, self.settings.retry, failure.retry_after());
                 progress.rest(SystemTime::now(), pause);
-                if failure.spoils_the_order() {
+                let stuck = matches!(failure, Failure::TooSlow(_)) && progress.failures >= SLOW_ATTEMPTS;
+                if failure.spoils_the_order() || stuck {
                     progress.order = None;
                 }
             }
@@ -313,10 +316,7 @@ impl Shared {
     async fn site_key(&self, site: &AcmeSite, before: Option<&Chain>) -> Result<PublicKeyReply, Failure> {
         let (keys, label) = (Arc::clone(&self.keys), site.key_label(&self.settings)?);
         let algorithm = self.settings.key_type.algorithm();
-        let certified = before.map(|chain| {
-            let life = renewal::life(chain).min(LONGEST_LIFE);
-            (chain.spki().clone(), life)
-        });
+        let certified = before.map(|chain| (chain.spki().clone(), renewal::life(chain)));
         let renew = self.settings.renew_key;
         on_blocking_thread(move || {
             let key = match keys.find(&label)? {
@@ -364,7 +364,7 @@ pub(super) fn hangs_together(chain: &Chain) -> Result<(), Failure> {
 }
 
 /// When the site's certificate is renewed.
-struct Schedule {
+pub(super) struct Schedule {
     /// Where in the time for it; chosen anew for each certificate.
     fraction: f64,
     /// What the authority said of which certificate, and until when that holds.
@@ -372,6 +372,10 @@ struct Schedule {
 }
 
 impl Schedule {
+    pub(super) fn new() -> Self {
+        Self { fraction: random_fraction(), window: None }
+    }
+
     /// What the authority says of the certificate, or said last.
     async fn advice(&mut self, shared: &Shared, chain: &Chain) -> Option<Window> {
         let id = renewal::certificate_id(chain)?;

@@ -101,13 +101,15 @@ impl ChallengeKind {
     }
 }
 
-/// An `https://` address with a host. ACME is spoken over nothing else (RFC 8555, section 6.1).
+/// An `https://` address with a host, of at most 2,048 characters. ACME is spoken over nothing else (RFC 8555, section 6.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcmeUrl(Uri);
 
 /// Text that is no `https://` address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no https:// address: ACME is spoken over HTTPS only, as in {DEFAULT:?}")]
+#[error(
+    "{text:?} is no https:// address of at most {LONGEST_URL} characters: ACME is spoken over HTTPS only, as in {DEFAULT:?}"
+)]
 pub struct InvalidAcmeUrl {
     text: String,
 }
@@ -121,6 +123,9 @@ pub struct Contact(String);
 /// Let's Encrypt.
 const DEFAULT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
+/// Longest address, in characters: an authority's are signed, sent, kept and logged.
+const LONGEST_URL: usize = 2048;
+
 impl AcmeUrl {
     pub(crate) fn uri(&self) -> &Uri {
         &self.0
@@ -132,6 +137,11 @@ impl AcmeUrl {
 
     pub(crate) fn port(&self) -> u16 {
         self.0.port_u16().unwrap_or(443)
+    }
+
+    /// Whether both are of the same server: host and port (RFC 6454, section 4).
+    pub(crate) fn same_origin(&self, other: &Self) -> bool {
+        self.host().eq_ignore_ascii_case(other.host()) && self.port() == other.port()
     }
 }
 
@@ -145,7 +155,10 @@ impl FromStr for AcmeUrl {
     type Err = InvalidAcmeUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidAcmeUrl> {
-        let invalid = || InvalidAcmeUrl { text: text.to_owned() };
+        let invalid = || InvalidAcmeUrl { text: text.chars().take(LONGEST_URL).collect() };
+        if text.len() > LONGEST_URL {
+            return Err(invalid());
+        }
         let uri: Uri = text.parse().map_err(|_| invalid())?;
         let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
         let good = uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty());

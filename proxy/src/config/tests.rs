@@ -118,6 +118,10 @@ fn rules_between_keys_are_checked() {
         (acme("a.example", "terms-agreed = true\nchallenge = \"http-01\""), "needs proxy.redirect-listen"),
         (acme("a.example", "challenge = \"dns-01\""), "expected `http-01` or `tls-alpn-01`"),
         (acme("a.example", "directory = \"http://a\""), "is no https:// address"),
+        (
+            acme("a.example", &format!("directory = \"https://a/{}\"", "x".repeat(2048))),
+            "is no https:// address of at most 2048 characters",
+        ),
         (acme("a.example", "contact = [\"ops@a.example\"]"), "\"mailto:operator@example.org\""),
         (acme("a.example", "eab-kid = \"k\""), "acme.eab-kid needs acme.eab-key-file"),
         (acme("a.example", "retry = \"10ms\""), "acme.retry is less than a second"),
