@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use rustls::HandshakeKind;
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -28,14 +29,17 @@ pub(crate) struct Negotiated {
     pub(crate) key_exchange: String,
 }
 
-/// Connects and handshakes. `first` says that this client has no ticket yet.
-pub(crate) async fn handshake(target: &Target, first: bool) -> Result<Handshaken, Failure> {
+/// Connects and handshakes, and asks for this name. `first` says that this client has no ticket yet.
+pub(crate) async fn handshake(
+    target: &Target,
+    name: &ServerName<'static>,
+    first: bool,
+) -> Result<Handshaken, Failure> {
     let tcp = TcpStream::connect(target.address).await.map_err(Failure::Connect)?;
     tcp.set_nodelay(true).map_err(Failure::Io)?;
     // We close last (see `finish`), and by a reset: no port waits in TIME_WAIT, however long the load.
     tcp.set_zero_linger().map_err(Failure::Io)?;
-    let stream =
-        target.connector.connect(target.server_name.clone(), tcp).await.map_err(Failure::from_stream)?;
+    let stream = target.connector.connect(name.clone(), tcp).await.map_err(Failure::from_stream)?;
     let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
     match (resumed, target.resume && !first) {
         (true, false) => Err(Failure::Resumed),
@@ -59,9 +63,13 @@ impl Handshaken {
         }
     }
 
-    /// Sends the request and reads the answer to its end.
-    pub(crate) async fn request(&mut self, request: &[u8]) -> Result<(), Failure> {
-        self.stream.write_all(request).await.map_err(Failure::from_stream)?;
+    /// Asks the site for `/` and reads the answer to its end.
+    pub(crate) async fn request(&mut self, name: &ServerName<'_>) -> Result<(), Failure> {
+        let request = format!(
+            "GET / HTTP/1.1\r\nhost: {}\r\nuser-agent: hsm-loadtest\r\nconnection: close\r\n\r\n",
+            name.to_str()
+        );
+        self.stream.write_all(request.as_bytes()).await.map_err(Failure::from_stream)?;
         self.stream.flush().await.map_err(Failure::from_stream)?;
         let mut head = [0; 12];
         self.stream.read_exact(&mut head).await.map_err(Failure::from_stream)?;

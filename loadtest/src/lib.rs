@@ -12,6 +12,7 @@ mod drill;
 mod failure;
 mod handshake;
 mod load;
+mod names;
 mod progress;
 mod report;
 mod schedule;
@@ -28,6 +29,7 @@ pub use drill::{
 };
 pub use failure::Failure;
 pub use load::{Load, LoadError, Running};
+pub use names::{InvalidNumbers, Numbers};
 pub use report::{Latency, Report, Second};
 pub use schedule::Extent;
 pub use tally::Tally;

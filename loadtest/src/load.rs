@@ -204,15 +204,16 @@ async fn one(
     tally: &RefCell<Tally>,
 ) -> Result<Duration, Failure> {
     let limit = Instant::now() + timeout;
-    let mut connection = tokio::time::timeout_at(limit.into(), handshake(target, first))
+    let name = target.server_names.next();
+    let mut connection = tokio::time::timeout_at(limit.into(), handshake(target, &name, first))
         .await
         .map_err(|_| Failure::Timeout)??;
     let latency = begun.elapsed();
     if tally.borrow().negotiated.is_none() {
         tally.borrow_mut().negotiated = Some(connection.negotiated());
     }
-    if let Some(request) = &target.request {
-        tokio::time::timeout_at(limit.into(), connection.request(request))
+    if target.request {
+        tokio::time::timeout_at(limit.into(), connection.request(&name))
             .await
             .map_err(|_| Failure::Timeout)??;
     }

@@ -9,10 +9,11 @@ use clap::ValueEnum;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::{ClientConfig, SupportedProtocolVersion};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
 use tokio_rustls::TlsConnector;
 
+use crate::names::{Numbers, ServerNames};
 use crate::trust::Trust;
 
 /// Servers whose tickets a client keeps; there is one.
@@ -22,12 +23,12 @@ const SERVERS: usize = 1;
 #[derive(Clone)]
 pub struct Target {
     pub(crate) address: SocketAddr,
-    pub(crate) server_name: ServerName<'static>,
+    pub(crate) server_names: ServerNames,
     pub(crate) connector: TlsConnector,
     /// Whether every handshake but a client's first must resume a session.
     pub(crate) resume: bool,
-    /// A whole HTTP request to make on each connection.
-    pub(crate) request: Option<Arc<[u8]>>,
+    /// Whether to make an HTTP request on each connection.
+    pub(crate) request: bool,
 }
 
 /// What [`Target::new`] needs to know.
@@ -39,11 +40,15 @@ pub struct TargetOptions {
     pub ca: PathBuf,
     /// The name that is asked for (SNI) and that the certificate must have.
     pub server_name: String,
+    /// If there are any, the name has `{}` where each handshake puts the next of these: each once before any a second time.
+    pub numbers: Option<Numbers>,
+    /// So many of the numbered names are passed over: those that a run before has asked for.
+    pub skip: u64,
     /// The only version to offer; all that are supported, if none.
     pub version: Option<TlsVersion>,
     /// The only key exchange group to offer; rustls' own choice, X25519MLKEM768 first, if none.
     pub key_exchange: Option<KeyExchange>,
-    /// Whether to resume sessions: each client makes one full handshake, and all others by the ticket of the one before.
+    /// Whether to resume sessions, which needs one name for all: each client makes one full handshake, and all others by the ticket of the one before.
     pub resume: bool,
     /// Whether to `GET /` on each connection.
     pub request: bool,
@@ -85,23 +90,16 @@ impl Target {
     ///
     /// If one of these can't be done; the error says which and what to do about it.
     pub fn new(options: &TargetOptions) -> Result<Self, TargetError> {
-        let server_name = ServerName::try_from(options.server_name.clone())
-            .map_err(|_| TargetError::ServerName(options.server_name.clone()))?;
+        let server_names = ServerNames::new(&options.server_name, options.numbers.as_ref(), options.skip)?;
         let provider = Arc::new(provider(options.key_exchange));
         let trust = trusted(&options.ca, &provider)?;
         let config = client_config(provider, trust, options.version).map_err(TargetError::Tls)?;
-        let request = options.request.then(|| {
-            let name = &options.server_name;
-            format!("GET / HTTP/1.1\r\nhost: {name}\r\nuser-agent: hsm-loadtest\r\nconnection: close\r\n\r\n")
-                .into_bytes()
-                .into()
-        });
         Ok(Self {
             address: resolve(&options.connect)?,
-            server_name,
+            server_names,
             connector: TlsConnector::from(Arc::new(config)),
             resume: options.resume,
-            request,
+            request: options.request,
         })
     }
 
@@ -216,6 +214,9 @@ pub enum TargetError {
     /// The name can't be in a certificate.
     #[error("--server-name {0}: not a host name or an IP address")]
     ServerName(String),
+    /// Numbers need one place in the name.
+    #[error("--server-name {0}: with --numbers, write {{}} once where each number shall stand")]
+    Pattern(String),
     /// The TLS client refuses this combination.
     #[error("TLS can't be set up so: {0}")]
     Tls(rustls::Error),

@@ -104,6 +104,8 @@ impl TestServer {
             connect: self.address.to_string(),
             ca: self.ca(),
             server_name: "localhost".to_owned(),
+            numbers: None,
+            skip: 0,
             version: None,
             key_exchange: None,
             resume: false,

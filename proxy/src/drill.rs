@@ -233,6 +233,8 @@ fn target(address: SocketAddr, config: &Config, site: &SiteSettings) -> Result<T
         connect: address.to_string(),
         ca: certificate.clone(),
         server_name: name.to_owned(),
+        numbers: None,
+        skip: 0,
         version: None,
         key_exchange: None,
         resume: false,

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::drill::Moment;
 use crate::load::Load;
+use crate::names::Numbers;
 use crate::schedule::Extent;
 use crate::target::{KeyExchange, Target, TargetError, TargetOptions, TlsVersion};
 use crate::time::parse_duration;
@@ -93,6 +94,12 @@ pub(super) struct LoadArgs {
     /// The name to ask for, which the certificate must have.
     #[arg(long, value_name = "NAME", default_value = "localhost")]
     server_name: String,
+    /// Ask for names with these numbers in turn, each where --server-name has {}: each once before any a second time.
+    #[arg(long, value_name = "FROM..TO", conflicts_with = "resume")]
+    numbers: Option<Numbers>,
+    /// Pass over so many of the numbered names, which a run before has asked for.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "numbers")]
+    skip: u64,
     /// Begin handshakes for so long.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration, conflicts_with = "count")]
     duration: Duration,
@@ -134,6 +141,8 @@ impl LoadArgs {
             connect: connect.to_owned(),
             ca: ca.to_owned(),
             server_name: self.server_name.clone(),
+            numbers: self.numbers.clone(),
+            skip: self.skip,
             version: self.tls,
             key_exchange: self.key_exchange,
             resume: self.resume,

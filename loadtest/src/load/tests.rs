@@ -40,6 +40,19 @@ fn tls_1_2_can_be_asked_for() {
 }
 
 #[test]
+fn numbered_names_are_asked_for_in_turn() {
+    let server = TestServer::start(Manner::Good(200));
+    // The certificate is for localhost, so of these names that one alone is good.
+    let options = crate::TargetOptions {
+        server_name: "local{}host".to_owned(),
+        numbers: Some("0..10".parse().unwrap()),
+        ..server.options()
+    };
+    let tally = run(load(&options, Extent::Count(20)));
+    assert_eq!((tally.handshakes(), categories(&tally)), (0, vec![("certificate", 20)]));
+}
+
+#[test]
 fn a_duration_ends() {
     let server = TestServer::start(Manner::Good(200));
     let begun = Instant::now();
