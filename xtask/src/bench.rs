@@ -20,6 +20,7 @@ mod peers;
 mod rotation;
 mod scale;
 mod scenario;
+mod sites;
 mod tail;
 mod visitors;
 
@@ -53,7 +54,7 @@ pub(crate) struct Bench {
     /// Handshakes (16 by default) or signatures (64) under way at a time.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: Option<u16>,
-    /// Keys of the largest store that `scale` fills (1,000,000 by default), and of the one of `rotation` (100,000)
+    /// Keys of the largest store that `scale` fills and sites of `sites` (1,000,000 by default), and keys of the one of `rotation` (100,000)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(10..))]
     keys: Option<u64>,
     /// Connections that `idle` keeps.
@@ -86,6 +87,9 @@ enum Work {
     Engine,
     /// Start and memory of an engine with 10³ to 10⁶ keys. The largest store takes a quarter of an hour to fill.
     Scale,
+    /// One site to a million, each with a certificate in a directory and a key in the engine: start, memory, cold and warm
+    /// handshakes. The largest number takes a quarter of an hour to make.
+    Sites,
     /// Rotation of the cluster key of 100,000 keys, while signatures go on.
     Rotation,
     /// One attacker by HTTP/2, in eight ways, and what a bystander and the proxy's memory notice.
@@ -114,6 +118,7 @@ impl Work {
             Self::Tail
             | Self::Engine
             | Self::Scale
+            | Self::Sites
             | Self::Rotation
             | Self::Abuse
             | Self::Idle
@@ -125,6 +130,7 @@ impl Work {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Engine | Self::Scale | Self::Rotation => &["hsm-engine", "hsm-bench-signatures"],
+            Self::Sites => &["hsm-proxy", "hsm-engine", "hsm-loadtest", "hsm-bench-signatures"],
             Self::Abuse | Self::Idle => &["hsm-proxy", "hsm-engine", "hsm-cli", "hsm-bench-clients"],
             Self::Instructions => &["hsm-proxy", "hsm-engine", "hsm-cli", "hsm-loadtest"],
             _ => &[
@@ -153,12 +159,14 @@ impl Bench {
         let root = workspace.root();
         let engine = || engine::run(self, &programs, root, &cores);
         let scale = || scale::run(self, self.keys.unwrap_or(1_000_000), &programs, root, &cores);
+        let sites = || sites::run(self, self.keys.unwrap_or(1_000_000), &programs, root, &cores);
         let rotation = || rotation::run(self, self.keys.unwrap_or(100_000), &programs, root, &cores);
         let abuse = || abuse::run(self, &programs, root, &cores);
         let idle = || idle::run(self, self.connections, &programs, root, &cores);
         match self.work {
             Work::Engine => engine(),
             Work::Scale => scale(),
+            Work::Sites => sites(),
             Work::Rotation => rotation(),
             Work::Abuse => abuse(),
             Work::Idle => idle(),
@@ -167,6 +175,7 @@ impl Bench {
                 self.compare(root, &programs, &cores)?;
                 engine()?;
                 scale()?;
+                sites()?;
                 rotation()?;
                 abuse()?;
                 idle()

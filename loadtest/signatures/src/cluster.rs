@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use keycore_client::blocking::Client;
 use keycore_client::{Endpoint, Identity};
 use keycore_wire::{
-    ActivateCluster, Attributes, GenerateKey, IdempotencyKey, InitializeCluster, KeyAlgorithm, KeyTemplate,
-    ListKeys, MAX_PAGE, Role, Secret, SessionToken, SpkiSha256, UserCreate,
+    ActivateCluster, Attributes, GenerateKey, IdempotencyKey, InitializeCluster, KeyAlgorithm, KeyInfo,
+    KeyTemplate, ListKeys, MAX_PAGE, Role, Secret, SessionToken, SpkiSha256, UserCreate,
 };
 
 use crate::pipeline::Pipeline;
@@ -41,7 +41,8 @@ pub(crate) fn provision(engine: &Engine) -> Outcome<()> {
     })?;
     client.login(&identity(USER)?)?;
     generate(&mut client, KeyAlgorithm::P256, label(Algorithm::P256))?;
-    generate(&mut client, KeyAlgorithm::Rsa2048, label(Algorithm::Rsa2048))
+    generate(&mut client, KeyAlgorithm::Rsa2048, label(Algorithm::Rsa2048))?;
+    Ok(())
 }
 
 /// The key for signatures of an algorithm.
@@ -55,8 +56,7 @@ pub(crate) fn label(algorithm: Algorithm) -> &'static str {
 
 /// Generates keys, one after the other: each is a commit of its own, as in service.
 pub(crate) fn fill(engine: &Engine, numbers: Range<u64>) -> Outcome<()> {
-    let mut client = connect(engine)?;
-    client.login(&identity(USER)?)?;
+    let mut client = client(engine)?;
     for number in numbers {
         generate(&mut client, KeyAlgorithm::P256, &numbered(number))?;
     }
@@ -83,6 +83,13 @@ pub(crate) fn touch(engine: &Engine, keys: u64) -> Outcome<()> {
     (0..keys).try_for_each(|number| pipeline.select(&numbered(number), Algorithm::P256))
 }
 
+/// A connection of the crypto user.
+pub(crate) fn client(engine: &Engine) -> Outcome<Client> {
+    let mut client = connect(engine)?;
+    client.login(&identity(USER)?)?;
+    Ok(client)
+}
+
 /// A connection of the admin.
 pub(crate) fn admin(engine: &Engine) -> Outcome<Client> {
     let mut client = connect(engine)?;
@@ -92,8 +99,7 @@ pub(crate) fn admin(engine: &Engine) -> Outcome<Client> {
 
 /// The public keys of all P-256 keys of the crypto user, in no order.
 pub(crate) fn all_keys(engine: &Engine) -> Outcome<Vec<SpkiSha256>> {
-    let mut client = connect(engine)?;
-    client.login(&identity(USER)?)?;
+    let mut client = client(engine)?;
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
         let page = client.call(&ListKeys { after, limit: MAX_PAGE })?;
@@ -122,10 +128,10 @@ fn numbered(number: u64) -> String {
     format!("key-{number:07}")
 }
 
-fn generate(client: &mut Client, algorithm: KeyAlgorithm, label: &str) -> Outcome<()> {
+/// A key for TLS servers, with a commit of its own.
+pub(crate) fn generate(client: &mut Client, algorithm: KeyAlgorithm, label: &str) -> Outcome<KeyInfo> {
     let (idempotency_key, template) = (fresh()?, KeyTemplate::new(label.parse()?, Attributes::TLS_SERVER));
-    client.call(&GenerateKey { idempotency_key, algorithm, template })?;
-    Ok(())
+    Ok(client.call(&GenerateKey { idempotency_key, algorithm, template })?)
 }
 
 fn connect(engine: &Engine) -> Outcome<Client> {

@@ -6,6 +6,7 @@ mod cluster;
 mod pipeline;
 mod raw;
 mod rotation;
+mod sites;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use pipeline::Pipeline;
 use raw::RawKey;
+use sites::Sites;
 
 /// Signatures of an engine, and raw ones.
 #[derive(Debug, Parser)]
@@ -67,6 +69,13 @@ enum Command {
         from: u64,
         #[arg(long)]
         to: u64,
+    },
+    /// Adds a P-256 key and a certificate for each of so many sites.
+    Sites {
+        #[command(flatten)]
+        engine: Engine,
+        #[command(flatten)]
+        sites: Sites,
     },
     /// Waits until an engine accepts, and takes one signature of the key with this number.
     First {
@@ -145,6 +154,7 @@ fn run(command: &Command) -> Outcome<Value> {
         }
         Command::Latency { engine, algorithm, count } => latency(engine, *algorithm, *count),
         Command::Fill { engine, from, to } => cluster::fill(engine, *from..*to).map(done),
+        Command::Sites { engine, sites } => sites::make(engine, sites).map(done),
         Command::First { engine, number } => cluster::first(engine, *number).map(done),
         Command::Rotate { engine, seconds } => rotation::rotate(engine, Duration::from_secs(*seconds)),
         Command::Touch { engine, keys } => cluster::touch(engine, *keys).map(done),

@@ -12,6 +12,9 @@ use crate::engine_directory::EngineDirectory;
 use crate::error::Error;
 use crate::process::Server;
 
+/// Of all users. Nothing here is secret: the cluster lives in a temporary directory for as long as the benchmark.
+pub(super) const PASSWORD: &str = "the benchmark's password";
+
 /// A directory in memory, where there is such a file system: for what is not measured by the speed of a disk.
 pub(super) fn memory_directory() -> Result<TempDir, Error> {
     let memory = Path::new("/dev/shm");

@@ -7,13 +7,11 @@ use rustix::process::Pid;
 
 use super::{Kind, Peer, Program, Setting, free_address, home, write};
 use crate::bench::cores::version_of;
+use crate::bench::engine_process::PASSWORD;
 use crate::bench::scenario::Site;
 use crate::engine_directory::EngineDirectory;
 use crate::error::Error;
 use crate::process::Server;
-
-/// Nothing here is secret: the cluster lives in a temporary directory for as long as the benchmark.
-const PASSWORD: &str = "the benchmark's password";
 
 /// The engines of a benchmark, and the programs that speak to them.
 pub(crate) struct Cluster {
