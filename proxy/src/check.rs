@@ -16,13 +16,15 @@ use crate::chain::Chain;
 use crate::config::{Config, HostPattern, SiteSettings, UpstreamSettings};
 use crate::ocsp;
 use crate::signer::EngineKeys;
+use crate::traces::Exporter;
 
 use proof::End;
 
 /// What was found for each site, in the configuration's order.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// One for each certificate of each `[[site]]`, and then for each `client-cert` of an `[[upstream]]`.
+    /// One for each certificate of each `[[site]]`, then for each `client-cert` of an `[[upstream]]`, and one
+    /// for `[traces]` if what that names can't be used.
     pub sites: Vec<SiteReport>,
     /// What should be looked at beside the sites: upstreams that can't be reached, files that others may change.
     pub warnings: Vec<String>,
@@ -61,7 +63,12 @@ pub fn check(config: &Config, file: &Path, keys: &EngineKeys, now: OffsetDateTim
     let shown =
         config.upstreams.iter().filter_map(|upstream| Some((upstream, upstream.client_cert.as_ref()?)));
     let shown = shown.map(|(upstream, path)| check_shown(upstream, path, keys, now));
-    let sites = sites.chain(looked_up).chain(shown).collect();
+    let traces = Exporter::check(&config.traces).err().map(|error| SiteReport {
+        hosts: "[traces]".to_owned(),
+        errors: vec![error.to_string()],
+        ..SiteReport::default()
+    });
+    let sites = sites.chain(looked_up).chain(shown).chain(traces).collect();
     let mut warnings: Vec<_> = surroundings::open_files(config, file)
         .into_iter()
         .chain(surroundings::unreachable_upstreams(config))

@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{HeaderMap, HeaderValue};
+use http::{Request, Version};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
 use crate::access_log::Entry;
-use crate::config::UpstreamUrl;
+use crate::config::{UpstreamPlace, UpstreamUrl};
 use crate::connection::{Handshake, Protocol};
 use crate::handshake::{EngineTime, HandshakeError, SignatureTime};
 use crate::respond::Failure;
@@ -199,22 +200,33 @@ impl Traced {
     }
 
     /// Begins to ask a server, the `number`th from 0 for this request: its headers tell it the trace, instead of what the client said.
-    pub(crate) fn attempt(
+    pub(crate) fn attempt<B>(
         self: &Rc<Self>,
-        headers: &mut HeaderMap,
+        request: &mut Request<B>,
         server: &UpstreamUrl,
         number: usize,
     ) -> Attempt {
         let span = self.tracer.ids.span();
-        context::write(headers, self.trace, span, self.sampled, self.state.as_ref());
         let attributes = self.sampled.then(|| {
             let mut attributes = Attributes::default();
-            attributes.text("url.full", server.to_string());
+            attributes
+                .text("http.request.method", known_method(request.method().as_str()).unwrap_or("_OTHER"));
+            attributes.text("url.full", format!("{server}{}", request.uri().path()));
+            match server.place() {
+                UpstreamPlace::Tcp { authority, port } => {
+                    attributes.text("server.address", authority.host());
+                    attributes.number("server.port", *port);
+                }
+                UpstreamPlace::Unix(path) => {
+                    attributes.text("server.address", path.as_os_str().as_encoded_bytes());
+                }
+            }
             if number > 0 {
                 attributes.number("http.request.resend_count", number);
             }
             attributes
         });
+        context::write(request.headers_mut(), self.trace, span, self.sampled, self.state.as_ref());
         Attempt { of: Rc::clone(self), span, asked: Instant::now(), attributes: Cell::new(attributes) }
     }
 
@@ -237,12 +249,10 @@ impl Traced {
         attributes.maybe("server.address", Some(entry.site));
         attributes.text("client.address", entry.client.to_string());
         attributes.maybe("user_agent.original", entry.user_agent.map(HeaderValue::as_bytes));
-        let version = format!("{:?}", entry.version);
-        attributes.maybe(
-            "network.protocol.version",
-            version.strip_prefix("HTTP/").map(|v| v.trim_end_matches(".0")),
-        );
-        attributes.number("http.response.status_code", entry.status);
+        attributes.maybe("network.protocol.version", version_of(entry.version));
+        if entry.status != Entry::CLIENT_GONE {
+            attributes.number("http.response.status_code", entry.status);
+        }
         attributes.number("http.response.body.size", entry.bytes);
         // That a request is wrong is the client's failure (conventions for HTTP spans, "Status").
         let failed = entry.status >= 500;
@@ -325,6 +335,16 @@ impl Drop for Attempt {
             attributes.text("error.type", "client_gone");
             true
         });
+    }
+}
+
+/// As the conventions have it.
+fn version_of(version: Version) -> Option<&'static str> {
+    match version {
+        Version::HTTP_10 => Some("1.0"),
+        Version::HTTP_11 => Some("1.1"),
+        Version::HTTP_2 => Some("2"),
+        _ => None,
     }
 }
 

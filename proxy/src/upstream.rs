@@ -169,8 +169,8 @@ impl Upstreams {
         while let Some(at) = group.chooser.choose(upstream, wish, &tried, |at| group.pools[at].in_flight()) {
             let pool = &group.pools[at];
             let others = tried.len() < upstream.retries && tried.len() + 1 < group.pools.len();
-            let headers = outgoing.request.headers_mut();
-            let attempt = traced.map(|traced| traced.attempt(headers, &pool.server().url, tried.len()));
+            let (request, server) = (&mut outgoing.request, &pool.server().url);
+            let attempt = traced.map(|traced| traced.attempt(request, server, tried.len()));
             match send::send(pool, &self.settings, client, outgoing, others).await {
                 Ok(answer) => {
                     if let Some(attempt) = attempt {

@@ -46,9 +46,10 @@ pub struct CollectorUrl(Uri);
 /// Text that is no address of a collector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no address of a collector: write one as \"http://127.0.0.1:4318\"; tokens belong into headers-file"
+    "{text} is no address of a collector: write one as \"http://127.0.0.1:4318\"; tokens belong into headers-file"
 )]
 pub struct InvalidCollectorUrl {
+    /// Quoted; not if it may hold a password.
     text: String,
 }
 
@@ -89,7 +90,9 @@ impl FromStr for CollectorUrl {
     type Err = InvalidCollectorUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidCollectorUrl> {
-        let invalid = || InvalidCollectorUrl { text: text.to_owned() };
+        let invalid = || InvalidCollectorUrl {
+            text: if text.contains('@') { "this".to_owned() } else { format!("{text:?}") },
+        };
         let uri: Uri = text.parse().map_err(|_| invalid())?;
         let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
         let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
@@ -148,7 +151,8 @@ mod tests {
             assert_eq!((url.host(), url.port(), url.path()), (host, port, path), "{text}");
         }
         for text in ["127.0.0.1:4318", "grpc://x", "http://", "/v1", "http://me:secret@collector", ""] {
-            assert!(text.parse::<CollectorUrl>().is_err(), "{text}");
+            let error = text.parse::<CollectorUrl>().unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 

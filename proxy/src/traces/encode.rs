@@ -125,3 +125,69 @@ impl Message {
         self.always_bytes(field, &inner.0);
     }
 }
+
+/// How many spans an `ExportTraceServiceResponse` says are rejected (`partial_success.rejected_spans`); `None` if it says nothing,
+/// or is no such message.
+pub(super) fn rejected(response: &[u8]) -> Option<u64> {
+    let Field::Bytes(partial) = field(response, 1)? else { return None };
+    let Field::Number(count) = field(partial, 1)? else { return None };
+    Some(count)
+}
+
+enum Field<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+/// The first field of this number.
+fn field(mut message: &[u8], wanted: u64) -> Option<Field<'_>> {
+    loop {
+        let key = number(&mut message)?;
+        let found = match key & 7 {
+            0 => Field::Number(number(&mut message)?),
+            2 => {
+                let length = usize::try_from(number(&mut message)?).ok()?;
+                let (bytes, rest) = message.split_at_checked(length)?;
+                message = rest;
+                Field::Bytes(bytes)
+            }
+            _ => return None,
+        };
+        if key >> 3 == wanted {
+            return Some(found);
+        }
+    }
+}
+
+fn number(message: &mut &[u8]) -> Option<u64> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = message.split_first()?;
+        *message = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_collector_rejects_is_read_and_junk_is_not() {
+        for (response, count) in [
+            (&[][..], None),
+            (&[0x0a, 0], None),
+            (&[0x0a, 2, 0x08, 4], Some(4)),
+            (&[0x0a, 7, 0x12, 2, b'n', b'o', 0x08, 0x80, 0x01], Some(128)),
+            (&[0x0a, 9, 0x08], None),
+            (&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], None),
+            (b"<html>", None),
+        ] {
+            assert_eq!(rejected(response), count, "{response:?}");
+        }
+    }
+}

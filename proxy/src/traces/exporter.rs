@@ -1,6 +1,8 @@
 //! The thread that sends spans to the collector (OTLP specification, "OTLP/HTTP").
 
+use std::cell::Cell;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,9 +19,8 @@ use tokio::time::{sleep, timeout};
 
 use super::encode;
 use super::span::Span;
-use crate::config::TraceSettings;
+use crate::config::{CollectorUrl, TraceSettings};
 use crate::one_request::{self, exchange, retry_after};
-use crate::throttle::Throttle;
 use crate::upstream::TrustError;
 
 /// Batches that may wait for the collector: some 4,000 spans, a few MiB. What comes on top is dropped and counted.
@@ -112,23 +113,20 @@ impl Exporter {
         previous: Option<&Arc<Self>>,
     ) -> Result<Option<Arc<Self>>, TracesError> {
         let Some(endpoint) = &settings.endpoint else { return Ok(None) };
-        let headers = settings.headers_file.as_deref().map_or_else(|| Ok(HeaderMap::new()), read_headers)?;
+        let headers = headers_of(settings)?;
         // Anchors are read anew by each reload, as for upstreams.
         let same = previous.filter(|previous| settings.ca.is_none() && previous.settings == *settings);
         if let Some(same) = same.filter(|previous| previous.headers == headers) {
             return Ok(Some(Arc::clone(same)));
         }
-        let tls = match endpoint.is_secure() {
-            true => Some(one_request::trusting(settings.ca.as_deref())?),
-            false => None,
-        };
+        let tls = tls_of(settings, endpoint)?;
         let (to_sender, messages) = mpsc::channel(QUEUE);
         let sender = Sender {
             settings: settings.clone(),
             headers: headers.clone(),
             tls,
             counts: Arc::clone(counts),
-            complaints: Throttle::new(),
+            refused: Cell::new(false),
         };
         sender.start(messages).map_err(TracesError::Thread)?;
         Ok(Some(Arc::new(Self {
@@ -137,6 +135,17 @@ impl Exporter {
             to_sender,
             counts: Arc::clone(counts),
         })))
+    }
+
+    /// Looks at what the settings name, and starts nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::open`].
+    pub(crate) fn check(settings: &TraceSettings) -> Result<(), TracesError> {
+        let Some(endpoint) = &settings.endpoint else { return Ok(()) };
+        headers_of(settings)?;
+        tls_of(settings, endpoint).map(drop)
     }
 
     pub(crate) fn settings(&self) -> &TraceSettings {
@@ -161,11 +170,26 @@ impl Exporter {
     }
 }
 
+fn headers_of(settings: &TraceSettings) -> Result<HeaderMap, TracesError> {
+    settings.headers_file.as_deref().map_or_else(|| Ok(HeaderMap::new()), read_headers)
+}
+
+fn tls_of(
+    settings: &TraceSettings,
+    endpoint: &CollectorUrl,
+) -> Result<Option<Arc<ClientConfig>>, TracesError> {
+    let tls = endpoint.is_secure().then(|| one_request::trusting(settings.ca.as_deref()));
+    Ok(tls.transpose()?)
+}
+
 fn read_headers(path: &Path) -> Result<HeaderMap, TracesError> {
     let unreadable = |source| TracesError::Unreadable { path: path.to_owned(), source };
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() || metadata.len() > LONGEST_FILE {
         return Err(unreadable(io::Error::other("it is no file, or longer than 64 KiB")));
+    }
+    if metadata.mode() & 0o007 != 0 {
+        return Err(unreadable(io::Error::other("everybody may read it, or change it: chmod o= it")));
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let mut headers = HeaderMap::new();
@@ -191,7 +215,8 @@ struct Sender {
     headers: HeaderMap,
     tls: Option<Arc<ClientConfig>>,
     counts: Arc<Counts>,
-    complaints: Throttle,
+    /// The last request was not taken, and the log says so.
+    refused: Cell<bool>,
 }
 
 /// Why a batch was not taken.
@@ -265,17 +290,23 @@ impl Sender {
         let body = Bytes::from(encode::request(&self.settings.service_name, spans));
         let (count, began) = (spans.len() as u64, Instant::now());
         let mut own = FIRST_PAUSE;
+        let collector = self.settings.endpoint.as_ref().map_or("", CollectorUrl::authority);
         loop {
             let refusal = match self.send(body.clone()).await {
-                Ok(()) => {
-                    self.counts.exported.fetch_add(count, Relaxed);
+                Ok(rejected) => {
+                    let rejected = rejected.min(count);
+                    self.counts.exported.fetch_add(count - rejected, Relaxed);
+                    self.counts.failed.fetch_add(rejected, Relaxed);
+                    if self.refused.take() {
+                        tracing::info!(collector, "the collector of traces takes spans again");
+                    }
                     return;
                 }
                 Err(refusal) => refusal,
             };
-            let collector = self.settings.endpoint.as_ref().map_or("", |endpoint| endpoint.authority());
-            if let Some(held_back) = self.complaints.pass() {
-                tracing::warn!(collector, reason = %refusal, held_back, "the collector of traces took no spans");
+            // Once until it takes some again.
+            if !self.refused.replace(true) {
+                tracing::warn!(collector, reason = %refusal, "the collector of traces takes no spans");
             }
             let pause = refusal.pause(own).filter(|&pause| began.elapsed() + pause <= LONGEST_TRY);
             // The exporter was replaced, or the process ends: nobody waits for it.
@@ -288,8 +319,9 @@ impl Sender {
         }
     }
 
-    async fn send(&self, body: Bytes) -> Result<(), Refusal> {
-        let Some(endpoint) = &self.settings.endpoint else { return Ok(()) };
+    /// How many of the spans the collector rejects for good.
+    async fn send(&self, body: Bytes) -> Result<u64, Refusal> {
+        let Some(endpoint) = &self.settings.endpoint else { return Ok(0) };
         let invalid = |error: http::Error| Refusal::Unreachable(io::Error::other(error));
         let mut request = Request::builder()
             .method(Method::POST)
@@ -304,7 +336,7 @@ impl Sender {
         let response = timeout(PATIENCE, answer).await.map_err(|_| Refusal::Silent)?;
         let response = response.map_err(Refusal::Unreachable)?;
         if response.status().is_success() {
-            return Ok(());
+            return Ok(encode::rejected(response.body()).unwrap_or_default());
         }
         let pause = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
         Err(Refusal::Status { status: response.status(), retry_after: pause })
@@ -315,6 +347,7 @@ impl Sender {
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use std::net::TcpListener;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::config::Share;
@@ -381,20 +414,27 @@ mod tests {
         serving.join().unwrap();
     }
 
+    fn private(path: &Path, text: &str) {
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
     #[test]
     fn fields_are_read_and_what_is_none_is_not_shown() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("headers");
-        std::fs::write(&path, "# token\n\nX-Key:  a:b \nx-key: c\n").unwrap();
+        private(&path, "# token\n\nX-Key:  a:b \nx-key: c\n");
         let headers = read_headers(&path).unwrap();
         let values: Vec<_> = headers.get_all("x-key").iter().collect();
         assert_eq!(values, ["a:b", "c"]);
         assert!(values.iter().all(|value| value.is_sensitive()));
         for (text, line) in [("a: b\nhush\n", "line 2"), ("hu sh: x", "line 1"), ("a: \u{1}", "line 1")] {
-            std::fs::write(&path, text).unwrap();
+            private(&path, text);
             let error = read_headers(&path).unwrap_err().to_string();
             assert!(error.contains(line) && !error.contains("hu"), "{error}");
         }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(read_headers(&path).unwrap_err().to_string().contains("chmod o="));
         let error = read_headers(directory.path()).unwrap_err().to_string();
         assert!(error.contains("no file"), "{error}");
     }

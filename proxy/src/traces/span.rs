@@ -56,7 +56,9 @@ impl Attributes {
     /// Bytes that are not UTF-8 become U+FFFD.
     pub(super) fn text(&mut self, name: &'static str, value: impl AsRef<[u8]>) {
         let value = value.as_ref();
-        let text = String::from_utf8_lossy(&value[..value.len().min(LONGEST)]).into_owned();
+        let mut text = String::from_utf8_lossy(&value[..value.len().min(LONGEST)]).into_owned();
+        // What was mended has become longer.
+        text.truncate(text.floor_char_boundary(LONGEST));
         self.0.push((name, Value::Text(text)));
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver};
@@ -178,7 +179,8 @@ fn a_request_is_told_with_its_upstream_and_a_handshake_with_its_signature() {
     ] {
         assert_eq!(of(served, name), value, "{name}");
     }
-    assert_eq!(of(asked, "url.full").trim_end_matches('/'), upstream.url());
+    assert_eq!(of(asked, "url.full"), format!("{}/page", upstream.url()));
+    assert_eq!((of(asked, "server.address"), of(asked, "http.request.method")), ("127.0.0.1", "GET"));
     assert_eq!(of(asked, "http.response.status_code"), "200");
     let told = format!("00-{}-{}-01", hex(&asked.trace_id), hex(&asked.span_id));
     assert_eq!(field(&head, "traceparent"), Some(&*told));
@@ -277,6 +279,11 @@ fn each_server_that_is_asked_has_a_span() {
     assert_ne!(failed.span_id, answered.span_id);
 }
 
+fn private(path: &std::path::Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 #[test]
 fn what_the_collector_can_take_later_is_sent_again_and_what_it_never_takes_is_not() {
     const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n";
@@ -292,7 +299,7 @@ fn what_the_collector_can_take_later_is_sent_again_and_what_it_never_takes_is_no
     });
     let directory = tempfile::tempdir().unwrap();
     let headers = directory.path().join("headers");
-    std::fs::write(&headers, "# for the collector\n\nAuthorization: Bearer hush\n").unwrap();
+    private(&headers, "# for the collector\n\nAuthorization: Bearer hush\n");
     let traces = TraceSettings { headers_file: Some(headers.clone()), ..tracing_to(&collector, 1.0) };
     let config = Config { traces: traces.clone(), ..config(&[&[A]]) };
     let proxy = Running::start(config.clone(), Signing::AtOnce);
@@ -311,13 +318,13 @@ fn what_the_collector_can_take_later_is_sent_again_and_what_it_never_takes_is_no
     proxy.wait_for_metric("hsm_proxy_spans_total{result=\"exported\"} 6\n");
 
     // A reload takes another token, and names a line that is none without showing it.
-    std::fs::write(&headers, "Authorization: Bearer another\n").unwrap();
+    private(&headers, "Authorization: Bearer another\n");
     let mut changed = proxy.config();
     changed.traces = traces;
     proxy.reload(&changed).unwrap();
     ask(&proxy, "/", "");
     assert!(collector.next().0.contains("Bearer another"));
-    std::fs::write(&headers, "fine: yes\nhush hush\n").unwrap();
+    private(&headers, "fine: yes\nhush hush\n");
     let error = proxy.reload(&changed).unwrap_err().to_string();
     assert!(error.starts_with("[traces] headers-file: line 2 of ") && !error.contains("hush"), "{error}");
 }
