@@ -29,11 +29,11 @@ use crate::respond::Failure;
 pub(crate) use context::TraceId;
 pub use exporter::TracesError;
 pub(crate) use exporter::{Counts as SpanCounts, Exporter};
-pub(crate) use span::{SpanRef, Start};
+pub(crate) use span::SpanRef;
 
 use context::{Parent, SpanId};
 use ids::Ids;
-use span::{Attributes, Span, SpanKind};
+use span::{Attributes, Span, SpanKind, Start};
 
 /// Spans that a worker hands over at once.
 const BATCH: usize = 64;
@@ -85,9 +85,9 @@ impl Tracer {
         if !sampled {
             return None;
         }
-        let (id, end) = (self.ids.span(), Instant::now());
+        let (id, end, start) = (self.ids.span(), Instant::now(), Start::since(facts.began));
         let mut attributes = Attributes::default();
-        attributes.text("client.address", facts.client.to_string());
+        attributes.text("client.address", facts.client.to_canonical().to_string());
         attributes.maybe("server.address", facts.sni);
         match facts.outcome {
             Ok((handshake, protocol)) => {
@@ -106,9 +106,9 @@ impl Tracer {
             }
         }
         if let Some(signature) = facts.signature {
-            self.signature(facts, &signature, SpanRef { trace, span: id });
+            self.signature(facts, start, &signature, SpanRef { trace, span: id });
         }
-        let (start, end) = (facts.start.wall(), facts.start.wall_at(end));
+        let (start, end) = (start.wall(), start.wall_at(end));
         let failed = facts.outcome.is_err();
         let (parent, state, link, name) = (None, None, None, "TLS handshake".into());
         let kind = SpanKind::Server;
@@ -116,7 +116,13 @@ impl Tracer {
         Some(SpanRef { trace, span: id })
     }
 
-    fn signature(&self, facts: &HandshakeFacts<'_>, signature: &SignatureTime, within: SpanRef) {
+    fn signature(
+        &self,
+        facts: &HandshakeFacts<'_>,
+        began: Start,
+        signature: &SignatureTime,
+        within: SpanRef,
+    ) {
         let mut attributes = Attributes::default();
         let engine = facts.outcome.ok().and_then(|(handshake, _)| handshake.signed_by.as_deref());
         attributes.maybe("hsm_proxy.engine", engine);
@@ -124,8 +130,8 @@ impl Tracer {
             attributes.number("hsm_proxy.engine.queued_us", queued.as_micros());
             attributes.number("hsm_proxy.engine.computing_us", computing.as_micros());
         }
-        let start = facts.start.wall_at(signature.asked);
-        let end = facts.start.wall_at(signature.asked + signature.took);
+        let start = began.wall_at(signature.asked);
+        let end = began.wall_at(signature.asked + signature.took);
         let SpanRef { trace, span } = within;
         let (id, parent, state, link) = (self.ids.span(), Some(span), None, None);
         let (kind, name, failed) = (SpanKind::Client, "sign".into(), false);
@@ -170,7 +176,7 @@ async fn hand_over_soon(tracer: Weak<Tracer>, first: Rc<Notify>) {
 
 /// What is told of a handshake.
 pub(crate) struct HandshakeFacts<'a> {
-    pub(crate) start: Start,
+    pub(crate) began: Instant,
     pub(crate) client: IpAddr,
     pub(crate) sni: Option<&'a str>,
     pub(crate) outcome: Result<(&'a Handshake, Protocol), &'a HandshakeError>,
@@ -247,7 +253,7 @@ impl Traced {
         attributes.maybe("url.query", query);
         attributes.text("url.scheme", if entry.tls_version.is_empty() { "http" } else { "https" });
         attributes.maybe("server.address", Some(entry.site));
-        attributes.text("client.address", entry.client.to_string());
+        attributes.text("client.address", entry.client.to_canonical().to_string());
         attributes.maybe("user_agent.original", entry.user_agent.map(HeaderValue::as_bytes));
         attributes.maybe("network.protocol.version", version_of(entry.version));
         if entry.status != Entry::CLIENT_GONE {

@@ -91,13 +91,16 @@ impl FromStr for CollectorUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidCollectorUrl> {
         let invalid = || InvalidCollectorUrl {
-            text: if text.contains('@') { "this".to_owned() } else { format!("{text:?}") },
+            text: if text.contains(['@', '?']) { "this".to_owned() } else { format!("{text:?}") },
         };
         let uri: Uri = text.parse().map_err(|_| invalid())?;
         let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
-        let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-        let has_host = uri.host().is_some_and(|host| !host.is_empty());
-        if is_web && has_host && !has_user { Ok(Self(uri)) } else { Err(invalid()) }
+        // A host, and a port if there is a colon: no user, and nothing that is taken for another port.
+        let is_whole = uri.authority().is_some_and(|authority| {
+            let port = authority.port_u16().map_or(String::new(), |port| format!(":{port}"));
+            !authority.host().is_empty() && authority.as_str() == format!("{}{port}", authority.host())
+        });
+        if is_web && is_whole && uri.query().is_none() { Ok(Self(uri)) } else { Err(invalid()) }
     }
 }
 
@@ -144,13 +147,25 @@ mod tests {
         for (text, host, port, path) in [
             ("http://127.0.0.1:4318", "127.0.0.1", 4318, "/v1/traces"),
             ("http://collector/", "collector", 80, "/v1/traces"),
-            ("https://collector/a/b?c=d", "collector", 443, "/a/b?c=d"),
+            ("https://collector/a/b", "collector", 443, "/a/b"),
             ("https://[::1]:9/x", "[::1]", 9, "/x"),
         ] {
             let url: CollectorUrl = text.parse().unwrap();
             assert_eq!((url.host(), url.port(), url.path()), (host, port, path), "{text}");
         }
-        for text in ["127.0.0.1:4318", "grpc://x", "http://", "/v1", "http://me:secret@collector", ""] {
+        for text in [
+            "127.0.0.1:4318",
+            "grpc://x",
+            "http://",
+            "/v1",
+            "http://me:secret@collector",
+            "http://me:se/secret@collector",
+            "http://collector:43l8",
+            "http://collector:99999",
+            "htps://c/v1?key=secret",
+            "http://c/v1?key=secret",
+            "",
+        ] {
             let error = text.parse::<CollectorUrl>().unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }

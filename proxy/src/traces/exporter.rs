@@ -21,12 +21,13 @@ use super::encode;
 use super::span::Span;
 use crate::config::{CollectorUrl, TraceSettings};
 use crate::one_request::{self, exchange, retry_after};
+use crate::throttle::Throttle;
 use crate::upstream::TrustError;
 
-/// Batches that may wait for the collector: some 4,000 spans, a few MiB. What comes on top is dropped and counted.
+/// Batches that may wait for the collector: some 4,000 spans, 20 MiB at the very most. What comes on top is dropped and counted.
 const QUEUE: usize = 64;
 
-/// Spans in one request.
+/// From so many spans on, a request takes no more batches.
 const LARGEST: usize = 512;
 
 /// One request, from the name's resolution to the end of the response.
@@ -115,7 +116,8 @@ impl Exporter {
         let Some(endpoint) = &settings.endpoint else { return Ok(None) };
         let headers = headers_of(settings)?;
         // Anchors are read anew by each reload, as for upstreams.
-        let same = previous.filter(|previous| settings.ca.is_none() && previous.settings == *settings);
+        let reads_anchors = endpoint.is_secure() && settings.ca.is_some();
+        let same = previous.filter(|previous| !reads_anchors && previous.settings == *settings);
         if let Some(same) = same.filter(|previous| previous.headers == headers) {
             return Ok(Some(Arc::clone(same)));
         }
@@ -127,6 +129,7 @@ impl Exporter {
             tls,
             counts: Arc::clone(counts),
             refused: Cell::new(false),
+            complaints: Throttle::bursts(2, Duration::from_secs(60)),
         };
         sender.start(messages).map_err(TracesError::Thread)?;
         Ok(Some(Arc::new(Self {
@@ -217,6 +220,7 @@ struct Sender {
     counts: Arc<Counts>,
     /// The last request was not taken, and the log says so.
     refused: Cell<bool>,
+    complaints: Throttle,
 }
 
 /// Why a batch was not taken.
@@ -244,7 +248,8 @@ impl Refusal {
                         | StatusCode::SERVICE_UNAVAILABLE
                         | StatusCode::GATEWAY_TIMEOUT
                 );
-                passes.then(|| retry_after.unwrap_or(own))
+                // A collector whose clock is behind asks for no pause at all.
+                passes.then(|| retry_after.map_or(own, |asked| asked.max(own)))
             }
         }
     }
@@ -305,15 +310,23 @@ impl Sender {
                 Err(refusal) => refusal,
             };
             // Once until it takes some again.
-            if !self.refused.replace(true) {
-                tracing::warn!(collector, reason = %refusal, "the collector of traces takes no spans");
+            if !self.refused.get()
+                && let Some(held_back) = self.complaints.pass()
+            {
+                self.refused.set(true);
+                tracing::warn!(collector, reason = %refusal, held_back, "the collector of traces takes no spans");
             }
-            let pause = refusal.pause(own).filter(|&pause| began.elapsed() + pause <= LONGEST_TRY);
             // The exporter was replaced, or the process ends: nobody waits for it.
-            let Some(pause) = pause.filter(|_| !messages.is_closed()) else {
+            let pause = refusal.pause(own).filter(|_| !messages.is_closed());
+            let gives_up = pause.is_none_or(|pause| began.elapsed() + pause > LONGEST_TRY);
+            if gives_up {
                 self.counts.failed.fetch_add(count, Relaxed);
-                return;
-            };
+            }
+            let Some(pause) = pause else { return };
+            if gives_up {
+                // The next spans wait as long as the collector asks for, within reason.
+                return sleep(pause.min(LONGEST_TRY)).await;
+            }
             sleep(pause).await;
             own = (own * 2).min(LONGEST_PAUSE);
         }

@@ -59,6 +59,7 @@ impl Attributes {
         let mut text = String::from_utf8_lossy(&value[..value.len().min(LONGEST)]).into_owned();
         // What was mended has become longer.
         text.truncate(text.floor_char_boundary(LONGEST));
+        text.shrink_to_fit();
         self.0.push((name, Value::Text(text)));
     }
 

@@ -19,7 +19,7 @@ use crate::handshake::{Accepted, HandshakeError};
 use crate::listener;
 use crate::metrics::{HandshakeResult, Metrics};
 use crate::proxy_protocol::{self, Ends};
-use crate::traces::{HandshakeFacts, Start};
+use crate::traces::HandshakeFacts;
 
 /// Connections of one listening socket that wait for their PROXY header. They are not counted by client yet, and a load
 /// balancer sends the header at once.
@@ -151,7 +151,7 @@ impl Worker {
             Ok(Begun::ToPass(connection)) => return Box::pin(self.pass(connection, ends, serving)).await,
             Err(error) => {
                 serving.journal.handshake(&HandshakeFacts {
-                    start: Start::since(accepted.into_std()),
+                    began: accepted.into_std(),
                     client: ends.client.ip(),
                     sni: asked_for.as_deref(),
                     outcome: Err(&error),
@@ -161,7 +161,7 @@ impl Worker {
             }
         };
         let traced = serving.journal.handshake(&HandshakeFacts {
-            start: Start::since(accepted.into_std()),
+            began: accepted.into_std(),
             client: ends.client.ip(),
             sni: established.sni.as_deref(),
             outcome: Ok((&established.handshake, established.protocol)),
