@@ -41,13 +41,18 @@ pub(crate) const TOOLS: [Tool; 14] = [
     Tool { program: "age-keygen", package: "age", tests: "its identities, read here" },
 ];
 
-/// Modules of Python that tests import; the name of each is that of its package.
-const PYTHON_MODULES: [(&str, Tool); 4] = [
-    ("requests", python_tool("python3-requests", "HTTP/1.1 by a client in Python")),
-    ("httpx", python_tool("python3-httpx", "HTTP/2 by a client in Python")),
-    ("h2", python_tool("python3-h2", "HTTP/2 by a client in Python")),
-    ("grpc", python_tool("python3-grpcio", "gRPC by its own library")),
+/// Modules of Python that tests import, those of one test together: it needs a Python that has all of them.
+const PYTHON_MODULES: [&[(&str, Tool)]; 2] = [
+    &[
+        ("requests", python_tool("python3-requests", "HTTP/1.1 by a client in Python")),
+        ("httpx", python_tool("python3-httpx", "HTTP/2 by a client in Python")),
+        ("h2", python_tool("python3-h2", "HTTP/2 by a client in Python")),
+    ],
+    &[("grpc", python_tool("python3-grpcio", "gRPC by its own library"))],
 ];
+
+/// The system's own, for which packages bring modules.
+const SYSTEM_PYTHON: &str = "/usr/bin/python3";
 
 const fn python_tool(package: &'static str, tests: &'static str) -> Tool {
     Tool { program: package, package, tests }
@@ -56,18 +61,20 @@ const fn python_tool(package: &'static str, tests: &'static str) -> Tool {
 /// Those that are not installed.
 pub(crate) fn missing() -> Vec<Tool> {
     let programs = TOOLS.into_iter().filter(|tool| find(tool.program).is_none());
-    let modules = PYTHON_MODULES.into_iter().filter(|(module, _)| !can_import(module));
-    programs.chain(modules.map(|(_, tool)| tool)).collect()
+    let modules = PYTHON_MODULES.into_iter().flat_map(|of_a_test| {
+        let all: Vec<_> = of_a_test.iter().map(|(module, _)| *module).collect();
+        let is_there = ["python3", SYSTEM_PYTHON].into_iter().any(|python| can_import(python, &all));
+        let missing = move |module: &str| !is_there && !can_import(SYSTEM_PYTHON, &[module]);
+        of_a_test.iter().filter(move |(module, _)| missing(module)).map(|(_, tool)| *tool)
+    });
+    programs.chain(modules).collect()
 }
 
-/// By the first Python on `PATH`, or by the system's own, for which packages bring modules.
-fn can_import(module: &str) -> bool {
-    ["python3", "/usr/bin/python3"].into_iter().any(|python| {
-        let mut command = Command::new(python);
-        command.args(["-c", &format!("import {module}")]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    })
+fn can_import(python: &str, modules: &[&str]) -> bool {
+    let mut command = Command::new(python);
+    command.args(["-c", &format!("import {}", modules.join(", "))]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// testssl.sh, which only `cargo xtask scan` asks for; installed as the tests' tools are.
