@@ -1,9 +1,7 @@
-use core::fmt;
-
-use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::KeyId;
+use crate::list::at_most;
 use crate::names::UserName;
 
 /// Most users that a key is shared with.
@@ -52,26 +50,5 @@ pub struct ListSharedKeys {
 
 /// Reads whom a new key is shared with: no more room is made than for the names that are there, [`MAX_SHARES`] at most.
 pub(crate) fn sharees<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<UserName>, D::Error> {
-    struct Names;
-
-    impl<'de> Visitor<'de> for Names {
-        type Value = Vec<UserName>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "at most {MAX_SHARES} user names")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Self::Value, A::Error> {
-            let mut found = Vec::new();
-            while let Some(name) = names.next_element()? {
-                if found.len() == MAX_SHARES {
-                    return Err(A::Error::invalid_length(MAX_SHARES + 1, &self));
-                }
-                found.push(name);
-            }
-            Ok(found)
-        }
-    }
-
-    source.deserialize_seq(Names)
+    at_most::<MAX_SHARES, _, _>(source)
 }
