@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt::{Display, Write};
 use std::io;
 use std::path::Path;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::spawn_local;
 
 use crate::config::{LogFormat, LogSettings};
+use crate::hand_over::hand_over_soon;
 
 pub(crate) use format::{Entry, PassedEntry};
 
@@ -114,7 +115,7 @@ impl Lines {
     /// To be called inside a `LocalSet`.
     pub(crate) fn new(log: Arc<AccessLog>) -> Rc<Self> {
         let lines = Rc::new(Self { log, batch: RefCell::default(), first: Rc::default() });
-        spawn_local(hand_over_soon(Rc::downgrade(&lines), Rc::clone(&lines.first)));
+        spawn_local(hand_over_soon(Rc::downgrade(&lines), Rc::clone(&lines.first), DELAY, Self::flush));
         lines
     }
 
@@ -168,16 +169,6 @@ impl Drop for Lines {
     fn drop(&mut self) {
         self.flush();
         self.first.notify_one();
-    }
-}
-
-/// Lets no line wait for others for longer than [`DELAY`]; ends with the worker's end of the log.
-async fn hand_over_soon(lines: Weak<Lines>, first: Rc<Notify>) {
-    loop {
-        first.notified().await;
-        tokio::time::sleep(DELAY).await;
-        let Some(lines) = lines.upgrade() else { return };
-        lines.flush();
     }
 }
 

@@ -24,6 +24,7 @@ mod dev;
 mod drill;
 mod forward;
 mod generation;
+mod hand_over;
 mod handshake;
 mod headers;
 mod http_policy;

@@ -11,7 +11,7 @@ mod span;
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use tokio::task::spawn_local;
 use crate::access_log::Entry;
 use crate::config::{UpstreamPlace, UpstreamUrl};
 use crate::connection::{Handshake, Protocol};
+use crate::hand_over::hand_over_soon;
 use crate::handshake::{EngineTime, HandshakeError, SignatureTime};
 use crate::respond::Failure;
 
@@ -55,7 +56,7 @@ impl Tracer {
     pub(crate) fn new(exporter: Arc<Exporter>) -> Rc<Self> {
         let (ids, batch, first) = (Ids::default(), RefCell::default(), Rc::default());
         let tracer = Rc::new(Self { exporter, ids, batch, first });
-        spawn_local(hand_over_soon(Rc::downgrade(&tracer), Rc::clone(&tracer.first)));
+        spawn_local(hand_over_soon(Rc::downgrade(&tracer), Rc::clone(&tracer.first), DELAY, Self::flush));
         tracer
     }
 
@@ -161,16 +162,6 @@ impl Drop for Tracer {
     fn drop(&mut self) {
         self.flush();
         self.first.notify_one();
-    }
-}
-
-/// Lets no span wait for others for longer than [`DELAY`]; ends with the worker's end.
-async fn hand_over_soon(tracer: Weak<Tracer>, first: Rc<Notify>) {
-    loop {
-        first.notified().await;
-        tokio::time::sleep(DELAY).await;
-        let Some(tracer) = tracer.upgrade() else { return };
-        tracer.flush();
     }
 }
 
