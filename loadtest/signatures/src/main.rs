@@ -1,6 +1,7 @@
 //! Asks an engine for signatures, or makes the same ones itself: what `cargo xtask bench engine` compares. Never shipped.
 //!
-//! Every command prints one line of JSON. Where it runs, and whose CPU time is taken, is up to xtask.
+//! Every command prints one line of JSON, or one for each of its turns. Where it runs, whose turn it is and whose CPU time is
+//! taken is up to xtask.
 
 mod cluster;
 mod pipeline;
@@ -31,26 +32,25 @@ struct Arguments {
 enum Command {
     /// Makes the cluster of a fresh engine, its users, and one TLS key of each algorithm.
     Provision(Engine),
-    /// Keeps signatures in flight on one connection for some seconds.
+    /// Keeps signatures in flight on one connection, in turns.
     Load {
         #[command(flatten)]
         engine: Engine,
         #[arg(long)]
         algorithm: Algorithm,
+        /// One turn of so long, instead of those that standard input asks for.
         #[arg(long)]
-        seconds: u64,
+        seconds: Option<u64>,
         #[arg(long)]
         in_flight: u32,
         /// Ask what each signature took, too, as the proxy does.
         #[arg(long)]
         timed: bool,
     },
-    /// Signs by aws-lc-rs alone for some seconds, and counts its own CPU time.
+    /// Signs by aws-lc-rs alone, in turns, and counts its own CPU time.
     Raw {
         #[arg(long)]
         algorithm: Algorithm,
-        #[arg(long)]
-        seconds: u64,
     },
     /// One signature at a time, by the engine and raw in turns; medians in microseconds.
     Latency {
@@ -144,13 +144,18 @@ fn run(command: &Command) -> Outcome<Value> {
             let pipeline = Pipeline::open(engine)?;
             let mut pipeline = if *timed { pipeline.timed() } else { pipeline };
             pipeline.select(cluster::label(*algorithm), *algorithm)?;
-            let began = Instant::now();
-            let signatures = pipeline.run_for(Duration::from_secs(*seconds), *in_flight)?;
-            Ok(json!({ "signatures": signatures, "seconds": began.elapsed().as_secs_f64() }))
+            let mut turn = |time| Ok(json!({ "signatures": pipeline.run_for(time, *in_flight)? }));
+            match seconds {
+                Some(seconds) => turn(Duration::from_secs(*seconds)),
+                None => take_turns(turn),
+            }
         }
-        Command::Raw { algorithm, seconds } => {
-            let (signatures, cpu) = RawKey::generate(*algorithm)?.run_for(Duration::from_secs(*seconds))?;
-            Ok(json!({ "signatures": signatures, "cpu_seconds": cpu.as_secs_f64() }))
+        Command::Raw { algorithm } => {
+            let key = RawKey::generate(*algorithm)?;
+            take_turns(|time| {
+                let (signatures, cpu) = key.run_for(time)?;
+                Ok(json!({ "signatures": signatures, "cpu_seconds": cpu.as_secs_f64() }))
+            })
         }
         Command::Latency { engine, algorithm, count } => latency(engine, *algorithm, *count),
         Command::Fill { engine, from, to } => cluster::fill(engine, *from..*to).map(done),
@@ -161,25 +166,43 @@ fn run(command: &Command) -> Outcome<Value> {
     }
 }
 
-/// Alternates, so that both see the same machine.
+/// A turn for each line of standard input, which says how many milliseconds it lasts.
+fn take_turns(mut turn: impl FnMut(Duration) -> Outcome<Value>) -> Outcome<Value> {
+    let mut turns = 0;
+    for line in std::io::stdin().lines() {
+        println!("{}", turn(Duration::from_millis(line?.trim().parse()?))?);
+        turns += 1;
+    }
+    Ok(json!({ "turns": turns }))
+}
+
+/// Alternates, so that both see the same machine. What the engine adds is the median over pairs: a machine that changes between
+/// two speeds may have the median of one at the one speed, and that of the other at the other.
 fn latency(engine: &Engine, algorithm: Algorithm, count: usize) -> Outcome<Value> {
     let (mut pipeline, raw) = (Pipeline::open(engine)?, RawKey::generate(algorithm)?);
     pipeline.select(cluster::label(algorithm), algorithm)?;
-    let (mut by_engine, mut by_raw) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let [mut by_engine, mut by_raw, mut added] = [const { Vec::new() }; 3];
     for turn in 0..count + count / 10 {
         let began = Instant::now();
         pipeline.one()?;
-        let engine = began.elapsed();
+        let engine = began.elapsed().as_secs_f64();
         let began = Instant::now();
         raw.sign()?;
+        let raw = began.elapsed().as_secs_f64();
         if turn >= count / 10 {
             by_engine.push(engine);
-            by_raw.push(began.elapsed());
+            by_raw.push(raw);
+            added.push(engine - raw);
         }
     }
-    let micros = |of: &mut Vec<Duration>| {
-        of.sort_unstable();
-        of[of.len() / 2].as_secs_f64() * 1e6
+    let micros = |of: &mut Vec<f64>| {
+        of.sort_unstable_by(f64::total_cmp);
+        of[of.len() / 2] * 1e6
     };
-    Ok(json!({ "engine_us": micros(&mut by_engine), "raw_us": micros(&mut by_raw), "count": count }))
+    Ok(json!({
+        "engine_us": micros(&mut by_engine),
+        "raw_us": micros(&mut by_raw),
+        "added_us": micros(&mut added),
+        "count": count
+    }))
 }
