@@ -87,8 +87,8 @@ enum Work {
     Engine,
     /// Start and memory of an engine with 10³ to 10⁶ keys. The largest store takes a quarter of an hour to fill.
     Scale,
-    /// One site to a million, each with a certificate in a directory and a key in the engine: start, memory, cold and warm
-    /// handshakes. The largest number takes a quarter of an hour to make.
+    /// Ten sites to a million, each with a certificate in a directory and a key in the engine: start, memory, cold and warm
+    /// handshakes. A million take some twenty minutes to make.
     Sites,
     /// Rotation of the cluster key of 100,000 keys, while signatures go on.
     Rotation,
