@@ -18,6 +18,7 @@ use crate::clients::SharedBucket;
 use crate::config::{HostPattern, Rate};
 use crate::keys::KeySource;
 use crate::metrics::{Lookup, Lookups};
+use crate::throttle::Throttle;
 
 /// Finds the certificate of a name, wherever certificates are.
 pub(crate) trait CertificateLookup: Send + Sync + fmt::Debug {
@@ -62,6 +63,9 @@ const MOST: Rate = Rate::per_second(10_000);
 /// A chain of certificates has some kilobytes.
 const LARGEST: u64 = 256 * 1024;
 
+/// Files that went bad of which the log tells at once; then one in a second. A broken rollout spoils all of them.
+const COMPLAINTS: u64 = 16;
+
 /// What a file system takes as a name, less `.pem`.
 const LONGEST_NAME: usize = 251;
 
@@ -75,6 +79,7 @@ pub(crate) struct CertificateDirectory {
     at_a_time: Semaphore,
     budget: SharedBucket,
     lookups: Arc<Lookups>,
+    complaints: Throttle,
 }
 
 /// A part of the names.
@@ -118,6 +123,7 @@ impl CertificateDirectory {
             at_a_time: Semaphore::new(AT_A_TIME),
             budget: SharedBucket::new(MOST),
             lookups,
+            complaints: Throttle::bursts(COMPLAINTS, Duration::from_secs(1)),
         }))
     }
 
@@ -182,8 +188,10 @@ impl CertificateDirectory {
         let found = match (found, previous) {
             // As at a reload: the last good one.
             (Err(error), Some(previous)) => {
-                if error != LookupError::Busy {
-                    tracing::error!(site = host.as_str(), %error, "the certificate from before is kept");
+                if error != LookupError::Busy
+                    && let Some(held_back) = self.complaints.pass()
+                {
+                    tracing::error!(site = host.as_str(), %error, held_back, "the certificate from before is kept");
                 }
                 Ok(Some(previous))
             }
