@@ -1,11 +1,13 @@
 //! Other programs: run to their end, or kept while a measurement needs them.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::error::Error;
 
@@ -25,6 +27,15 @@ pub(crate) fn output_of(mut command: Command) -> Result<String, Error> {
         return Err(Error::Failed { what: name(&command), status: output.status });
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a program to its end and gives its report, one value of JSON; it must succeed.
+pub(crate) fn report_of(command: Command) -> Result<Value, Error> {
+    report(&output_of(command)?)
+}
+
+fn report(text: &str) -> Result<Value, Error> {
+    serde_json::from_str(text).map_err(|error| Error::LoadReport(format!("{error} in {text:?}")))
 }
 
 /// Looks for a program on `PATH`, and in `/usr/sbin`, where servers live.
@@ -112,6 +123,56 @@ impl Drop for Server {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// A program that runs beside the measurement and is spoken with by lines. Ended when dropped.
+pub(crate) struct Companion {
+    name: String,
+    child: Child,
+    output: Option<BufReader<ChildStdout>>,
+}
+
+impl Companion {
+    /// Starts it with pipes to its standard input and from its standard output.
+    pub(crate) fn start(mut command: Command) -> Result<Self, Error> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|source| start_error(&command, source))?;
+        let output = child.stdout.take().map(BufReader::new);
+        Ok(Self { name: name(&command), child, output })
+    }
+
+    /// Tells it a line.
+    pub(crate) fn tell(&mut self, line: &str) -> Result<(), Error> {
+        if let Some(input) = &mut self.child.stdin {
+            writeln!(input, "{line}")?;
+        }
+        Ok(())
+    }
+
+    /// The next line that it says.
+    pub(crate) fn line(&mut self) -> Result<String, Error> {
+        let mut line = String::new();
+        if let Some(output) = &mut self.output {
+            output.read_line(&mut line)?;
+        }
+        if line.is_empty() {
+            return Err(Error::Failed { what: self.name.clone(), status: self.child.wait()? });
+        }
+        Ok(line.trim().to_owned())
+    }
+
+    /// The next line that it says, which is a report.
+    pub(crate) fn report(&mut self) -> Result<Value, Error> {
+        report(&self.line()?)
+    }
+}
+
+impl Drop for Companion {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
         let _gone = self.child.kill();
         let _gone = self.child.wait();
     }

@@ -94,7 +94,7 @@ pub(super) fn run(bench: &Bench, programs: &Path, root: &Path, cores: &Cores) ->
             let calm = bystander(&visitors, &proxy, &seconds)?;
             attack.calm_p99_ms.push(number(&calm, "p99-ms")?);
             let arguments = ["--kind", kind, "--seconds", &seconds];
-            let attacker = visitors.start_client(&proxy, "flood", &arguments)?;
+            let mut attacker = visitors.start_client(&proxy, "flood", &arguments)?;
             let (attacked, most) = watched(proxy.pid()?, || bystander(&visitors, &proxy, &seconds))?;
             attack.attacked_p99_ms.push(number(&attacked, "p99-ms")?);
             attack.failed += count(&calm, "failed")? + count(&attacked, "failed")?;

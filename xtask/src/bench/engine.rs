@@ -16,6 +16,7 @@ use super::engine_process::EnginePlace;
 use super::figures::{median, now, write_json};
 use super::machine::{self, Machine};
 use crate::error::Error;
+use crate::process::Companion;
 
 /// How a key does, and what is demanded.
 struct Demand {
@@ -103,36 +104,41 @@ fn measure(
 ) -> Result<Round, Error> {
     let in_flight = in_flight(bench).to_string();
     let select = ["--algorithm", algorithm];
-    let mut alone = place.raw_in_turns(cores, &select)?;
+    let mut raw = place.raw_in_turns(cores, &select)?;
     let mut load =
         place.client_in_turns(cores, "load", &[&select[..], &["--in-flight", &in_flight]].concat())?;
-    let (mut raw, mut by_engine, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut raw_rates, mut engine_rates, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     // The first turn of each only warms up.
     for turn in 0..=u64::from(bench.seconds) * 1000 / TURN_MILLIS {
-        let told = alone.take(TURN_MILLIS)?;
-        let alone = number(&told, "signatures")? / number(&told, "cpu_seconds")?;
+        let told = take_turn(&mut raw)?;
+        let raw_rate = number(&told, "signatures")? / number(&told, "cpu_seconds")?;
         let before = cpu_time(engine)?;
-        let told = load.take(TURN_MILLIS)?;
+        let told = take_turn(&mut load)?;
         let cpu = cpu_time(engine)?.saturating_sub(before);
-        let served = number(&told, "signatures")? / cpu.as_secs_f64();
+        let engine_rate = number(&told, "signatures")? / cpu.as_secs_f64();
         if turn > 0 {
-            raw.push(alone);
-            by_engine.push(served);
-            shares.push(served / alone);
+            raw_rates.push(raw_rate);
+            engine_rates.push(engine_rate);
+            shares.push(engine_rate / raw_rate);
         }
     }
-    drop((alone, load));
+    drop((raw, load));
     let count = [&select[..], &["--count", SINGLE]].concat();
     let one_core = one_at_a_time(&place.neighbour(cores, "latency", &count)?)?;
     let two_cores = one_at_a_time(&place.client(cores, "latency", &count)?)?;
     Ok(Round {
         algorithm,
-        raw_per_cpu_second: median(raw),
-        engine_per_cpu_second: median(by_engine),
+        raw_per_cpu_second: median(raw_rates),
+        engine_per_cpu_second: median(engine_rates),
         share: median(shares),
         one_core,
         two_cores,
     })
+}
+
+fn take_turn(signer: &mut Companion) -> Result<Value, Error> {
+    signer.tell(&TURN_MILLIS.to_string())?;
+    signer.report()
 }
 
 fn one_at_a_time(report: &Value) -> Result<OneAtATime, Error> {

@@ -1,8 +1,7 @@
 //! One engine of a benchmark: a supervisor with one replica in a directory of its own.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use rustix::process::Pid;
 use serde_json::Value;
@@ -11,7 +10,7 @@ use tempfile::TempDir;
 use super::cores::Cores;
 use crate::engine_directory::EngineDirectory;
 use crate::error::Error;
-use crate::process::Server;
+use crate::process::{Companion, Server, report_of};
 
 /// Of all users. Nothing here is secret: the cluster lives in a temporary directory for as long as the benchmark.
 pub(super) const PASSWORD: &str = "the benchmark's password";
@@ -70,21 +69,21 @@ impl EnginePlace {
         cores.on_server(|| report_of(self.speaking(command, arguments)))
     }
 
-    /// A client on its core that speaks to this engine when it is told to.
+    /// A client on its core that takes turns at this engine.
     pub(super) fn client_in_turns(
         &self,
         cores: &Cores,
         command: &str,
         arguments: &[&str],
-    ) -> Result<Turns, Error> {
-        cores.on_client(|| Turns::begin(self.speaking(command, arguments)))
+    ) -> Result<Companion, Error> {
+        cores.on_client(|| Companion::start(self.speaking(command, arguments)))
     }
 
-    /// One that signs without an engine, on the engine's core, when it is told to.
-    pub(super) fn raw_in_turns(&self, cores: &Cores, arguments: &[&str]) -> Result<Turns, Error> {
+    /// One that signs without an engine in its turns, on the engine's core.
+    pub(super) fn raw_in_turns(&self, cores: &Cores, arguments: &[&str]) -> Result<Companion, Error> {
         let mut raw = Command::new(self.programs.join("hsm-bench-signatures"));
         raw.arg("raw").args(arguments);
-        cores.on_server(|| Turns::begin(raw))
+        cores.on_server(|| Companion::start(raw))
     }
 
     fn speaking(&self, command: &str, arguments: &[&str]) -> Command {
@@ -93,55 +92,4 @@ impl EnginePlace {
         client.arg("--token").arg(self.directory.path("token")).args(arguments);
         client
     }
-}
-
-/// A program that works while it is its turn, and ends with this.
-pub(super) struct Turns {
-    child: Child,
-    turns: ChildStdin,
-    reports: BufReader<ChildStdout>,
-}
-
-impl Turns {
-    fn begin(mut command: Command) -> Result<Self, Error> {
-        let program = command.get_program().to_string_lossy().into_owned();
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|source| Error::Start { program, source })?;
-        match (child.stdin.take(), child.stdout.take()) {
-            (Some(turns), Some(reports)) => Ok(Self { child, turns, reports: BufReader::new(reports) }),
-            _ => Err(Error::LoadReport("it has no pipes".to_owned())),
-        }
-    }
-
-    /// Its turn, of so many milliseconds.
-    pub(super) fn take(&mut self, millis: u64) -> Result<Value, Error> {
-        writeln!(self.turns, "{millis}")?;
-        let mut report = String::new();
-        self.reports.read_line(&mut report)?;
-        serde_json::from_str(&report).map_err(|error| Error::LoadReport(error.to_string()))
-    }
-}
-
-impl Drop for Turns {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-fn report_of(mut command: Command) -> Result<Value, Error> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|source| Error::Start { program, source })?;
-    if !output.status.success() {
-        let what = "hsm-bench-signatures".to_owned();
-        return Err(Error::Failed { what, status: output.status });
-    }
-    serde_json::from_slice(&output.stdout).map_err(|error| Error::LoadReport(error.to_string()))
 }
