@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Duration;
 
 /// What an HTTP/2 connection was ended for: frames that cost the server more than the client, in numbers that no client has
 /// a use for.
@@ -53,9 +54,10 @@ impl Abuse {
         }
     }
 
-    /// Whether it tells anything of who is at the client's address. Any web page can have its visitors' browsers cancel requests.
-    pub(crate) fn is_of_malice(self) -> bool {
-        self != Self::Resets
+    /// How long it is held against the client's address. Any web page can have its visitors' browsers cancel requests, and others
+    /// share their addresses, so that takes many connections one after the other.
+    pub(crate) fn penalty(self) -> Duration {
+        Duration::from_secs(if self == Self::Resets { 2 } else { 10 })
     }
 
     /// As logs, metrics and the client's `GOAWAY` call it.

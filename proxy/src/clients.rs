@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
+use crate::abuse::Abuse;
 use crate::config::{Limits, Rate};
 
 /// Parts of the table, each with a lock of its own, so that workers seldom meet.
@@ -15,12 +16,12 @@ const SHARDS: usize = 16;
 /// Clients that one part remembers; those that were seen longest ago are forgotten first. All together some 10 MB.
 const CLIENTS_OF_SHARD: usize = 4096;
 
-/// A client whose connections were ended for floods gets few further ones until it has been quiet: so many may be ended at once, and
-/// one each [`ABUSE_PERIOD`].
-const ABUSES: u32 = 5;
+/// A client whose connections were ended for floods gets few further ones while their [penalties](Abuse::penalty) add up to more
+/// than this.
+const ABUSE_PATIENCE: Duration = Duration::from_secs(40);
 
-/// What each of them takes to be forgotten.
-const ABUSE_PERIOD: Duration = Duration::from_secs(10);
+/// They add up to no more than this, so that a client is let in soon after it has stopped, however much it flooded.
+const MOST_ABUSE: Duration = Duration::from_secs(50);
 
 /// New connections that it gets meanwhile. Many people may share an address, and one of them floods: none at all would be a cheap
 /// way to keep the others out.
@@ -46,7 +47,8 @@ struct State {
     connections: usize,
     new_connections: Bucket,
     requests: Bucket,
-    abuses: Bucket,
+    /// When its floods will be forgotten.
+    abuses: Duration,
     /// Connections that it gets while it is an abuser.
     let_through: Bucket,
 }
@@ -123,7 +125,7 @@ impl Clients {
     }
 
     /// A connection of this client was ended for a flood.
-    pub(crate) fn abused(&self, address: IpAddr, limits: &Limits) {
+    pub(crate) fn abused(&self, address: IpAddr, abuse: Abuse, limits: &Limits) {
         if limits.is_exempt(address) {
             return;
         }
@@ -132,8 +134,7 @@ impl Clients {
         let now = self.start.elapsed();
         let mut shard = self.shard(client);
         let abuses = &mut state_of(&mut shard, client).abuses;
-        // Those that came at the same time don't add up to a long refusal.
-        abuses.paid = (abuses.paid.max(now) + ABUSE_PERIOD).min(now + ABUSE_PERIOD * ABUSES);
+        *abuses = ((*abuses).max(now) + abuse.penalty()).min(now + MOST_ABUSE);
     }
 
     /// Whether a client may connect as far as its floods go: always if there were few, else [now and then](ABUSER_RATE).
@@ -142,7 +143,7 @@ impl Clients {
         let now = self.start.elapsed();
         let mut shard = self.shard(client);
         let Some(state) = shard.peek_mut(&client) else { return true };
-        let is_abuser = state.abuses.paid > now + ABUSE_PERIOD * (ABUSES - 1);
+        let is_abuser = state.abuses > now + ABUSE_PATIENCE;
         !is_abuser || state.let_through.take(ABUSER_RATE, now).is_ok()
     }
 
@@ -270,13 +271,14 @@ mod tests {
         let clients = Arc::new(Clients::default());
         let limits = Limits { exempt: vec!["198.51.100.0/24".parse().unwrap()], ..Limits::default() };
         let connect = |address: &str| clients.connect(ip(address), &limits).err();
+        let abused = |address: &str, abuse| clients.abused(ip(address), abuse, &limits);
         for _ in 0..4 {
-            clients.abused(ip("192.0.2.1"), &limits);
+            abused("192.0.2.1", Abuse::Pings);
             assert_eq!(connect("192.0.2.1"), None, "once in a while happens");
         }
         for _ in 0..100 {
-            clients.abused(ip("192.0.2.1"), &limits);
-            clients.abused(ip("198.51.100.7"), &limits);
+            abused("192.0.2.1", Abuse::Pings);
+            abused("198.51.100.7", Abuse::Pings);
         }
         // Two pass at once, and one more each half second that this loop takes.
         let begun = Instant::now();
@@ -288,8 +290,23 @@ mod tests {
         assert_eq!(connect("192.0.2.1"), None, "half a second later");
         assert_eq!((connect("192.0.2.2"), connect("198.51.100.7")), (None, None));
         // Ten seconds later one is forgotten, however many they were.
-        clients.shard(client).peek_mut(&client).unwrap().abuses.paid -= ABUSE_PERIOD;
+        clients.shard(client).peek_mut(&client).unwrap().abuses -= Abuse::Pings.penalty();
         assert!((0..10).all(|_| connect("192.0.2.1").is_none()));
+    }
+
+    #[test]
+    fn cancelled_requests_are_held_against_a_client_when_they_end_many_connections() {
+        let clients = Arc::new(Clients::default());
+        let limits = Limits::default();
+        let connect = || clients.connect(ip("192.0.2.1"), &limits).err();
+        for _ in 0..20 {
+            clients.abused(ip("192.0.2.1"), Abuse::Resets, &limits);
+            assert!((0..10).all(|_| connect().is_none()), "a page that cancels much, read again and again");
+        }
+        for _ in 0..5 {
+            clients.abused(ip("192.0.2.1"), Abuse::Resets, &limits);
+        }
+        assert_eq!((0..10).find_map(|_| connect()), Some(Refused::Abuse));
     }
 
     #[test]

@@ -224,9 +224,7 @@ impl Forwarder {
         };
         if let Some(abuse) = activity.abuse() {
             client.journal.abused(client.connection.remote, abuse);
-            if abuse.is_of_malice() {
-                self.clients.abused(client.connection.remote.ip(), &self.limits);
-            }
+            self.clients.abused(client.connection.remote.ip(), abuse, &self.limits);
         }
         if let Err(reason) = ended {
             debug!(client = %client.connection.remote, %reason, "connection ended early");

@@ -12,6 +12,7 @@ use tracing::debug;
 
 use super::activity::InFlight;
 use super::redirect::redirect;
+use super::streams::unless_reset;
 use super::target::{Target, origin_form};
 use super::tunnel::Tunnel;
 use super::{Client, Forwarder, Role};
@@ -34,6 +35,9 @@ pub(super) async fn exchange(
     let in_flight = InFlight::begin(&client.activity, !request.body().is_end_stream());
     let mut record = client.journal.begin(&client.connection, &request);
     let version = request.version();
+    if version == Version::HTTP_2 {
+        unless_reset().await;
+    }
     let answered = match client.role {
         Role::Forward => forward(&client, request, &mut record).await,
         Role::Redirect { port } => redirect(&client, port, request, &mut record),

@@ -49,6 +49,21 @@ async fn unless_stalled<F: Future>(mut stream: Pin<Box<F>>, stall: Duration) {
     .await;
 }
 
+/// Lets the HTTP/2 library look whether the stream has been reset, before anything is done for its request: it looks when the
+/// request has to wait for something. Heads and resets often come together, and a connection that is being ended hands on the
+/// requests that it still has.
+pub(super) async fn unless_reset() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

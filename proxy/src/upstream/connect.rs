@@ -3,7 +3,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
@@ -17,7 +17,7 @@ use super::Settings;
 use super::group::Server;
 use super::resolve::Addresses;
 use super::send::Sent;
-use super::stream::Stream;
+use super::stream::{Busy, Resettable, Stream};
 use crate::body::RequestBody;
 use crate::config::{UpstreamPlace, UpstreamScheme};
 use crate::connection::ClientConnection;
@@ -35,7 +35,7 @@ pub(super) struct Connection {
 
 /// What requests are given to.
 enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(http1::SendRequest<RequestBody>, Busy),
     /// Takes many at once: each has a clone.
     Http2(http2::SendRequest<RequestBody>),
 }
@@ -75,7 +75,8 @@ impl Connection {
         let connected = timeout(settings.connect, connect(server, addresses, &header, only_http1)).await;
         let (stream, address) = connected.map_err(|_| Failure::ConnectTimeout(settings.connect))??;
         let is_http2 = server.url.scheme() == UpstreamScheme::H2c || stream.has_chosen_http2();
-        let (io, url) = (TokioIo::new(stream), server.url.clone());
+        let busy = Busy::default();
+        let (io, url) = (TokioIo::new(Resettable::new(stream, busy.clone())), server.url.clone());
         let (sender, task) = if is_http2 {
             if only_http1 {
                 return Err(Failure::NoUpgrade);
@@ -94,7 +95,7 @@ impl Connection {
                     debug!(upstream = %url, %error, "upstream connection ended");
                 }
             });
-            (Sender::Http1(sender), task)
+            (Sender::Http1(sender, busy), task)
         };
         let used = Cell::new(Instant::now());
         let client = client.filter(|_| server.options.introduces).map(Rc::downgrade);
@@ -104,7 +105,7 @@ impl Connection {
 
     pub(super) fn is_closed(&self) -> bool {
         match &self.sender {
-            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http1(sender, _) => sender.is_closed(),
             Sender::Http2(sender) => sender.is_closed(),
         }
     }
@@ -112,7 +113,7 @@ impl Connection {
     /// Whether it takes a request now.
     pub(super) fn is_ready(&self) -> bool {
         match &self.sender {
-            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http1(sender, _) => sender.is_ready(),
             Sender::Http2(sender) => sender.is_ready() && self.streams() < STREAMS as usize,
         }
     }
@@ -135,7 +136,7 @@ impl Connection {
     /// The same connection for another request; `None` if it takes one at a time.
     pub(super) fn share(&self) -> Option<Self> {
         match &self.sender {
-            Sender::Http1(_) => None,
+            Sender::Http1(..) => None,
             Sender::Http2(sender) => {
                 Some(Self { sender: Sender::Http2(sender.clone()), open: Rc::clone(&self.open) })
             }
@@ -156,11 +157,26 @@ impl Connection {
         self.open.used.get()
     }
 
-    /// Gives a request to it, which must be [framed](super::framing) for its version.
+    /// Gives a request to it, which must be [framed](super::framing) for its version. Until it [rests](Self::rests), dropping the
+    /// connection resets it, if it is one of HTTP/1.
     pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Sent {
         match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http1(sender, busy) => {
+                busy.set(true);
+                let sent = sender.try_send_request(request).await;
+                if matches!(&sent, Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+                    busy.set(false);
+                }
+                sent
+            }
             Sender::Http2(sender) => sender.try_send_request(request).await,
+        }
+    }
+
+    /// The response to what was sent has been read to its end.
+    pub(super) fn rests(&self) {
+        if let Sender::Http1(_, busy) = &self.sender {
+            busy.set(false);
         }
     }
 }

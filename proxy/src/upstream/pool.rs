@@ -347,6 +347,7 @@ impl Lease {
         if let Some(gate) = &self.gate {
             gate.finished();
         }
+        self.connection.rests();
         self.in_flight.pool().keep(self.connection);
     }
 }

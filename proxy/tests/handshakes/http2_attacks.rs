@@ -69,6 +69,34 @@ fn rapid_reset() {
     is_told("resets", "too_many_resets", 100, |n| [get(2 * n + 1), reset(2 * n + 1)].concat());
 }
 
+/// Those within the limit, and those that the library hands on although it ends the connection.
+#[test]
+fn a_request_that_is_reset_at_once_reaches_no_upstream() {
+    let upstream = Upstream::start(Answer::Never);
+    let proxy = forwarding_to(&upstream);
+    for requests in [30, 100] {
+        let mut attacker = Raw::connect(&proxy, &[]);
+        let frames = (0..requests).flat_map(|n| [get(2 * n + 1), reset(2 * n + 1)].concat());
+        attacker.send(&[frames.collect(), frame(PING, 0, 0, &[0; 8])].concat()).unwrap();
+        attacker.hears(PING);
+    }
+    proxy.wait_for_metric("hsm_proxy_http2_abuse_total{kind=\"resets\"} 1\n");
+    proxy.wait_for_metric("hsm_proxy_connections 0\n");
+    assert_eq!(upstream.connections(), 0);
+}
+
+/// Closed in order, they would take up this machine's ports for a minute.
+#[test]
+fn a_request_that_is_cancelled_resets_its_upstream_connection() {
+    let upstream = Upstream::start(Answer::Never);
+    let proxy = forwarding_to(&upstream);
+    let mut client = Raw::connect(&proxy, &[]);
+    client.send(&(0..20).flat_map(|n| get(2 * n + 1)).collect::<Vec<_>>()).unwrap();
+    upstream.wait_for(|connections| connections.begun == 20);
+    client.send(&(0..20).flat_map(|n| reset(2 * n + 1)).collect::<Vec<_>>()).unwrap();
+    upstream.wait_for(|connections| connections.reset == 20);
+}
+
 /// The library counts only those that it has not handed on yet, so this waits until it has.
 #[test]
 fn rapid_reset_of_requests_that_are_being_answered() {

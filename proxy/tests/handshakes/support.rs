@@ -26,7 +26,7 @@ use rustls::{
 use tokio::sync::watch;
 
 /// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// When keys sign.
 #[derive(Debug, Clone, Copy)]

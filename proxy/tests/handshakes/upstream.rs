@@ -1,9 +1,11 @@
 //! A web server that does not answer as it should.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex};
+
+use crate::support::PATIENCE;
 
 /// What each connection gets.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +25,17 @@ pub(crate) struct Upstream {
 #[derive(Default)]
 struct State {
     stop: AtomicBool,
-    connections: AtomicUsize,
+    counts: Mutex<Counts>,
+    changed: Condvar,
     sent: AtomicU64,
+}
+
+/// Connections so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) begun: usize,
+    /// Those that the proxy has reset.
+    pub(crate) reset: usize,
 }
 
 impl Upstream {
@@ -37,10 +48,15 @@ impl Upstream {
                 if shared.stop.load(Relaxed) {
                     return;
                 }
-                shared.connections.fetch_add(1, Relaxed);
+                shared.count(|counts| counts.begun += 1);
                 let shared = Arc::clone(&shared);
                 // An error is the proxy's end of the connection.
-                std::thread::spawn(move || serve(stream, answer, &shared));
+                std::thread::spawn(move || {
+                    let ended = serve(stream, answer, &shared);
+                    if ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset) {
+                        shared.count(|counts| counts.reset += 1);
+                    }
+                });
             }
         });
         Self { address, state }
@@ -52,12 +68,27 @@ impl Upstream {
 
     /// Connections so far.
     pub(crate) fn connections(&self) -> usize {
-        self.state.connections.load(Relaxed)
+        self.state.counts.lock().unwrap().begun
+    }
+
+    /// Waits until it has had such connections.
+    pub(crate) fn wait_for(&self, is_so: impl Fn(&Counts) -> bool) {
+        let counts = self.state.counts.lock().unwrap();
+        let waited = self.state.changed.wait_timeout_while(counts, PATIENCE, |counts| !is_so(counts));
+        let (counts, waited) = waited.unwrap();
+        assert!(!waited.timed_out(), "{counts:?}");
     }
 
     /// Bytes of all responses that the kernel has taken.
     pub(crate) fn sent(&self) -> u64 {
         self.state.sent.load(Relaxed)
+    }
+}
+
+impl State {
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.counts.lock().unwrap());
+        self.changed.notify_all();
     }
 }
 
