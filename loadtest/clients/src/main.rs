@@ -33,6 +33,9 @@ enum Command {
         server: Server,
         #[arg(long)]
         kind: Kind,
+        /// The address of this machine to come from.
+        #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
+        from: Ipv4Addr,
         #[arg(long)]
         seconds: u64,
     },
@@ -79,8 +82,8 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<(), Error> {
     let target = |server: &Server, http2| Target::new(server.connect, &server.ca, http2);
     match command {
-        Command::Flood { server, kind, seconds } => {
-            flood::run(&target(server, true)?, *kind, Duration::from_secs(*seconds))
+        Command::Flood { server, kind, from, seconds } => {
+            flood::run(&target(server, true)?.from(*from), *kind, Duration::from_secs(*seconds))
         }
         Command::Idle { server, count, http2 } => idle::run(&target(server, *http2)?, *count, *http2),
         Command::Bystander { server, seconds, per_second } => {

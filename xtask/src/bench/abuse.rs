@@ -2,7 +2,7 @@
 //!
 //! Rounds with and without the attack take turns, and the bystander's 99th percentile of all the calm ones is what it is
 //! used to. The attacker connects again whenever he is thrown out, so each attack is a flood of handshakes, too; that
-//! alone is measured as `connect`.
+//! alone is measured as `connect`. Each kind comes from an address of its own, since the proxy lets in slowly who flooded before.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -78,7 +78,8 @@ pub(super) fn run(bench: &Bench, programs: &Path, root: &Path, cores: &Cores) ->
         seconds: bench.seconds,
         attacks: Vec::new(),
     };
-    for kind in KINDS {
+    for (index, kind) in KINDS.into_iter().enumerate() {
+        let from = format!("127.0.1.{}", index + 1);
         let before_kib = resident_kib(proxy.pid()?)?;
         let mut attack = Attack {
             kind,
@@ -93,7 +94,7 @@ pub(super) fn run(bench: &Bench, programs: &Path, root: &Path, cores: &Cores) ->
         for _ in 0..bench.rounds {
             let calm = bystander(&visitors, &proxy, &seconds)?;
             attack.calm_p99_ms.push(number(&calm, "p99-ms")?);
-            let arguments = ["--kind", kind, "--seconds", &seconds];
+            let arguments = ["--kind", kind, "--from", &from, "--seconds", &seconds];
             let mut attacker = visitors.start_client(&proxy, "flood", &arguments)?;
             let (attacked, most) = watched(proxy.pid()?, || bystander(&visitors, &proxy, &seconds))?;
             attack.attacked_p99_ms.push(number(&attacked, "p99-ms")?);

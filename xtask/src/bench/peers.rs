@@ -8,6 +8,7 @@ mod ours;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -227,7 +228,20 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     std::fs::write(path, text).map_err(Error::file(path))
 }
 
-/// Somebody else could take the port before the server does; then that server doesn't start, and says so.
+/// One that nobody listens on, and that was not given out before. Somebody else could take the port before the server does; then
+/// that server doesn't start, and says so.
 pub(crate) fn free_address() -> Result<SocketAddr, Error> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    static GIVEN: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Held until one is new: the kernel may name a port again that is free.
+    let mut refused = Vec::new();
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        if !given.contains(&address) {
+            given.push(address);
+            return Ok(address);
+        }
+        refused.push(listener);
+    }
 }
