@@ -72,6 +72,7 @@ pub fn check(config: &Config, file: &Path, keys: &EngineKeys, now: OffsetDateTim
     let mut warnings: Vec<_> = surroundings::open_files(config, file)
         .into_iter()
         .chain(surroundings::unreachable_upstreams(config))
+        .chain(Exporter::doubt(&config.traces))
         .collect();
     if config.sites.iter().any(|site| site.cert.is_acme())
         && let Err(reason) = acme::probe(&config.acme)

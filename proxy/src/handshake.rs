@@ -61,7 +61,7 @@ pub(crate) struct InProgress {
     signed_by: RefCell<Option<Arc<str>>>,
     /// What of the signature's time was spent there, if that engine says.
     engine_time: Cell<Option<EngineTime>>,
-    signature: Cell<Option<SignatureTime>>,
+    signature: Rc<Cell<Option<SignatureTime>>>,
     /// The key could not sign; shuts the connection's [`Gate`].
     unsigned: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
@@ -173,6 +173,8 @@ pub(crate) struct Hello<IO> {
     name: Option<String>,
     /// The same without a dot at its end.
     pub(crate) sni: Option<Arc<str>>,
+    /// How long its signature took, once it was waited for; whatever becomes of the handshake.
+    pub(crate) signature: Rc<Cell<Option<SignatureTime>>>,
 }
 
 impl<IO> Hello<IO> {
@@ -197,8 +199,6 @@ pub(crate) struct Established<IO> {
     pub(crate) protocol: Protocol,
     pub(crate) handshake: Handshake,
     pub(crate) identity: Option<ClientIdentity>,
-    /// `None` if nothing was signed.
-    pub(crate) signature: Option<SignatureTime>,
 }
 
 /// Fatal alerts of RFC 8446, section 6, that rustls does not send for us, as plaintext records. Nothing is encrypted
@@ -233,7 +233,7 @@ impl Handshaker {
         let start = LazyConfigAcceptor::new(Acceptor::default(), gated).await.map_err(HandshakeError::of)?;
         let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
         let sni = name.as_deref().map(|name| Arc::from(name.trim_end_matches('.')));
-        Ok(Hello { start, unsigned, name, sni })
+        Ok(Hello { start, unsigned, name, sni, signature: Rc::default() })
     }
 
     /// Makes the handshake with a client that has begun it, as `served` says. Dropping the future ends it at any point.
@@ -245,7 +245,7 @@ impl Handshaker {
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let Hello { mut start, unsigned, name, sni } = hello;
+        let Hello { mut start, unsigned, name, sni, signature } = hello;
         let Some(site) = served.sites.for_sni(sni.as_deref()) else {
             let (alert, error) = match sni {
                 Some(_) => (UNRECOGNIZED_NAME, HandshakeError::UnknownName),
@@ -307,7 +307,7 @@ impl Handshaker {
             certificate,
             signed_by: RefCell::new(None),
             engine_time: Cell::new(None),
-            signature: Cell::new(None),
+            signature,
             unsigned,
             metrics: Arc::clone(&self.metrics),
             signing,
@@ -342,7 +342,6 @@ impl Handshaker {
             protocol,
             handshake,
             identity,
-            signature: progress.signature.take(),
         })))
     }
 

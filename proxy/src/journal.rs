@@ -133,15 +133,18 @@ impl Drop for Record {
             _ => line.uri.path(),
         };
         let handshake = &line.connection.handshake;
+        let site = line.site.as_deref().map_or("", Site::name);
         let entry = Entry {
             received: line.received,
             took: line.start.elapsed(),
             client: line.connection.remote.ip(),
-            site: line.site.as_deref().map_or("", Site::name),
+            site,
+            host: line.uri.host().or(line.connection.sni.as_deref()).unwrap_or(site),
             method: &line.method,
             target,
             version: line.version,
             status: self.status.unwrap_or(Entry::CLIENT_GONE),
+            is_client_gone: self.status.is_none(),
             bytes: self.bytes,
             referer: line.referer.as_ref(),
             user_agent: line.user_agent.as_ref(),

@@ -45,7 +45,8 @@ pub(crate) fn trusting(ca: Option<&Path>) -> Result<Arc<ClientConfig>, TrustErro
     Ok(Arc::new(config))
 }
 
-/// Sends a request, and reads the whole of the response, of at most `longest` bytes. An IPv6 address may be in brackets. Takes as
+/// Sends a request, and reads the whole of the response, of at most `longest` bytes; of one that is no success and has more, nothing
+/// but its head. An IPv6 address may be in brackets. Takes as
 /// long as the server likes: the caller bounds it.
 ///
 /// # Errors
@@ -74,7 +75,12 @@ async fn over(
     let exchange = async {
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, longest).collect().await.map_err(io::Error::other)?.to_bytes();
+        let body = match Limited::new(body, longest).collect().await {
+            Ok(body) => body.to_bytes(),
+            // Why it was refused is not worth more.
+            Err(_) if !parts.status.is_success() => Bytes::new(),
+            Err(error) => return Err(io::Error::other(error)),
+        };
         Ok(Response::from_parts(parts, body))
     };
     // The connection lives as long as this future does: nothing is left behind when it is dropped.

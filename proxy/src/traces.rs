@@ -70,7 +70,16 @@ impl Tracer {
         };
         let (parent, state) = parent.map_or((None, None), |parent| (Some(parent.span), parent.state));
         let (tracer, span) = (Rc::clone(self), self.ids.span());
-        Rc::new(Traced { tracer, trace, span, parent, state, sampled, start: Start::now() })
+        Rc::new(Traced {
+            tracer,
+            trace,
+            span,
+            parent,
+            state,
+            sampled,
+            start: Start::now(),
+            attempts: Cell::new(0),
+        })
     }
 
     /// A new trace, and whether it is one of those that are told.
@@ -127,6 +136,7 @@ impl Tracer {
         let mut attributes = Attributes::default();
         let engine = facts.outcome.ok().and_then(|(handshake, _)| handshake.signed_by.as_deref());
         attributes.maybe("hsm_proxy.engine", engine);
+        let failed = matches!(facts.outcome, Err(HandshakeError::NoSignature(_)));
         if let Some(EngineTime { queued, computing }) = signature.engine {
             attributes.number("hsm_proxy.engine.queued_us", queued.as_micros());
             attributes.number("hsm_proxy.engine.computing_us", computing.as_micros());
@@ -135,7 +145,7 @@ impl Tracer {
         let end = began.wall_at(signature.asked + signature.took);
         let SpanRef { trace, span } = within;
         let (id, parent, state, link) = (self.ids.span(), Some(span), None, None);
-        let (kind, name, failed) = (SpanKind::Client, "sign".into(), false);
+        let (kind, name) = (SpanKind::Client, "sign".into());
         self.write(Span { trace, id, parent, state, kind, name, start, end, attributes, failed, link });
     }
 
@@ -183,6 +193,8 @@ pub(crate) struct Traced {
     state: Option<HeaderValue>,
     sampled: bool,
     start: Start,
+    /// How often it was sent to a server.
+    attempts: Cell<u32>,
 }
 
 impl Traced {
@@ -196,19 +208,15 @@ impl Traced {
         self.sampled
     }
 
-    /// Begins to ask a server, the `number`th from 0 for this request: its headers tell it the trace, instead of what the client said.
-    pub(crate) fn attempt<B>(
-        self: &Rc<Self>,
-        request: &mut Request<B>,
-        server: &UpstreamUrl,
-        number: usize,
-    ) -> Attempt {
+    /// Begins to ask a server, perhaps once more: the request's headers tell it the trace, instead of what the client said.
+    pub(crate) fn attempt<B>(self: &Rc<Self>, request: &mut Request<B>, server: &UpstreamUrl) -> Attempt {
         let span = self.tracer.ids.span();
+        let number = self.attempts.replace(self.attempts.get() + 1);
         let attributes = self.sampled.then(|| {
             let mut attributes = Attributes::default();
             attributes
                 .text("http.request.method", known_method(request.method().as_str()).unwrap_or("_OTHER"));
-            attributes.text("url.full", format!("{server}{}", request.uri().path()));
+            attributes.text("url.full", url_of(server, request.uri().path()));
             match server.place() {
                 UpstreamPlace::Tcp { authority, port } => {
                     attributes.text("server.address", authority.host());
@@ -243,11 +251,11 @@ impl Traced {
         attributes.text("url.path", path);
         attributes.maybe("url.query", query);
         attributes.text("url.scheme", if entry.tls_version.is_empty() { "http" } else { "https" });
-        attributes.maybe("server.address", Some(entry.site));
+        attributes.maybe("server.address", Some(entry.host));
         attributes.text("client.address", entry.client.to_canonical().to_string());
         attributes.maybe("user_agent.original", entry.user_agent.map(HeaderValue::as_bytes));
         attributes.maybe("network.protocol.version", version_of(entry.version));
-        if entry.status != Entry::CLIENT_GONE {
+        if !entry.is_client_gone {
             attributes.number("http.response.status_code", entry.status);
         }
         attributes.number("http.response.body.size", entry.bytes);
@@ -255,7 +263,7 @@ impl Traced {
         let failed = entry.status >= 500;
         if failed {
             attributes.text("error.type", entry.status.to_string());
-        } else if entry.status == Entry::CLIENT_GONE {
+        } else if entry.is_client_gone {
             attributes.text("error.type", "client_gone");
         }
         let state = self.state.as_ref().and_then(|state| state.to_str().ok()).map(str::to_owned);
@@ -286,7 +294,7 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     /// It answered with this status.
-    pub(crate) fn answered(self, status: u16) {
+    pub(crate) fn answered(&self, status: u16) {
         self.end(|attributes| {
             attributes.number("http.response.status_code", status);
             // Unlike a server's span, a client's fails by the client's mistakes, too.
@@ -298,7 +306,7 @@ impl Attempt {
     }
 
     /// It did not.
-    pub(crate) fn failed(self, failure: &Failure) {
+    pub(crate) fn failed(&self, failure: &Failure) {
         self.end(|attributes| {
             attributes.text("error.type", failure.status().as_str());
             attributes.text("hsm_proxy.reason", failure.to_string());
@@ -332,6 +340,18 @@ impl Drop for Attempt {
             attributes.text("error.type", "client_gone");
             true
         });
+    }
+}
+
+/// What is asked for. A socket in the file system has no name in URLs, and HTTP/2 no scheme of its own.
+fn url_of(server: &UpstreamUrl, path: &str) -> String {
+    match server.place() {
+        UpstreamPlace::Unix(_) => format!("http://localhost{path}"),
+        UpstreamPlace::Tcp { .. } => {
+            let text = server.to_string();
+            let plain = text.strip_prefix("h2c://");
+            format!("{}{path}", plain.map_or_else(|| text.clone(), |rest| format!("http://{rest}")))
+        }
     }
 }
 

@@ -169,22 +169,14 @@ impl Upstreams {
         while let Some(at) = group.chooser.choose(upstream, wish, &tried, |at| group.pools[at].in_flight()) {
             let pool = &group.pools[at];
             let others = tried.len() < upstream.retries && tried.len() + 1 < group.pools.len();
-            let (request, server) = (&mut outgoing.request, &pool.server().url);
-            let attempt = traced.map(|traced| traced.attempt(request, server, tried.len()));
-            match send::send(pool, &self.settings, client, outgoing, others).await {
+            match send::send(pool, &self.settings, client, outgoing, others, traced).await {
                 Ok(answer) => {
-                    if let Some(attempt) = attempt {
-                        attempt.answered(answer.0.status().as_u16());
-                    }
                     pool.server().health.succeeded();
                     let stays = wish.stuck_to == Some(at);
                     let cookie = if stays { None } else { upstream.set_cookie(at) };
                     return Ok((answer, cookie));
                 }
                 Err(Unanswered { failure, again }) => {
-                    if let Some(attempt) = attempt {
-                        attempt.failed(&failure);
-                    }
                     note(upstream, pool, &failure);
                     match again {
                         Some(again) if others && group.budget.spend() => outgoing = again,

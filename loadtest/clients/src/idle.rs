@@ -1,6 +1,7 @@
 //! Many connections on which nothing happens.
 
 use std::io::{self, Read, Write};
+use std::net::Ipv4Addr;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -10,12 +11,17 @@ use crate::tls::{Stream, Target};
 
 const REQUEST: &[u8] = b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
+/// So that there are ports left, also soon after another such run.
+const CONNECTIONS_OF_ADDRESS: usize = 4000;
+
 pub(crate) fn run(target: &Target, count: usize, http2: bool) -> Result<(), Error> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit)?;
     let mut held = Vec::with_capacity(count);
     for number in 0..count {
+        let network = u8::try_from(number / CONNECTIONS_OF_ADDRESS).map_err(|_| "too many connections")?;
+        let target = target.clone().from(Ipv4Addr::new(127, 0, network, 3));
         let mut stream = target.connect().map_err(|error| format!("connection {number}: {error}"))?;
         if http2 { request_http2(&mut stream) } else { request_http1(&mut stream) }
             .map_err(|error| format!("the request on connection {number}: {error}"))?;

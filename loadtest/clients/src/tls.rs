@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// The server and how it is spoken to.
+#[derive(Clone)]
 pub(crate) struct Target {
     address: SocketAddr,
     config: Arc<ClientConfig>,

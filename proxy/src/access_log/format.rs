@@ -17,12 +17,16 @@ pub(crate) struct Entry<'a> {
     pub(crate) client: IpAddr,
     /// The site's name; empty if it was none's.
     pub(crate) site: &'a str,
+    /// The host that was asked for, as far as it is known; else the site's name. Not written.
+    pub(crate) host: &'a str,
     pub(crate) method: &'a Method,
     /// Path, and query if that is wanted.
     pub(crate) target: &'a str,
     pub(crate) version: Version,
     /// [`Self::CLIENT_GONE`] if there was none.
     pub(crate) status: u16,
+    /// Whether that is why there was none: a server may answer with the same number.
+    pub(crate) is_client_gone: bool,
     /// Bytes of the response's body that were sent.
     pub(crate) bytes: u64,
     pub(crate) referer: Option<&'a HeaderValue>,

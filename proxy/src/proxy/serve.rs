@@ -117,10 +117,7 @@ impl Proxy {
             if let Some(access_log) = access_log {
                 access_log.finish();
             }
-            let traces = generation.borrow().traces.clone();
-            if let Some(traces) = traces {
-                traces.finish();
-            }
+            shared.metrics.spans.finish();
             ended
         })
     }

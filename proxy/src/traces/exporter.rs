@@ -1,11 +1,14 @@
 //! The thread that sends spans to the collector (OTLP specification, "OTLP/HTTP").
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::TryRecvError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +17,7 @@ use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USE
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 use rustls::ClientConfig;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::encode;
@@ -54,11 +57,11 @@ pub(crate) struct Exporter {
     settings: TraceSettings,
     /// What its header fields were read from; other fields are another exporter.
     headers: HeaderMap,
-    to_sender: mpsc::Sender<Message>,
+    to_sender: mpsc::Sender<Vec<Span>>,
     counts: Arc<Counts>,
 }
 
-/// What became of the spans.
+/// What became of the spans, of all exporters.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) exported: AtomicU64,
@@ -66,6 +69,35 @@ pub(crate) struct Counts {
     pub(crate) dropped: AtomicU64,
     /// The collector did not take them.
     pub(crate) failed: AtomicU64,
+    threads: Mutex<Vec<SenderThread>>,
+}
+
+/// One that sends.
+struct SenderThread {
+    stop: watch::Sender<bool>,
+    /// Disconnected when it has ended.
+    ended: std::sync::mpsc::Receiver<Infallible>,
+}
+
+impl Counts {
+    /// Has all exporters send what was handed over, also those that a reload has replaced; waits for that, but not long.
+    pub(crate) fn finish(&self) {
+        let deadline = Instant::now() + FAREWELL;
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in &threads {
+            thread.stop.send_replace(true);
+        }
+        for thread in &threads {
+            // It is late: that some spans are missing then is not told to anybody.
+            let _ = thread.ended.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    fn started(&self, thread: SenderThread) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| thread.ended.try_recv() != Err(TryRecvError::Disconnected));
+        threads.push(thread);
+    }
 }
 
 /// Why nothing can be sent to a collector.
@@ -96,12 +128,6 @@ pub enum TracesError {
     Thread(io::Error),
 }
 
-enum Message {
-    Spans(Vec<Span>),
-    /// Say when everything before is sent.
-    Finish(std::sync::mpsc::Sender<()>),
-}
-
 impl Exporter {
     /// Reads what the settings name, and starts the thread, which ends with the last reference. `previous` if it is the same.
     ///
@@ -122,7 +148,8 @@ impl Exporter {
             return Ok(Some(Arc::clone(same)));
         }
         let tls = tls_of(settings, endpoint)?;
-        let (to_sender, messages) = mpsc::channel(QUEUE);
+        let (to_sender, spans) = mpsc::channel(QUEUE);
+        let (stop, stopped) = watch::channel(false);
         let sender = Sender {
             settings: settings.clone(),
             headers: headers.clone(),
@@ -130,14 +157,30 @@ impl Exporter {
             counts: Arc::clone(counts),
             refused: Cell::new(false),
             complaints: Throttle::bursts(2, Duration::from_secs(60)),
+            stopped,
         };
-        sender.start(messages).map_err(TracesError::Thread)?;
+        if let Some(doubt) = Self::doubt(settings) {
+            tracing::warn!("{doubt}");
+        }
+        let ended = sender.start(spans).map_err(TracesError::Thread)?;
+        counts.started(SenderThread { stop, ended });
         Ok(Some(Arc::new(Self {
             settings: settings.clone(),
             headers,
             to_sender,
             counts: Arc::clone(counts),
         })))
+    }
+
+    /// What the operator should look at, though it works.
+    pub(crate) fn doubt(settings: &TraceSettings) -> Option<String> {
+        let endpoint = settings.endpoint.as_ref().filter(|endpoint| !endpoint.is_secure())?;
+        let host = endpoint.host();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let is_here = address.map_or(host == "localhost", |address| address.to_canonical().is_loopback());
+        (settings.headers_file.is_some() && !is_here).then(|| {
+            format!("traces.headers-file: everybody on the way to {host} can read it: use an https endpoint")
+        })
     }
 
     /// Looks at what the settings name, and starts nothing.
@@ -158,17 +201,8 @@ impl Exporter {
     /// Takes spans to send them; drops them if too many wait already.
     pub(super) fn hand_over(&self, spans: Vec<Span>) {
         let count = spans.len() as u64;
-        if self.to_sender.try_send(Message::Spans(spans)).is_err() {
+        if self.to_sender.try_send(spans).is_err() {
             self.counts.dropped.fetch_add(count, Relaxed);
-        }
-    }
-
-    /// Waits until all is sent that was handed over, but not long.
-    pub(crate) fn finish(&self) {
-        let (done, finished) = std::sync::mpsc::channel();
-        if self.to_sender.try_send(Message::Finish(done)).is_ok() {
-            // It is late: that some spans are missing then is not told to anybody.
-            let _ = finished.recv_timeout(FAREWELL);
         }
     }
 }
@@ -221,6 +255,8 @@ struct Sender {
     /// The last request was not taken, and the log says so.
     refused: Cell<bool>,
     complaints: Throttle,
+    /// The process ends.
+    stopped: watch::Receiver<bool>,
 }
 
 /// Why a batch was not taken.
@@ -256,42 +292,45 @@ impl Refusal {
 }
 
 impl Sender {
-    fn start(self, messages: mpsc::Receiver<Message>) -> io::Result<()> {
+    /// Starts the thread; what it returns is disconnected by its end.
+    fn start(self, spans: mpsc::Receiver<Vec<Span>>) -> io::Result<std::sync::mpsc::Receiver<Infallible>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new()
-            .name("traces".to_owned())
-            .spawn(move || runtime.block_on(self.run(messages)))?;
-        Ok(())
+        let (alive, ended) = std::sync::mpsc::channel();
+        thread::Builder::new().name("traces".to_owned()).spawn(move || {
+            let _alive = alive;
+            runtime.block_on(self.run(spans));
+        })?;
+        Ok(ended)
     }
 
-    async fn run(self, mut messages: mpsc::Receiver<Message>) {
-        while let Some(message) = messages.recv().await {
-            let mut spans = match message {
-                Message::Spans(spans) => spans,
-                Message::Finish(done) => {
-                    // Whoever asked may have lost patience.
-                    let _ = done.send(());
+    /// Sends until nobody hands over any more, and what was handed over until then.
+    async fn run(self, mut queue: mpsc::Receiver<Vec<Span>>) {
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = self.is_stopped(), if !queue.is_closed() => {
+                    queue.close();
                     continue;
                 }
+                next = queue.recv() => next,
             };
-            let mut finish = None;
+            let Some(mut spans) = next else { return };
             // What waits already goes with them.
-            while spans.len() < LARGEST && finish.is_none() {
-                match messages.try_recv() {
-                    Ok(Message::Spans(more)) => spans.extend(more),
-                    Ok(Message::Finish(done)) => finish = Some(done),
-                    Err(_) => break,
-                }
+            while spans.len() < LARGEST {
+                let Ok(more) = queue.try_recv() else { break };
+                spans.extend(more);
             }
-            self.deliver(&spans, &messages).await;
-            if let Some(done) = finish {
-                let _ = done.send(());
-            }
+            self.deliver(&spans, &queue).await;
         }
     }
 
+    async fn is_stopped(&self) {
+        // That nobody can say so any more is the same.
+        let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
+    }
+
     /// Sends the spans until they are taken, or there is no hope.
-    async fn deliver(&self, spans: &[Span], messages: &mpsc::Receiver<Message>) {
+    async fn deliver(&self, spans: &[Span], queue: &mpsc::Receiver<Vec<Span>>) {
         let body = Bytes::from(encode::request(&self.settings.service_name, spans));
         let (count, began) = (spans.len() as u64, Instant::now());
         let mut own = FIRST_PAUSE;
@@ -317,7 +356,8 @@ impl Sender {
                 tracing::warn!(collector, reason = %refusal, held_back, "the collector of traces takes no spans");
             }
             // The exporter was replaced, or the process ends: nobody waits for it.
-            let pause = refusal.pause(own).filter(|_| !messages.is_closed());
+            let is_late = queue.is_closed() || *self.stopped.borrow();
+            let pause = refusal.pause(own).filter(|_| !is_late);
             let gives_up = pause.is_none_or(|pause| began.elapsed() + pause > LONGEST_TRY);
             if gives_up {
                 self.counts.failed.fetch_add(count, Relaxed);
@@ -325,10 +365,18 @@ impl Sender {
             let Some(pause) = pause else { return };
             if gives_up {
                 // The next spans wait as long as the collector asks for, within reason.
-                return sleep(pause.min(LONGEST_TRY)).await;
+                return self.sleep(pause.min(LONGEST_TRY)).await;
             }
-            sleep(pause).await;
+            self.sleep(pause).await;
             own = (own * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Waits, but not past the process's end.
+    async fn sleep(&self, pause: Duration) {
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = self.is_stopped() => {}
         }
     }
 
@@ -422,9 +470,41 @@ mod tests {
             let _part = stream.read(&mut [0; 65536]).unwrap();
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
         });
-        exporter.finish();
+        // A reload has replaced it meanwhile.
+        drop(exporter);
+        counts.finish();
         assert_eq!(counts.exported.load(Relaxed), 3);
         serving.join().unwrap();
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_collector_that_is_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (exporter, counts) = exporter_to(&listener);
+        drop(listener);
+        (0..2 * QUEUE).for_each(|_| exporter.hand_over(vec![span()]));
+        let began = Instant::now();
+        counts.finish();
+        assert!(began.elapsed() < FAREWELL, "refused at once, and not asked again");
+        let [failed, dropped] = [&counts.failed, &counts.dropped].map(|count| count.load(Relaxed));
+        assert_eq!(failed + dropped, 2 * QUEUE as u64);
+    }
+
+    #[test]
+    fn fields_in_plain_text_are_doubted_unless_they_stay_here() {
+        let doubt = |endpoint: &str, has_fields: bool| {
+            let headers_file = has_fields.then(|| "fields".into());
+            let endpoint = Some(endpoint.parse().unwrap());
+            Exporter::doubt(&TraceSettings { endpoint, headers_file, ..TraceSettings::default() })
+        };
+        for here in
+            ["http://127.0.0.1:4318", "http://localhost:4318", "http://[::1]:4318", "https://collector"]
+        {
+            assert_eq!(doubt(here, true), None, "{here}");
+        }
+        assert_eq!(doubt("http://collector:4318", false), None);
+        assert!(doubt("http://collector:4318", true).unwrap().contains("collector"));
+        assert!(doubt("http://192.0.2.1", true).is_some());
     }
 
     fn private(path: &Path, text: &str) {

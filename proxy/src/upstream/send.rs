@@ -17,6 +17,7 @@ use crate::body::{Gate, Progress, RequestBody};
 use crate::config::UpstreamScheme;
 use crate::connection::ClientConnection;
 use crate::respond::Failure;
+use crate::traces::Traced;
 
 /// A request as it goes to an upstream.
 pub(crate) struct Outgoing {
@@ -41,13 +42,14 @@ pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBo
 ///
 /// If a kept one turns out to be dead, the request goes over a new one once more, provided that nothing of it was sent or
 /// that it has no body and is idempotent (RFC 9110, section 9.2.2). `others` says whether there are other servers, for
-/// which that rule gives the request back.
+/// which that rule gives the request back. Each time that it goes out is told to its trace, if it has one.
 pub(super) async fn send(
     pool: &Rc<Pool>,
     settings: &Settings,
     client: &Rc<ClientConnection>,
     outgoing: Outgoing,
     others: bool,
+    traced: Option<&Rc<Traced>>,
 ) -> Result<Answer, Unanswered> {
     let Outgoing { mut request, progress, gate } = outgoing;
     let mut in_flight = InFlight::begin(pool);
@@ -55,18 +57,26 @@ pub(super) async fn send(
     let mut kept = pool.take(client, only_http1);
     loop {
         let is_kept = kept.is_some();
+        let attempt = traced.map(|traced| traced.attempt(&mut request, &pool.server().url));
+        let failed = |failure| {
+            if let Some(attempt) = &attempt {
+                attempt.failed(&failure);
+            }
+            failure
+        };
         let connection = match kept.take() {
             Some(connection) => connection,
             // On the heap, for it is rare, and its room would be part of every request.
             None => match Box::pin(pool.open(settings, client, only_http1)).await {
                 Ok(connection) => connection,
                 Err(failure) => {
-                    return Err(Unanswered { failure, again: Some(Outgoing { request, progress, gate }) });
+                    let again = Some(Outgoing { request, progress, gate });
+                    return Err(Unanswered { failure: failed(failure), again });
                 }
             },
         };
         if let Err(failure) = framed(&mut request, &connection, pool.server().url.scheme(), gate.as_ref()) {
-            return Err(Unanswered { failure, again: None });
+            return Err(Unanswered { failure: failed(failure), again: None });
         }
         let again = if is_kept || others { Repeat::of(&request) } else { None };
         let mut lease = Lease::new(connection, in_flight, gate.clone());
@@ -83,10 +93,13 @@ pub(super) async fn send(
                 if let Some(gate) = &gate {
                     gate.answered();
                 }
+                if let Some(attempt) = &attempt {
+                    attempt.answered(response.status().as_u16());
+                }
                 return Ok((response, lease));
             }
             Ok(Err(error)) => error,
-            Err(failure) => return Err(Unanswered { failure, again: None }),
+            Err(failure) => return Err(Unanswered { failure: failed(failure), again: None }),
         };
         in_flight = lease.give_up();
         let unsent = match (error.take_message(), again) {
@@ -94,11 +107,11 @@ pub(super) async fn send(
             (None, Some(again)) if is_lost(error.error()) => Some(again.request()),
             (None, _) => None,
         };
+        let failure = failed(blame(error.into_error(), progress.as_deref()));
         match unsent {
             // The upstream may have closed a kept connection for no fault of anybody's.
             Some(unsent) if is_kept => request = unsent,
             unsent => {
-                let failure = blame(error.into_error(), progress.as_deref());
                 let again = unsent.map(|request| Outgoing { request, progress, gate });
                 return Err(Unanswered { failure, again });
             }

@@ -1,5 +1,6 @@
 //! One client, from its acceptance to its end: who it is, whether it may come in, its handshake, its requests.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,9 +14,9 @@ use super::passed::ToPass;
 use super::{Serving, Worker};
 use crate::clients::{Connected, Refused};
 use crate::config::Entrance;
-use crate::connection::ClientConnection;
+use crate::connection::{ClientConnection, Handshake, Protocol};
 use crate::generation::Generation;
-use crate::handshake::{Accepted, HandshakeError};
+use crate::handshake::{Accepted, HandshakeError, SignatureTime};
 use crate::listener;
 use crate::metrics::{HandshakeResult, Metrics};
 use crate::proxy_protocol::{self, Ends};
@@ -142,31 +143,20 @@ impl Worker {
         let deadline = accepted + generation.timeouts.handshake;
         // On the heap, and gone before the requests are served: a handshake's state is large, and idle connections are
         // many.
-        let mut asked_for = None;
-        let handshake = self.handshake(stream, generation, &mut asked_for);
+        let mut known = Known::default();
+        let handshake = self.handshake(stream, generation, &mut known);
         let handshake = Box::pin(timeout_at(deadline, handshake)).await;
         let established = match handshake.unwrap_or(Err(HandshakeError::TimedOut)) {
             Ok(Begun::Accepted(Accepted::Client(established))) => *established,
             Ok(Begun::Accepted(Accepted::Authority)) => return,
             Ok(Begun::ToPass(connection)) => return Box::pin(self.pass(connection, ends, serving)).await,
             Err(error) => {
-                serving.journal.handshake(&HandshakeFacts {
-                    began: accepted.into_std(),
-                    client: ends.client.ip(),
-                    sni: asked_for.as_deref(),
-                    outcome: Err(&error),
-                    signature: None,
-                });
-                return self.handshake_failed(ends.client, asked_for.as_deref(), &error);
+                serving.journal.handshake(&known.facts(accepted, ends, Err(&error)));
+                return self.handshake_failed(ends.client, known.sni.as_deref(), &error);
             }
         };
-        let traced = serving.journal.handshake(&HandshakeFacts {
-            began: accepted.into_std(),
-            client: ends.client.ip(),
-            sni: established.sni.as_deref(),
-            outcome: Ok((&established.handshake, established.protocol)),
-            signature: established.signature,
-        });
+        let outcome = Ok((&established.handshake, established.protocol));
+        let traced = serving.journal.handshake(&known.facts(accepted, ends, outcome));
         let resumed = established.handshake.resumed;
         let metrics = &self.shared.metrics;
         let (result, timing) = if resumed {
@@ -190,17 +180,16 @@ impl Worker {
         serving.forwarder.serve(established.stream, connection, sites, journal, retired).await;
     }
 
-    /// The handshake, unless it is for another server to make. `asked_for` becomes the name that the client asks for, as
-    /// soon as it has.
+    /// The handshake, unless it is for another server to make. `known` is told of it as it goes on.
     async fn handshake(
         &self,
         stream: TcpStream,
         generation: &Generation,
-        asked_for: &mut Option<Arc<str>>,
+        known: &mut Known,
     ) -> Result<Begun, HandshakeError> {
         let hello = self.handshaker.hello(stream).await?;
         let sni = hello.sni.clone();
-        asked_for.clone_from(&sni);
+        *known = Known { sni: sni.clone(), signature: Rc::clone(&hello.signature) };
         if let Some(to) = sni.as_deref().and_then(|name| generation.sites.passed_on(name)) {
             let (client, first_bytes) = hello.give_up()?;
             return Ok(Begun::ToPass(ToPass { client, first_bytes, sni, to: Arc::clone(to) }));
@@ -220,6 +209,31 @@ impl Worker {
         let connection = ClientConnection::plain(ends.client, ends.server);
         let (port, shutdown) = (generation.redirect_port, serving.retired.clone());
         serving.forwarder.redirect(stream, connection, sites, journal, port, shutdown).await;
+    }
+}
+
+/// What is known of a handshake, whatever becomes of it.
+#[derive(Default)]
+struct Known {
+    /// The name that the client asks for.
+    sni: Option<Arc<str>>,
+    signature: Rc<Cell<Option<SignatureTime>>>,
+}
+
+impl Known {
+    fn facts<'a>(
+        &'a self,
+        accepted: Instant,
+        ends: Ends,
+        outcome: Result<(&'a Handshake, Protocol), &'a HandshakeError>,
+    ) -> HandshakeFacts<'a> {
+        HandshakeFacts {
+            began: accepted.into_std(),
+            client: ends.client.ip(),
+            sni: self.sni.as_deref(),
+            outcome,
+            signature: self.signature.get(),
+        }
     }
 }
 

@@ -279,6 +279,59 @@ fn each_server_that_is_asked_has_a_span() {
     assert_ne!(failed.span_id, answered.span_id);
 }
 
+/// A server may close a kept connection for no fault of anybody's: what that request took is to be seen all the same.
+#[test]
+fn a_request_that_goes_out_again_over_another_connection_has_a_span_for_each() {
+    let collector = Server::start(|_| OK);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let proxy = proxy_of(&[url], tracing_to(&collector, 1.0));
+    let upstream = std::thread::spawn(move || {
+        let mut requests = Vec::new();
+        for answers in [2, 1] {
+            let (mut stream, _) = listener.accept().unwrap();
+            for number in 0..answers {
+                let mut buffer = [0; 4096];
+                let length = stream.read(&mut buffer).unwrap();
+                requests.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+                // The second one on the first connection gets none.
+                if number == 0 {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+                }
+            }
+        }
+        requests
+    });
+    for _ in 0..2 {
+        assert!(ask(&proxy, "/", "").starts_with("HTTP/1.1 200"));
+    }
+    let requests = upstream.join().unwrap();
+    let mut spans = Vec::new();
+    while spans.iter().filter(|span: &&Span| span.name == "GET").count() < 2 {
+        spans.extend(spans_of(&collector.next().1));
+    }
+    let asked: Vec<_> = spans.iter().filter(|span| span.name == "upstream").collect();
+    assert_eq!(asked.len(), 3);
+    for (span, request) in asked.iter().zip(&requests) {
+        assert!(field(request, "traceparent").unwrap().contains(&hex(&span.span_id)), "{request}");
+    }
+    assert_eq!(asked[1].parent_span_id, asked[2].parent_span_id);
+    assert!(has_failed(asked[1]) && !has_failed(asked[2]));
+    assert_eq!(of(asked[2], "http.request.resend_count"), "1");
+}
+
+#[test]
+fn a_handshake_that_gets_no_signature_tells_how_long_it_waited_for_one() {
+    let collector = Server::start(|_| OK);
+    let config = Config { traces: tracing_to(&collector, 1.0), ..config(&[&[A]]) };
+    let proxy = Running::start(config, Signing::Never);
+    assert!(Client::new(&proxy).connect(A).is_err());
+    let spans = collector.spans(2);
+    let (handshake, signature) = (named(&spans, "TLS handshake"), named(&spans, "sign"));
+    assert!(has_failed(handshake) && has_failed(signature));
+    assert_eq!(signature.parent_span_id, handshake.span_id);
+}
+
 fn private(path: &std::path::Path, text: &str) {
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
