@@ -128,7 +128,7 @@ async fn answer(
         "/metrics" => {
             let view = shared.views.all().await;
             let generation = Arc::clone(&shared.generation.borrow());
-            let mut text = shared.metrics.render(&view, &generation.expiries);
+            let mut text = shared.metrics.render(&view, &generation.soonest(metrics::LISTED_CERTIFICATES));
             // Writing to a `String` does not fail.
             let _ = metrics::write_upstreams(&generation.upstreams, &mut text);
             let _ = metrics::write_staples(&generation.staples, &mut text);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use rustls::sign::CertifiedKey;
+use time::OffsetDateTime;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::certificate_files::LoadedCertificate;
@@ -130,6 +131,15 @@ impl CertificateDirectory {
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// When the first of the certificates ends that are remembered; `None` if none was asked for.
+    pub(crate) fn first_end(&self) -> Option<OffsetDateTime> {
+        let first_of = |shard: &Mutex<Shard>| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.known.iter().map(|(_, known)| known.certificate.not_after).min()
+        };
+        self.shards.iter().filter_map(first_of).min()
     }
 
     async fn find(&self, name: &str) -> Found<Arc<LoadedCertificate>> {

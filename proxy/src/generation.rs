@@ -53,8 +53,10 @@ pub(crate) struct Generation {
     pub(crate) certificates: CertificateFiles,
     /// Where sites' certificates are looked up. Stay, with what they remember, over reloads.
     directories: Vec<Arc<CertificateDirectory>>,
-    /// When the sites' certificates end, the soonest first.
-    pub(crate) expiries: Vec<Expiry>,
+    /// When the sites' certificates end, the soonest first; without those that are looked up.
+    expiries: Vec<Expiry>,
+    /// The sites whose certificates are looked up, and where.
+    looked_up: Vec<(Box<str>, Arc<CertificateDirectory>)>,
     /// OCSP responses of the sites that name one.
     pub(crate) staples: Vec<Staple>,
     /// Certificates that could not be loaded, so that those from before are served on.
@@ -67,9 +69,27 @@ impl Generation {
     pub(crate) fn is_load_balancer(&self, peer: IpAddr) -> bool {
         self.load_balancers.iter().any(|network| network.contains(peer))
     }
+
+    /// The certificates that end first, so many at most, the soonest first. Of a site whose certificates are looked up: of those that
+    /// were asked for lately.
+    pub(crate) fn soonest(&self, most: usize) -> Vec<Expiry> {
+        let looked_up = self.looked_up.iter().filter_map(|(site, directory)| {
+            Some(Expiry { site: site.clone(), not_after: directory.first_end()? })
+        });
+        let mut soonest: Vec<_> = self.expiries.iter().take(most).cloned().chain(looked_up).collect();
+        soonest.sort_by_key(|expiry| expiry.not_after);
+        soonest.truncate(most);
+        soonest
+    }
+
+    /// Sites that have certificates.
+    pub(crate) fn site_count(&self) -> usize {
+        self.expiries.len() + self.looked_up.len()
+    }
 }
 
 /// When a site's certificate ends.
+#[derive(Clone)]
 pub(crate) struct Expiry {
     /// The site's name.
     pub(crate) site: Box<str>,
@@ -107,6 +127,7 @@ impl Foundation {
             before: previous.map(|previous| &previous.certificates),
             stale: 0,
             directories: Vec::new(),
+            looked_up: Vec::new(),
             directories_before: previous.map_or(&[], |previous| &previous.directories),
         };
         let (mut sites, mut expiries, mut staples) = (Sites::new(), Vec::new(), Vec::new());
@@ -137,7 +158,7 @@ impl Foundation {
                 ..site
             });
         }
-        let Loading { files: certificates, stale, directories, .. } = loading;
+        let Loading { files: certificates, stale, directories, looked_up, .. } = loading;
         if sites.is_empty() && config.passthroughs.is_empty() {
             tracing::warn!("no [[site]] is configured: every client will be refused");
         }
@@ -169,6 +190,7 @@ impl Foundation {
             certificates,
             directories,
             expiries,
+            looked_up,
             staples,
             stale,
             _counted: CountedGeneration::new(&self.metrics),
@@ -223,6 +245,7 @@ struct Loading<'a> {
     before: Option<&'a CertificateFiles>,
     stale: usize,
     directories: Vec<Arc<CertificateDirectory>>,
+    looked_up: Vec<(Box<str>, Arc<CertificateDirectory>)>,
     directories_before: &'a [Arc<CertificateDirectory>],
 }
 
@@ -235,7 +258,9 @@ impl Loading<'_> {
         foundation: &Foundation,
     ) -> Result<(Certificates, Option<OffsetDateTime>), StartError> {
         if let Some(path) = settings.cert.directory() {
-            return Ok((Certificates::looked_up(self.directory(path, settings, foundation)?), None));
+            let directory = self.directory(path, settings, foundation)?;
+            self.looked_up.push((settings.name().into(), Arc::clone(&directory)));
+            return Ok((Certificates::looked_up(directory), None));
         }
         let keys = &*foundation.keys;
         let (mut loaded, mut first_end) = (Vec::new(), None);

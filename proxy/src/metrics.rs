@@ -25,7 +25,7 @@ use crate::traces::SpanCounts;
 use crate::views::View;
 use abuses::Abuses;
 pub(crate) use acme::AcmeMetrics;
-pub(crate) use certificates::write_staples;
+pub(crate) use certificates::{LISTED as LISTED_CERTIFICATES, write_staples};
 pub(crate) use lookups::{Lookup, Lookups};
 pub(crate) use passthroughs::Passed;
 use passthroughs::PassedConnections;

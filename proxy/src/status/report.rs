@@ -141,7 +141,7 @@ impl<'a> Report<'a> {
             connections: metrics.connections(),
             totals: Totals::new(metrics, view),
             engines: view.signers.iter().map(Engine::of).collect(),
-            site_count: generation.expiries.len(),
+            site_count: generation.site_count(),
             sites: sites(generation, now),
             server_count,
             servers,
@@ -188,8 +188,9 @@ impl<'a> Engine<'a> {
 
 /// The sites whose certificates end first.
 fn sites(generation: &Generation, now: OffsetDateTime) -> Vec<SiteRow<'_>> {
-    let soonest = generation.expiries.iter().take(LISTED);
+    let soonest = generation.soonest(LISTED);
     soonest
+        .iter()
         .filter_map(|expiry| {
             let site: &Site = generation.sites.find(&expiry.site)?;
             Some(SiteRow {

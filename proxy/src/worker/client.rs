@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::server::TlsStream;
 
 use super::passed::ToPass;
 use super::{Serving, Worker};
@@ -16,7 +17,7 @@ use crate::clients::{Connected, Refused};
 use crate::config::Entrance;
 use crate::connection::{ClientConnection, Handshake, Protocol};
 use crate::generation::Generation;
-use crate::handshake::{Accepted, HandshakeError, SignatureTime};
+use crate::handshake::{Accepted, Gate, HandshakeError, SignatureTime};
 use crate::listener;
 use crate::metrics::{HandshakeResult, Metrics};
 use crate::proxy_protocol::{self, Ends};
@@ -53,11 +54,17 @@ enum Admission {
 }
 
 /// What comes of a client's first words.
-enum Begun {
+enum Made {
     /// The handshake is made.
     Accepted(Accepted<TcpStream>),
     /// The server behind makes it.
     ToPass(ToPass),
+}
+
+/// A connection whose handshake is over.
+enum Begun {
+    Client(Box<TlsStream<Gate<TcpStream>>>, Box<ClientConnection>),
+    ToPass(Box<ToPass>),
 }
 
 impl Worker {
@@ -140,19 +147,37 @@ impl Worker {
 
     async fn tls_client(&self, stream: TcpStream, ends: Ends, accepted: Instant, serving: &Serving) {
         let generation = &*serving.generation;
+        // On the heap, and gone before the requests are served: a handshake's state is large, and idle connections are many.
+        let Some(begun) = Box::pin(self.begin(stream, ends, accepted, serving)).await else { return };
+        let (stream, connection) = match begun {
+            Begun::Client(stream, connection) => (stream, *connection),
+            Begun::ToPass(connection) => return Box::pin(self.pass(*connection, ends, serving)).await,
+        };
+        let (sites, journal) = (Arc::clone(&generation.sites), Rc::clone(&serving.journal));
+        let retired = serving.retired.clone();
+        serving.forwarder.serve(stream, connection, sites, journal, retired).await;
+    }
+
+    /// A connection up to the end of its handshake, and what is told of that; `None` if there is nothing more to do.
+    async fn begin(
+        &self,
+        stream: TcpStream,
+        ends: Ends,
+        accepted: Instant,
+        serving: &Serving,
+    ) -> Option<Begun> {
+        let generation = &*serving.generation;
         let deadline = accepted + generation.timeouts.handshake;
-        // On the heap, and gone before the requests are served: a handshake's state is large, and idle connections are
-        // many.
         let mut known = Known::default();
-        let handshake = self.handshake(stream, generation, &mut known);
-        let handshake = Box::pin(timeout_at(deadline, handshake)).await;
+        let handshake = timeout_at(deadline, self.handshake(stream, generation, &mut known)).await;
         let established = match handshake.unwrap_or(Err(HandshakeError::TimedOut)) {
-            Ok(Begun::Accepted(Accepted::Client(established))) => *established,
-            Ok(Begun::Accepted(Accepted::Authority)) => return,
-            Ok(Begun::ToPass(connection)) => return Box::pin(self.pass(connection, ends, serving)).await,
+            Ok(Made::Accepted(Accepted::Client(established))) => *established,
+            Ok(Made::Accepted(Accepted::Authority)) => return None,
+            Ok(Made::ToPass(connection)) => return Some(Begun::ToPass(Box::new(connection))),
             Err(error) => {
                 serving.journal.handshake(&known.facts(accepted, ends, Err(&error)));
-                return self.handshake_failed(ends.client, known.sni.as_deref(), &error);
+                self.handshake_failed(ends.client, known.sni.as_deref(), &error);
+                return None;
             }
         };
         let outcome = Ok((&established.handshake, established.protocol));
@@ -175,9 +200,7 @@ impl Worker {
             identity: established.identity,
             traced: traced.map(Box::new),
         };
-        let (sites, journal) = (Arc::clone(&generation.sites), Rc::clone(&serving.journal));
-        let retired = serving.retired.clone();
-        serving.forwarder.serve(established.stream, connection, sites, journal, retired).await;
+        Some(Begun::Client(established.stream, Box::new(connection)))
     }
 
     /// The handshake, unless it is for another server to make. `known` is told of it as it goes on.
@@ -186,15 +209,15 @@ impl Worker {
         stream: TcpStream,
         generation: &Generation,
         known: &mut Known,
-    ) -> Result<Begun, HandshakeError> {
+    ) -> Result<Made, HandshakeError> {
         let hello = self.handshaker.hello(stream).await?;
         let sni = hello.sni.clone();
         *known = Known { sni: sni.clone(), signature: Rc::clone(&hello.signature) };
         if let Some(to) = sni.as_deref().and_then(|name| generation.sites.passed_on(name)) {
             let (client, first_bytes) = hello.give_up()?;
-            return Ok(Begun::ToPass(ToPass { client, first_bytes, sni, to: Arc::clone(to) }));
+            return Ok(Made::ToPass(ToPass { client, first_bytes, sni, to: Arc::clone(to) }));
         }
-        self.handshaker.accept(hello, generation).await.map(Begun::Accepted)
+        self.handshaker.accept(hello, generation).await.map(Made::Accepted)
     }
 
     fn handshake_failed(&self, client: SocketAddr, asked_for: Option<&str>, error: &HandshakeError) {

@@ -41,6 +41,9 @@ fn each_name_has_the_certificate_of_its_file() {
     let named = Client::new(&proxy).connect("a.example").unwrap();
     assert_eq!(named.certificate(), proxy.certificate("a.example"), "sites with a name go before");
 
+    // Of those that were asked for.
+    proxy.wait_for_metric("hsm_proxy_certificate_expiry_timestamp_seconds{site=\"*\"} ");
+
     for (name, alert) in [
         ("nobody.example", "UnrecognisedName"),
         ("127.0.0.1", "MissingExtension"),
