@@ -38,6 +38,19 @@ impl Cores {
         self.on(self.client, start)
     }
 
+    /// Moves all threads that a process has to the client's core.
+    pub(crate) fn move_to_client(&self, process: Pid) -> Result<(), Error> {
+        let mut one = CpuSet::new();
+        one.set(self.client);
+        let tasks = format!("/proc/{}/task", process.as_raw_pid());
+        for entry in fs::read_dir(&tasks).map_err(Error::file(Path::new(&tasks)))?.flatten() {
+            let thread =
+                entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            sched_setaffinity(thread, &one).map_err(|error| Error::Cores(error.to_string()))?;
+        }
+        Ok(())
+    }
+
     /// Children inherit the affinity of the thread that starts them.
     fn on<T>(&self, core: usize, start: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let mut one = CpuSet::new();

@@ -31,6 +31,9 @@ const DEMANDS: [Demand; 2] =
 /// Most microseconds that one signature may take longer than a raw one.
 const ADDED: f64 = 25.0;
 
+/// What two engines on two cores must sign, of what one does.
+const TWO_ENGINES: f64 = 1.8;
+
 /// How long each of the two signs before it is the other's turn. The engine's turn ends when nothing is in flight any more.
 const TURN_MILLIS: u64 = 250;
 
@@ -43,6 +46,9 @@ struct Results {
     machine: Machine,
     in_flight: u16,
     rounds: Vec<Round>,
+    /// RSA-2048 signatures of two engines on a core each, divided by those of one of them alone in the turn before; a median for each
+    /// round.
+    two_engines: Vec<f64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -75,7 +81,8 @@ pub(super) fn run(bench: &Bench, programs: &Path, root: &Path, cores: &Cores) ->
     place.client(cores, "provision", &[])?;
 
     let (machine, in_flight) = (machine::describe(root), in_flight(bench));
-    let mut results = Results { when: now(), machine, in_flight, rounds: Vec::new() };
+    let mut results =
+        Results { when: now(), machine, in_flight, rounds: Vec::new(), two_engines: Vec::new() };
     for number in 1..=bench.rounds {
         for Demand { algorithm, .. } in DEMANDS {
             let round = measure(bench, &place, cores, engine.pid(), algorithm)?;
@@ -91,7 +98,9 @@ pub(super) fn run(bench: &Bench, programs: &Path, root: &Path, cores: &Cores) ->
         }
     }
     drop(engine);
+    results.two_engines = two_engines(bench, programs, cores)?;
     print!("\n{}", table(&results.rounds));
+    println!("\n{}", two_engines_line(&results.two_engines));
     write_json(&bench.reports(root), "engine", &results)
 }
 
@@ -111,11 +120,11 @@ fn measure(
     // The first turn of each only warms up.
     for turn in 0..=u64::from(bench.seconds) * 1000 / TURN_MILLIS {
         let told = take_turn(&mut raw)?;
-        let raw_rate = number(&told, "signatures")? / number(&told, "cpu_seconds")?;
+        let raw_rate = number_of(&told, "signatures")? / number_of(&told, "cpu_seconds")?;
         let before = cpu_time(engine)?;
         let told = take_turn(&mut load)?;
         let cpu = cpu_time(engine)?.saturating_sub(before);
-        let engine_rate = number(&told, "signatures")? / cpu.as_secs_f64();
+        let engine_rate = number_of(&told, "signatures")? / cpu.as_secs_f64();
         if turn > 0 {
             raw_rates.push(raw_rate);
             engine_rates.push(engine_rate);
@@ -136,6 +145,50 @@ fn measure(
     })
 }
 
+/// Each client is on the core of the engine that it does not speak to.
+fn two_engines(bench: &Bench, programs: &Path, cores: &Cores) -> Result<Vec<f64>, Error> {
+    let scratch = tempfile::Builder::new().prefix("hsm-bench-").tempdir()?;
+    let place = EnginePlace::prepare_replicas(2, scratch.path(), programs, "")?;
+    let mut engines = place.start(cores)?;
+    place.await_ready(&mut engines)?;
+    place.client(cores, "provision", &[])?;
+    cores.move_to_client(place.replica(1)?)?;
+    let in_flight = in_flight(bench).to_string();
+    let arguments = ["--algorithm", "rsa2048", "--in-flight", &in_flight];
+    let mut first = place.client_in_turns(cores, "load", &arguments)?;
+    // It has its session, and the other may use the same.
+    take_turn(&mut first)?;
+    let mut second = place.neighbour_in_turns(cores, "load", &arguments)?;
+    take_turn(&mut second)?;
+    let mut rounds = Vec::new();
+    for number in 1..=bench.rounds {
+        let mut ratios = Vec::new();
+        for _ in 0..u64::from(bench.seconds) * 1000 / TURN_MILLIS {
+            let alone = number_of(&take_turn(&mut first)?, "signatures")?;
+            [&mut first, &mut second]
+                .into_iter()
+                .try_for_each(|signer| signer.tell(&TURN_MILLIS.to_string()))?;
+            let both =
+                number_of(&first.report()?, "signatures")? + number_of(&second.report()?, "signatures")?;
+            ratios.push(both / alone);
+        }
+        let ratio = median(ratios);
+        println!("round {number}  rsa2048  two engines on two cores: {ratio:.2} of one");
+        rounds.push(ratio);
+    }
+    Ok(rounds)
+}
+
+fn two_engines_line(rounds: &[f64]) -> String {
+    let least = rounds.iter().copied().fold(f64::MAX, f64::min);
+    let most = rounds.iter().copied().fold(f64::MIN, f64::max);
+    let ratio = median(rounds.to_vec());
+    let verdict = if ratio >= TWO_ENGINES { "is met" } else { "is NOT met" };
+    format!(
+        "two engines on two cores, RSA-2048: {ratio:.2} of one ({least:.2} to {most:.2}); the goal of {TWO_ENGINES} {verdict}"
+    )
+}
+
 fn take_turn(signer: &mut Companion) -> Result<Value, Error> {
     signer.tell(&TURN_MILLIS.to_string())?;
     signer.report()
@@ -143,9 +196,9 @@ fn take_turn(signer: &mut Companion) -> Result<Value, Error> {
 
 fn one_at_a_time(report: &Value) -> Result<OneAtATime, Error> {
     Ok(OneAtATime {
-        raw: number(report, "raw_us")?,
-        engine: number(report, "engine_us")?,
-        added: number(report, "added_us")?,
+        raw: number_of(report, "raw_us")?,
+        engine: number_of(report, "engine_us")?,
+        added: number_of(report, "added_us")?,
     })
 }
 
@@ -153,7 +206,7 @@ fn in_flight(bench: &Bench) -> u16 {
     bench.concurrency.unwrap_or(64)
 }
 
-fn number(report: &Value, name: &str) -> Result<f64, Error> {
+fn number_of(report: &Value, name: &str) -> Result<f64, Error> {
     report[name].as_f64().ok_or_else(|| Error::LoadReport(format!("no {name} in it")))
 }
 

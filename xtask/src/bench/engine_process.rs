@@ -1,4 +1,4 @@
-//! One engine of a benchmark: a supervisor with one replica in a directory of its own.
+//! Engines of a benchmark: a supervisor, with one replica as a rule, in a directory of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,14 +26,25 @@ pub(super) fn memory_directory() -> Result<TempDir, Error> {
 pub(super) struct EnginePlace {
     directory: EngineDirectory,
     programs: PathBuf,
+    replicas: u16,
 }
 
 impl EnginePlace {
     /// Writes what an engine needs to start in `directory`, which must exist.
     pub(super) fn prepare(directory: &Path, programs: &Path, settings: &str) -> Result<Self, Error> {
+        Self::prepare_replicas(1, directory, programs, settings)
+    }
+
+    /// The same for a cluster of so many.
+    pub(super) fn prepare_replicas(
+        replicas: u16,
+        directory: &Path,
+        programs: &Path,
+        settings: &str,
+    ) -> Result<Self, Error> {
         let directory = EngineDirectory::at(directory);
-        directory.prepare(&format!("replicas = 1\nworker-threads = 2\n{settings}"))?;
-        Ok(Self { directory, programs: programs.to_owned() })
+        directory.prepare(&format!("replicas = {replicas}\nworker-threads = 2\n{settings}"))?;
+        Ok(Self { directory, programs: programs.to_owned(), replicas })
     }
 
     /// Length of the store's database.
@@ -49,24 +60,24 @@ impl EnginePlace {
         cores.on_server(|| Server::start(command, &self.directory.path("log")))
     }
 
-    /// Waits until the replica accepts.
+    /// Waits until its replicas accept.
     pub(super) fn await_ready(&self, engine: &mut Server) -> Result<(), Error> {
-        self.directory.await_ready(engine, 1)
+        self.directory.await_ready(engine, self.replicas)
     }
 
-    /// Process id of the replica.
-    pub(super) fn replica(&self) -> Result<Pid, Error> {
-        self.directory.replica(0)
+    /// Process id of a replica.
+    pub(super) fn replica(&self, index: u16) -> Result<Pid, Error> {
+        self.directory.replica(index)
     }
 
     /// Runs the client on its core, speaking to this engine.
     pub(super) fn client(&self, cores: &Cores, command: &str, arguments: &[&str]) -> Result<Value, Error> {
-        cores.on_client(|| report_of(self.speaking(command, arguments)))
+        cores.on_client(|| report_of(self.speaking(0, command, arguments)))
     }
 
     /// The same on the engine's core.
     pub(super) fn neighbour(&self, cores: &Cores, command: &str, arguments: &[&str]) -> Result<Value, Error> {
-        cores.on_server(|| report_of(self.speaking(command, arguments)))
+        cores.on_server(|| report_of(self.speaking(0, command, arguments)))
     }
 
     /// A client on its core that takes turns at this engine.
@@ -76,7 +87,17 @@ impl EnginePlace {
         command: &str,
         arguments: &[&str],
     ) -> Result<Companion, Error> {
-        cores.on_client(|| Companion::start(self.speaking(command, arguments)))
+        cores.on_client(|| Companion::start(self.speaking(0, command, arguments)))
+    }
+
+    /// One of the second replica's on the first one's core.
+    pub(super) fn neighbour_in_turns(
+        &self,
+        cores: &Cores,
+        command: &str,
+        arguments: &[&str],
+    ) -> Result<Companion, Error> {
+        cores.on_server(|| Companion::start(self.speaking(1, command, arguments)))
     }
 
     /// One that signs without an engine in its turns, on the engine's core.
@@ -86,9 +107,9 @@ impl EnginePlace {
         cores.on_server(|| Companion::start(raw))
     }
 
-    fn speaking(&self, command: &str, arguments: &[&str]) -> Command {
+    fn speaking(&self, replica: u16, command: &str, arguments: &[&str]) -> Command {
         let mut client = Command::new(self.programs.join("hsm-bench-signatures"));
-        client.arg(command).arg("--socket").arg(self.directory.socket(0));
+        client.arg(command).arg("--socket").arg(self.directory.socket(replica));
         client.arg("--token").arg(self.directory.path("token")).args(arguments);
         client
     }

@@ -75,7 +75,7 @@ pub(super) fn run(
             place.client(cores, "first", &["--number", &(numbered / 2).to_string()])?;
             first_signature_ms.push(began.elapsed().as_secs_f64() * 1000.0);
         }
-        let replica = place.replica()?;
+        let replica = place.replica(0)?;
         let resident_kib = resident_kib(replica)?;
         place.client(cores, "touch", &["--keys", &numbered.to_string()])?;
         let (all_unsealed_kib, store_bytes) = (self::resident_kib(replica)?, place.store_bytes()?);

@@ -264,7 +264,7 @@ impl<'a> Place<'a> {
     }
 
     fn resident(&self, running: &Running) -> Result<Resident, Error> {
-        let engine_kib = resident_kib(self.engine.replica()?)?;
+        let engine_kib = resident_kib(self.engine.replica(0)?)?;
         Ok(Resident { proxy_kib: resident_kib(running.proxy.pid())?, engine_kib })
     }
 
