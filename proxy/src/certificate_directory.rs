@@ -81,6 +81,8 @@ pub(crate) struct CertificateDirectory {
     budget: SharedBucket,
     lookups: Arc<Lookups>,
     complaints: Throttle,
+    /// What was found to end first, and until when that is good enough.
+    first_end: Mutex<Option<(OffsetDateTime, Duration)>>,
 }
 
 /// A part of the names.
@@ -125,6 +127,7 @@ impl CertificateDirectory {
             budget: SharedBucket::new(MOST),
             lookups,
             complaints: Throttle::bursts(COMPLAINTS, Duration::from_secs(1)),
+            first_end: Mutex::default(),
         }))
     }
 
@@ -133,13 +136,23 @@ impl CertificateDirectory {
         &self.path
     }
 
-    /// When the first of the certificates ends that are remembered; `None` if none was asked for.
+    /// When the first of the certificates ends that are remembered; `None` if none was asked for. Looks at all of them, so not more
+    /// often than at their files.
     pub(crate) fn first_end(&self) -> Option<OffsetDateTime> {
+        let now = self.start.elapsed();
+        let mut known = self.first_end.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((first, until)) = *known
+            && now < until
+        {
+            return Some(first);
+        }
         let first_of = |shard: &Mutex<Shard>| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.known.iter().map(|(_, known)| known.certificate.not_after).min()
         };
-        self.shards.iter().filter_map(first_of).min()
+        let first = self.shards.iter().filter_map(first_of).min();
+        *known = first.map(|first| (first, now + RECHECK));
+        first
     }
 
     async fn find(&self, name: &str) -> Found<Arc<LoadedCertificate>> {
