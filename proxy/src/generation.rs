@@ -51,12 +51,10 @@ pub(crate) struct Generation {
     /// Certificates to be ordered.
     pub(crate) acme: Option<Arc<AcmePlan>>,
     pub(crate) certificates: CertificateFiles,
-    /// Where sites' certificates are looked up. Stay, with what they remember, over reloads.
-    directories: Vec<Arc<CertificateDirectory>>,
+    /// The sites whose certificates are looked up, and where. Those stay, with what they remember, over reloads.
+    directories: Vec<LookedUp>,
     /// When the sites' certificates end, the soonest first; without those that are looked up.
     expiries: Vec<Expiry>,
-    /// The sites whose certificates are looked up, and where.
-    looked_up: Vec<(Box<str>, Arc<CertificateDirectory>)>,
     /// OCSP responses of the sites that name one.
     pub(crate) staples: Vec<Staple>,
     /// Certificates that could not be loaded, so that those from before are served on.
@@ -73,7 +71,7 @@ impl Generation {
     /// The certificates that end first, so many at most, the soonest first. Of a site whose certificates are looked up: of those that
     /// were asked for lately.
     pub(crate) fn soonest(&self, most: usize) -> Vec<Expiry> {
-        let looked_up = self.looked_up.iter().filter_map(|(site, directory)| {
+        let looked_up = self.directories.iter().filter_map(|(site, directory)| {
             Some(Expiry { site: site.clone(), not_after: directory.first_end()? })
         });
         let mut soonest: Vec<_> = self.expiries.iter().take(most).cloned().chain(looked_up).collect();
@@ -84,9 +82,12 @@ impl Generation {
 
     /// Sites that have certificates.
     pub(crate) fn site_count(&self) -> usize {
-        self.expiries.len() + self.looked_up.len()
+        self.expiries.len() + self.directories.len()
     }
 }
+
+/// A site's name, and where its certificates are looked up.
+type LookedUp = (Box<str>, Arc<CertificateDirectory>);
 
 /// When a site's certificate ends.
 #[derive(Clone)]
@@ -127,7 +128,6 @@ impl Foundation {
             before: previous.map(|previous| &previous.certificates),
             stale: 0,
             directories: Vec::new(),
-            looked_up: Vec::new(),
             directories_before: previous.map_or(&[], |previous| &previous.directories),
         };
         let (mut sites, mut expiries, mut staples) = (Sites::new(), Vec::new(), Vec::new());
@@ -158,7 +158,7 @@ impl Foundation {
                 ..site
             });
         }
-        let Loading { files: certificates, stale, directories, looked_up, .. } = loading;
+        let Loading { files: certificates, stale, directories, .. } = loading;
         if sites.is_empty() && config.passthroughs.is_empty() {
             tracing::warn!("no [[site]] is configured: every client will be refused");
         }
@@ -190,7 +190,6 @@ impl Foundation {
             certificates,
             directories,
             expiries,
-            looked_up,
             staples,
             stale,
             _counted: CountedGeneration::new(&self.metrics),
@@ -244,9 +243,8 @@ struct Loading<'a> {
     files: CertificateFiles,
     before: Option<&'a CertificateFiles>,
     stale: usize,
-    directories: Vec<Arc<CertificateDirectory>>,
-    looked_up: Vec<(Box<str>, Arc<CertificateDirectory>)>,
-    directories_before: &'a [Arc<CertificateDirectory>],
+    directories: Vec<LookedUp>,
+    directories_before: &'a [LookedUp],
 }
 
 impl Loading<'_> {
@@ -259,7 +257,7 @@ impl Loading<'_> {
     ) -> Result<(Certificates, Option<OffsetDateTime>), StartError> {
         if let Some(path) = settings.cert.directory() {
             let directory = self.directory(path, settings, foundation)?;
-            self.looked_up.push((settings.name().into(), Arc::clone(&directory)));
+            self.directories.push((settings.name().into(), Arc::clone(&directory)));
             return Ok((Certificates::looked_up(directory), None));
         }
         let keys = &*foundation.keys;
@@ -295,24 +293,20 @@ impl Loading<'_> {
     }
 
     fn directory(
-        &mut self,
+        &self,
         path: &Path,
         settings: &SiteSettings,
         foundation: &Foundation,
     ) -> Result<Arc<CertificateDirectory>, StartError> {
         let mut known = self.directories.iter().chain(self.directories_before);
-        if let Some(known) = known.find(|known| known.path() == path) {
-            let known = Arc::clone(known);
-            self.directories.push(Arc::clone(&known));
-            return Ok(known);
+        if let Some((_, known)) = known.find(|(_, known)| known.path() == path) {
+            return Ok(Arc::clone(known));
         }
         let (keys, lookups) = (Arc::clone(&foundation.keys), Arc::clone(&foundation.metrics.lookups));
-        let opened = CertificateDirectory::open(path, keys, lookups).map_err(|source| {
+        CertificateDirectory::open(path, keys, lookups).map_err(|source| {
             let source = ChainError::Unreadable { path: path.to_owned(), source };
             StartError::Chain { site: settings.name().to_owned(), source }
-        })?;
-        self.directories.push(Arc::clone(&opened));
-        Ok(opened)
+        })
     }
 }
 

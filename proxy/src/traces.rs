@@ -348,9 +348,7 @@ fn url_of(server: &UpstreamUrl, path: &str) -> String {
     match server.place() {
         UpstreamPlace::Unix(_) => format!("http://localhost{path}"),
         UpstreamPlace::Tcp { .. } => {
-            let text = server.to_string();
-            let plain = text.strip_prefix("h2c://");
-            format!("{}{path}", plain.map_or_else(|| text.clone(), |rest| format!("http://{rest}")))
+            format!("{}{path}", server.to_string().replacen("h2c://", "http://", 1))
         }
     }
 }

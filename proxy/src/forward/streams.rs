@@ -7,6 +7,8 @@ use hyper::rt::Executor;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
 
+use crate::handshake::next_poll;
+
 /// Runs the streams of HTTP/2 connections as tasks of this thread, and drops those that nothing has woken for too long.
 ///
 /// Without that a client could open streams, never grant them flow control, and hold a response and its upstream
@@ -53,15 +55,12 @@ async fn unless_stalled<F: Future>(mut stream: Pin<Box<F>>, stall: Duration) {
 /// request has to wait for something. Heads and resets often come together, and a connection that is being ended hands on the
 /// requests that it still has.
 pub(super) async fn unless_reset() {
-    let mut has_waited = false;
     poll_fn(|cx| {
-        if std::mem::replace(&mut has_waited, true) {
-            return Poll::Ready(());
-        }
         cx.waker().wake_by_ref();
-        Poll::Pending
+        Poll::Ready(())
     })
     .await;
+    next_poll().await;
 }
 
 #[cfg(test)]

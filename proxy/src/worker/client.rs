@@ -146,14 +146,13 @@ impl Worker {
     }
 
     async fn tls_client(&self, stream: TcpStream, ends: Ends, accepted: Instant, serving: &Serving) {
-        let generation = &*serving.generation;
         // On the heap, and gone before the requests are served: a handshake's state is large, and idle connections are many.
         let Some(begun) = Box::pin(self.begin(stream, ends, accepted, serving)).await else { return };
         let (stream, connection) = match begun {
             Begun::Client(stream, connection) => (stream, *connection),
             Begun::ToPass(connection) => return Box::pin(self.pass(*connection, ends, serving)).await,
         };
-        let (sites, journal) = (Arc::clone(&generation.sites), Rc::clone(&serving.journal));
+        let (sites, journal) = (Arc::clone(&serving.generation.sites), Rc::clone(&serving.journal));
         let retired = serving.retired.clone();
         serving.forwarder.serve(stream, connection, sites, journal, retired).await;
     }

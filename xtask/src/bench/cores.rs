@@ -44,9 +44,12 @@ impl Cores {
         one.set(self.client);
         let tasks = format!("/proc/{}/task", process.as_raw_pid());
         for entry in fs::read_dir(&tasks).map_err(Error::file(Path::new(&tasks)))?.flatten() {
-            let thread =
-                entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
-            sched_setaffinity(thread, &one).map_err(|error| Error::Cores(error.to_string()))?;
+            // `None` would be this thread.
+            let Some(thread) = entry.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?))
+            else {
+                continue;
+            };
+            sched_setaffinity(Some(thread), &one).map_err(|error| Error::Cores(error.to_string()))?;
         }
         Ok(())
     }
