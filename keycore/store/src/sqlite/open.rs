@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::error::StoreError;
@@ -82,6 +83,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     ] {
         db.pragma_update(None, pragma, value).map_err(failed)?;
     }
+    // Otherwise a statement is planned anew each time that its parameters change: half of what a lookup costs.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     db.set_prepared_statement_cache_capacity(32);
     if fresh {
         create(&mut db, path)?;

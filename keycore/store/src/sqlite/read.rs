@@ -5,6 +5,12 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, TransactionBehavior, 
 use crate::record::{Changes, GroupTag, IndexTag, Kind, Record, RecordId, Revision};
 use crate::sqlite::FEED_LENGTH;
 
+pub(super) const LOAD: &str = "SELECT id, version, sealed FROM records WHERE kind = ?1 AND id = ?2";
+
+pub(super) const FIND: &str =
+    "SELECT r.id, r.version, r.sealed FROM tags t JOIN records r ON r.kind = t.kind AND r.id = t.id
+     WHERE t.kind = ?1 AND t.tag = ?2";
+
 /// A number that changes when another connection commits.
 pub(super) fn data_version(db: &Connection) -> Result<i64> {
     db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
@@ -15,18 +21,11 @@ pub(super) fn revision(db: &Connection) -> Result<Revision> {
 }
 
 pub(super) fn load(db: &Connection, kind: Kind, id: RecordId) -> Result<Option<Record>> {
-    db.prepare_cached("SELECT id, version, sealed FROM records WHERE kind = ?1 AND id = ?2")?
-        .query_row(params![kind.0, id.0], record)
-        .optional()
+    db.prepare_cached(LOAD)?.query_row(params![kind.0, id.0], record).optional()
 }
 
 pub(super) fn find(db: &Connection, kind: Kind, tag: &IndexTag) -> Result<Option<Record>> {
-    db.prepare_cached(
-        "SELECT r.id, r.version, r.sealed FROM tags t JOIN records r ON r.kind = t.kind AND r.id = t.id
-         WHERE t.kind = ?1 AND t.tag = ?2",
-    )?
-    .query_row(params![kind.0, tag.0], record)
-    .optional()
+    db.prepare_cached(FIND)?.query_row(params![kind.0, tag.0], record).optional()
 }
 
 pub(super) fn scan(

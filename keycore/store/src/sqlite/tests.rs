@@ -2,6 +2,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use rusqlite::StatementStatus;
 use tempfile::TempDir;
 
 use super::*;
@@ -56,6 +57,23 @@ fn delete(n: u8, expect: u64) -> Change {
 
 fn record(n: u8, version: u64, content: &[u8]) -> Record {
     Record { id: id(n), version: Revision(version), sealed: content.to_vec() }
+}
+
+#[test]
+fn a_lookup_is_planned_once() {
+    let place = Place::new();
+    let mut store = place.open();
+    let first = store.commit(Revision(0), &[put(1, None, b"one", &[1]), put(2, None, b"two", &[2])]).unwrap();
+    for n in [1, 2, 1, 3] {
+        let there = (n < 3).then(|| first);
+        assert_eq!(store.load(KEYS, id(n)).unwrap().map(|record| record.version), there);
+        assert_eq!(store.find(KEYS, &tag(n)).unwrap().map(|record| record.version), there);
+    }
+    for lookup in [read::LOAD, read::FIND] {
+        let statement = store.db.prepare_cached(lookup).unwrap();
+        let ran = statement.get_status(StatementStatus::Run);
+        assert_eq!((ran, statement.get_status(StatementStatus::RePrepare)), (4, 0), "{lookup}");
+    }
 }
 
 #[test]
