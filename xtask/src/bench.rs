@@ -30,6 +30,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cargo::Workspace;
 use crate::error::Error;
+use crate::release;
 use client::Client;
 use cores::Cores;
 use figures::{Comparison, Results};
@@ -38,6 +39,9 @@ use peers::{Peer, Stage};
 pub(crate) use peers::free_address;
 use scenario::{HANDSHAKES, REQUESTS, RESUMED, Scenario, TRANSFER};
 use tail::Tail;
+
+/// Unless told otherwise.
+const HANDSHAKES_AT_A_TIME: u16 = 16;
 
 /// Measures this proxy and its peers.
 #[derive(Args)]
@@ -63,7 +67,7 @@ pub(crate) struct Bench {
     /// Let what `instructions` counts be what is compared with from now on.
     #[arg(long)]
     accept: bool,
-    /// Measure the programs of this directory instead of building them for release.
+    /// Measure the programs of this directory instead of building them as `cargo xtask release` does.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
     /// Where the report goes [default: loadtest/results]
@@ -108,13 +112,12 @@ impl Work {
     }
 
     fn scenarios(self) -> Vec<&'static Scenario> {
-        let all = || HANDSHAKES.iter().chain(&RESUMED).chain(&REQUESTS).chain(&TRANSFER);
         match self {
             Self::Handshakes => HANDSHAKES.iter().collect(),
             Self::Resumed => RESUMED.iter().collect(),
             Self::Requests => REQUESTS.iter().collect(),
             Self::Transfer => TRANSFER.iter().collect(),
-            Self::All => all().collect(),
+            Self::All => all_scenarios().collect(),
             Self::Tail
             | Self::Engine
             | Self::Scale
@@ -140,9 +143,29 @@ impl Work {
                 "hsm-loadtest",
                 "hsm-bench-inprocess",
                 "hsm-bench-signatures",
+                "hsm-bench-clients",
             ],
         }
     }
+}
+
+fn all_scenarios() -> impl Iterator<Item = &'static Scenario> {
+    HANDSHAKES.iter().chain(&RESUMED).chain(&REQUESTS).chain(&TRANSFER)
+}
+
+/// Has the hsm-proxy of this directory do everything that is measured, for some seconds each, and ends it.
+pub(crate) fn exercise(programs: &Path) -> Result<(), Error> {
+    const SECONDS: u16 = 2;
+
+    let cores = Cores::choose()?;
+    let stage = Stage::set(programs, &cores)?;
+    let setting = stage.setting();
+    let mut peer = Peer::ours(&setting)?;
+    let client = Client::new(programs, setting.scratch, HANDSHAKES_AT_A_TIME, &cores)?;
+    for scenario in all_scenarios() {
+        client.measure(scenario, &mut peer, SECONDS)?;
+    }
+    Ok(())
 }
 
 impl Bench {
@@ -151,9 +174,14 @@ impl Bench {
         let workspace = Workspace::find()?;
         let programs = match &self.programs {
             Some(directory) => directory.clone(),
-            None => {
+            // A profile differs from run to run, and with it the instructions.
+            None if self.work == Work::Instructions => {
                 workspace.build_release(self.work.packages())?;
                 workspace.release()
+            }
+            None => {
+                release::build(&workspace, self.work.packages(), &workspace.shipped())?;
+                workspace.shipped()
             }
         };
         let root = workspace.root();
@@ -250,6 +278,6 @@ impl Bench {
     }
 
     fn handshakes_at_a_time(&self) -> u16 {
-        self.concurrency.unwrap_or(16)
+        self.concurrency.unwrap_or(HANDSHAKES_AT_A_TIME)
     }
 }

@@ -1,11 +1,11 @@
 //! Cargo, and where it puts things.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::Error;
-use crate::process::{output_of, run};
+use crate::process::{find, output_of, run};
 
 /// The workspace as cargo sees it; `CARGO_TARGET_DIR` and configuration files are respected.
 pub(crate) struct Workspace {
@@ -38,6 +38,16 @@ impl Workspace {
         self.target.join("release")
     }
 
+    /// Where programs are put as they are shipped.
+    pub(crate) fn shipped(&self) -> PathBuf {
+        self.target.join("shipped")
+    }
+
+    /// Where builds by a profile are, and their profile.
+    pub(crate) fn profiled(&self) -> PathBuf {
+        self.target.join("profiled")
+    }
+
     /// `cargo …` at the workspace's root; its output goes where ours goes.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = cargo();
@@ -67,6 +77,53 @@ impl Workspace {
         }
         run(command, "the build")
     }
+
+    /// Builds these packages for release with one more flag for the compiler, in a directory of their own; gives where the programs are.
+    /// Build scripts and macros don't get the flag.
+    pub(crate) fn build_release_with(
+        &self,
+        packages: &[&str],
+        flag: &OsStr,
+        directory: &Path,
+    ) -> Result<PathBuf, Error> {
+        let host = host()?;
+        let mut flags = OsString::new();
+        for given in std::env::var("RUSTFLAGS").unwrap_or_default().split_ascii_whitespace() {
+            flags.push(given);
+            flags.push("\x1f");
+        }
+        flags.push(flag);
+        let mut command = self.cargo(&["build", "--release", "--locked", "--target", &host]);
+        command.arg("--target-dir").arg(directory).env("CARGO_ENCODED_RUSTFLAGS", flags);
+        for package in packages {
+            command.args(["--package", package]);
+        }
+        run(command, "the build")?;
+        Ok(directory.join(host).join("release"))
+    }
+}
+
+/// A program of LLVM's that comes with the compiler, as rustup's component llvm-tools.
+pub(crate) fn llvm_tool(name: &'static str) -> Result<PathBuf, Error> {
+    let mut command = Command::new("rustc");
+    command.args(["--print", "sysroot"]);
+    let sysroot = PathBuf::from(output_of(command)?.trim());
+    let tool = sysroot.join("lib/rustlib").join(host()?).join("bin").join(name);
+    if !tool.is_file() && find("rustup").is_some() {
+        let mut command = Command::new("rustup");
+        command.args(["component", "add", "llvm-tools"]);
+        run(command, "rustup component add llvm-tools")?;
+    }
+    if tool.is_file() { Ok(tool) } else { Err(Error::MissingLlvmTool(tool)) }
+}
+
+/// The target that the compiler is for.
+fn host() -> Result<String, Error> {
+    let mut command = Command::new("rustc");
+    command.arg("-vV");
+    let text = output_of(command)?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or(Error::Metadata("host"))
 }
 
 /// The cargo that runs us, so that the toolchain stays the same.

@@ -18,6 +18,10 @@ pub(crate) enum Error {
     File { path: PathBuf, source: io::Error },
     #[error("{0} is not installed, and this needs it (Debian: apt install {0})")]
     MissingTool(&'static str),
+    #[error("{} is missing; it is in the component llvm-tools of the toolchain: rustup component add llvm-tools", .0.display())]
+    MissingLlvmTool(PathBuf),
+    #[error("hsm-proxy left no profile in {}; programs without one: cargo build --release", .0.display())]
+    NoProfile(PathBuf),
     #[error("{name} did not serve on {address} within {limit:?}; its messages: {log}")]
     NotReady { name: String, address: String, limit: Duration, log: String },
     #[error("{name} ended before the measurement did ({status}); its messages: {log}")]

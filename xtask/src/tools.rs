@@ -77,14 +77,24 @@ fn can_import(python: &str, modules: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// testssl.sh, which only `cargo xtask scan` asks for; installed as the tests' tools are.
+/// testssl.sh, which only `cargo xtask scan` asks for.
 pub(crate) fn testssl() -> Result<PathBuf, Error> {
     let found = || find("testssl").or_else(|| find("testssl.sh"));
+    found_or_installed(found, "testssl.sh")
+}
+
+/// valgrind, which only `cargo xtask bench instructions` asks for.
+pub(crate) fn valgrind() -> Result<PathBuf, Error> {
+    found_or_installed(|| find("valgrind"), "valgrind")
+}
+
+/// What is looked for; it is installed as the tests' tools are.
+fn found_or_installed(found: impl Fn() -> Option<PathBuf>, package: &'static str) -> Result<PathBuf, Error> {
     if found().is_none() && may_install() {
-        println!("xtask: installing testssl.sh for the scan");
-        install(&["testssl.sh"])?;
+        println!("xtask: installing {package}");
+        install(&[package])?;
     }
-    found().ok_or(Error::MissingTool("testssl.sh"))
+    found().ok_or(Error::MissingTool(package))
 }
 
 /// Whether what is missing can be installed without a question.
