@@ -65,7 +65,7 @@ fn a_lookup_is_planned_once() {
     let mut store = place.open();
     let first = store.commit(Revision(0), &[put(1, None, b"one", &[1]), put(2, None, b"two", &[2])]).unwrap();
     for n in [1, 2, 1, 3] {
-        let there = (n < 3).then(|| first);
+        let there = (n < 3).then_some(first);
         assert_eq!(store.load(KEYS, id(n)).unwrap().map(|record| record.version), there);
         assert_eq!(store.find(KEYS, &tag(n)).unwrap().map(|record| record.version), there);
     }
