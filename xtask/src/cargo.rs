@@ -71,7 +71,7 @@ impl Workspace {
 
     /// Builds these packages for release.
     pub(crate) fn build_release(&self, packages: &[&str]) -> Result<(), Error> {
-        let mut command = self.cargo(&["build", "--release"]);
+        let mut command = self.cargo(&["build", "--release", "--locked"]);
         for package in packages {
             command.args(["--package", package]);
         }
