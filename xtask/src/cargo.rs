@@ -62,20 +62,12 @@ impl Workspace {
 
     /// Builds these packages with the dev profile.
     pub(crate) fn build(&self, packages: &[&str]) -> Result<(), Error> {
-        let mut command = self.cargo(&["build"]);
-        for package in packages {
-            command.args(["--package", package]);
-        }
-        run(command, "the build")
+        build(self.cargo(&["build"]), packages)
     }
 
     /// Builds these packages for release.
     pub(crate) fn build_release(&self, packages: &[&str]) -> Result<(), Error> {
-        let mut command = self.cargo(&["build", "--release", "--locked"]);
-        for package in packages {
-            command.args(["--package", package]);
-        }
-        run(command, "the build")
+        build(self.cargo(&["build", "--release", "--locked"]), packages)
     }
 
     /// Builds these packages for release with one more flag for the compiler, in a directory of their own; gives where the programs are.
@@ -95,12 +87,17 @@ impl Workspace {
         flags.push(flag);
         let mut command = self.cargo(&["build", "--release", "--locked", "--target", &host]);
         command.arg("--target-dir").arg(directory).env("CARGO_ENCODED_RUSTFLAGS", flags);
-        for package in packages {
-            command.args(["--package", package]);
-        }
-        run(command, "the build")?;
+        build(command, packages)?;
         Ok(directory.join(host).join("release"))
     }
+}
+
+/// Ends a command of cargo's with its packages, and runs it.
+fn build(mut command: Command, packages: &[&str]) -> Result<(), Error> {
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    run(command, "the build")
 }
 
 /// A program of LLVM's that comes with the compiler, as rustup's component llvm-tools.

@@ -24,9 +24,6 @@ use crate::tools;
 /// What a figure may be above the baseline's: scheduling and hash seeds move it by less.
 const TOLERANCE: f64 = 0.05;
 
-/// How often an operation that looks dearer is counted: the least counts, for nothing makes instructions fewer by chance.
-const TRIES: usize = 3;
-
 /// Below the root of the repository.
 const BASELINE: &str = "loadtest/instructions.json";
 
@@ -74,39 +71,30 @@ struct Baseline {
 
 pub(super) fn run(bench: &Bench, programs: &Path, root: &Path, cores: &Cores) -> Result<(), Error> {
     let valgrind = tools::valgrind()?;
-    let path = root.join(BASELINE);
-    let before = if bench.accept { None } else { Some(Baseline::read(&path)?) };
     let stage = Stage::set(programs, cores)?;
     let setting = Setting { patient: true, valgrind: Some(valgrind.clone()), ..stage.setting() };
     let mut counted = Counted { peer: Peer::ours(&setting)?, home: setting.scratch.join("ours"), programs };
     let mut figures = Figures::new();
     for operation in &OPERATIONS {
-        let mut each = counted.measure(operation, cores)?;
-        for _ in 1..TRIES {
-            let one = Figures::from([(operation.name.to_owned(), each.clone())]);
-            if before.as_ref().is_none_or(|before| regressions(&before.operations, &one).is_empty()) {
-                break;
-            }
-            let again = counted.measure(operation, cores)?;
-            each.iter_mut().for_each(|(program, count)| {
-                *count = (*count).min(again.get(program).copied().unwrap_or(*count));
-            });
-        }
+        let each = counted.measure(operation, cores)?;
         let text: Vec<_> = each.iter().map(|(program, count)| format!("{program} {count}")).collect();
         println!("{}: {}", operation.name, text.join(", "));
         figures.insert(operation.name.to_owned(), each);
     }
+    let path = root.join(BASELINE);
     let now = Baseline {
         valgrind: version_of(&valgrind, "--version"),
         compiler: version_of(Path::new("rustc"), "--version"),
         operations: figures,
     };
-    let Some(before) = before else {
+    if bench.accept {
         let text = serde_json::to_string_pretty(&now).map_err(std::io::Error::from)?;
         fs::write(&path, text + "\n").map_err(Error::file(&path))?;
         println!("written: {}", path.display());
         return Ok(());
-    };
+    }
+    let text = fs::read_to_string(&path).map_err(Error::file(&path))?;
+    let before: Baseline = serde_json::from_str(&text).map_err(std::io::Error::from)?;
     print!("\n{}", table(&before.operations, &now.operations));
     if (&before.valgrind, &before.compiler) != (&now.valgrind, &now.compiler) {
         println!("\nthe baseline is of {} and {}", before.valgrind, before.compiler);
@@ -116,13 +104,6 @@ pub(super) fn run(bench: &Bench, programs: &Path, root: &Path, cores: &Cores) ->
         return Ok(());
     }
     Err(Error::Regression { baseline: path, regressions: regressions.join("; ") })
-}
-
-impl Baseline {
-    fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(Error::file(path))?;
-        Ok(serde_json::from_str(&text).map_err(std::io::Error::from)?)
-    }
 }
 
 /// A proxy and an engine whose instructions are counted.
@@ -242,15 +223,15 @@ fn table(before: &Figures, now: &Figures) -> String {
     text
 }
 
-/// What became dearer of what `now` has. Programs that an operation hardly concerns are left out: a timer would be a regression.
+/// What became dearer. Programs that an operation hardly concerns are left out: a timer would be a regression.
 fn regressions(before: &Figures, now: &Figures) -> Vec<String> {
     const LEAST: u64 = 10_000;
     let mut regressions = Vec::new();
     for (operation, programs) in before {
-        for (program, &before) in programs.iter().filter(|(_, count)| **count >= LEAST) {
-            let now = now.get(operation).and_then(|programs| programs.get(program)).copied();
-            let change = now.map(|now| change(before, now));
-            if let Some(change) = change.filter(|&change| change > TOLERANCE) {
+        for (program, &before) in programs {
+            let Some(&now) = now.get(operation).and_then(|programs| programs.get(program)) else { continue };
+            let change = change(before, now);
+            if before.max(now) >= LEAST && change > TOLERANCE {
                 regressions.push(format!("{operation}, {program}: {:+.1} %", change * 100.0));
             }
         }
@@ -276,6 +257,8 @@ mod tests {
         let mut idle = figures(100_000);
         idle.values_mut().for_each(|programs| *programs.get_mut("hsm-engine").unwrap() = 1_000);
         assert!(regressions(&before, &idle).is_empty());
+        idle.values_mut().for_each(|programs| *programs.get_mut("hsm-engine").unwrap() = 10_000);
+        assert_eq!(regressions(&before, &idle).len(), 1, "what was nothing is something now");
         assert!(table(&before, &figures(110_000)).contains("| 100000 | 110000 | +10.0 % |"));
     }
 }
