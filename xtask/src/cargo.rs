@@ -79,9 +79,8 @@ impl Workspace {
         directory: &Path,
     ) -> Result<PathBuf, Error> {
         let host = host()?;
-        let mut flags = OsString::new();
-        for given in std::env::var("RUSTFLAGS").unwrap_or_default().split_ascii_whitespace() {
-            flags.push(given);
+        let mut flags = given_flags();
+        if !flags.is_empty() {
             flags.push("\x1f");
         }
         flags.push(flag);
@@ -90,6 +89,15 @@ impl Workspace {
         build(command, packages)?;
         Ok(directory.join(host).join("release"))
     }
+}
+
+/// The flags for the compiler that the environment has, as cargo reads them: one after the other, with 0x1f between.
+fn given_flags() -> OsString {
+    if let Some(encoded) = std::env::var_os("CARGO_ENCODED_RUSTFLAGS") {
+        return encoded;
+    }
+    let plain = std::env::var("RUSTFLAGS").unwrap_or_default();
+    plain.split_ascii_whitespace().collect::<Vec<_>>().join("\x1f").into()
 }
 
 /// Ends a command of cargo's with its packages, and runs it.

@@ -26,6 +26,10 @@ pub(crate) enum Error {
     NotReady { name: String, address: String, limit: Duration, log: String },
     #[error("{name} ended before the measurement did ({status}); its messages: {log}")]
     Ended { name: String, status: ExitStatus, log: String },
+    #[error("{name} did not end well when it was asked to ({status}); its messages: {log}")]
+    BadEnd { name: String, status: ExitStatus, log: String },
+    #[error("{name} did not end within {limit:?}; its messages: {log}")]
+    NoEnd { name: String, limit: Duration, log: String },
     #[error("the benchmark needs two cores of its own, one for the server and one for the client: {0}")]
     Cores(String),
     #[error("in a round against {name} {failed} failed, so its figures mean nothing: {reasons}")]

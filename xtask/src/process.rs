@@ -104,6 +104,29 @@ impl Server {
         Ok(())
     }
 
+    /// Ends it as its operator would; it must end by itself, and with success. `name` is for the error.
+    pub(crate) fn end(mut self, name: &str) -> Result<(), Error> {
+        match self.terminate() {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(Error::BadEnd { name: name.to_owned(), status, log: self.log() }),
+            None => Err(Error::NoEnd { name: name.to_owned(), limit: ENDING, log: self.log() }),
+        }
+    }
+
+    /// Asks it to end, and waits; gives how it ended, if it has.
+    fn terminate(&mut self) -> Option<ExitStatus> {
+        // Our own child and not waited for yet, so the pid is still its.
+        let _gone = kill_process(self.pid(), Signal::TERM);
+        let deadline = Instant::now() + ENDING;
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
     /// The end of what it said.
     pub(crate) fn log(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
@@ -114,14 +137,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Our own child and not waited for yet, so the pid is still its.
-        let _gone = kill_process(self.pid(), Signal::TERM);
-        let deadline = Instant::now() + ENDING;
-        while Instant::now() < deadline {
-            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        // One that has ended may have given its pid to another process.
+        if !matches!(self.child.try_wait(), Ok(None)) || self.terminate().is_some() {
+            return;
         }
         let _gone = self.child.kill();
         let _gone = self.child.wait();
@@ -200,6 +218,25 @@ mod tests {
         let pid = server.pid();
         drop(server);
         assert!(kill_process(pid, Signal::CONT).is_err(), "it is gone and waited for");
+    }
+
+    #[test]
+    fn a_server_is_ended_well_or_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let start = |script: &str| {
+            let mut command = Command::new("sh");
+            // What it says is how it is known that it traps.
+            command.args(["-c", &format!("trap '{script}' TERM; echo up; while :; do sleep 0.01; done")]);
+            let mut server = Server::start(command, &directory.path().join("log")).unwrap();
+            let up = || std::fs::read(directory.path().join("log")).is_ok_and(|text| text == b"up\n");
+            server.await_ready("it", &"there", Duration::from_secs(60), up).unwrap();
+            server
+        };
+        assert!(start("exit 0").end("it").is_ok());
+        let ended = start("exit 3").end("it");
+        assert!(
+            matches!(ended, Err(Error::BadEnd { name, status, .. }) if name == "it" && status.code() == Some(3))
+        );
     }
 
     #[test]

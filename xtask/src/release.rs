@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,6 +15,7 @@ use crate::bench;
 use crate::cargo::{Workspace, llvm_tool};
 use crate::error::Error;
 use crate::process::run;
+use crate::tools;
 
 /// Builds the programs as they are shipped: hsm-proxy, hsm-engine, hsm and hsm-loadtest.
 #[derive(Args)]
@@ -33,6 +34,9 @@ const BY_PROFILE: [&str; 2] = ["hsm-proxy", "hsm-bench-inprocess"];
 /// What a load takes besides hsm-proxy.
 const FOR_LOAD: [&str; 3] = ["hsm-engine", "hsm-cli", "hsm-loadtest"];
 
+/// Makes a profile of what was counted.
+const MERGES: &str = "llvm-profdata";
+
 impl Release {
     pub(crate) fn run(&self) -> Result<(), Error> {
         let workspace = Workspace::find()?;
@@ -48,6 +52,9 @@ pub(crate) fn build(workspace: &Workspace, packages: &[&'static str], out: &Path
     let (by_profile, mut plain): (Vec<_>, Vec<_>) =
         packages.iter().partition(|package| BY_PROFILE.contains(package));
     if !by_profile.is_empty() {
+        // Before minutes of builds, not behind them.
+        tools::for_load()?;
+        llvm_tool(MERGES)?;
         plain.extend(FOR_LOAD.iter().filter(|package| !packages.contains(package)));
     }
     workspace.build_release(&plain)?;
@@ -76,7 +83,7 @@ impl Profiled<'_> {
         self.directory.join("optimized")
     }
 
-    /// That of hsm-proxy as it is now. It is made once for each build that counts.
+    /// That of hsm-proxy as it is now. It is made once for each build that counts, and each of ours, which has the load.
     fn profile(&self) -> Result<PathBuf, Error> {
         let counts = self.directory.join("counts");
         let counting = self.workspace.build_release_with(
@@ -85,11 +92,11 @@ impl Profiled<'_> {
             &self.directory.join("counting"),
         )?;
         let program = counting.join("hsm-proxy");
-        let profile = self.directory.join(format!("{:016x}.profdata", digest(&program)?));
+        let profile =
+            self.directory.join(format!("{:016x}.profdata", digest(&[&program, &std::env::current_exe()?])?));
         if profile.is_file() {
             return Ok(profile);
         }
-        let tool = llvm_tool("llvm-profdata")?;
         let training = self.directory.join("training");
         put(&self.workspace.release(), &FOR_LOAD, &training)?;
         put(&counting, &["hsm-proxy"], &training)?;
@@ -114,9 +121,9 @@ impl Profiled<'_> {
         }
         // By another name first, so that what has the name is whole.
         let unfinished = profile.with_extension("unfinished");
-        let mut command = Command::new(tool);
+        let mut command = Command::new(llvm_tool(MERGES)?);
         command.args(["merge", "-o"]).arg(&unfinished).args(raw);
-        run(command, "llvm-profdata merge")?;
+        run(command, MERGES)?;
         fs::rename(&unfinished, &profile).map_err(Error::file(&profile))?;
         Ok(profile)
     }
@@ -129,9 +136,11 @@ fn flag(option: &str, path: &Path) -> OsString {
 }
 
 /// Tells builds apart.
-fn digest(program: &Path) -> Result<u64, Error> {
+fn digest(programs: &[&Path]) -> Result<u64, Error> {
     let mut hasher = DefaultHasher::new();
-    hasher.write(&fs::read(program).map_err(Error::file(program))?);
+    for program in programs {
+        fs::read(program).map_err(Error::file(*program))?.hash(&mut hasher);
+    }
     Ok(hasher.finish())
 }
 
@@ -149,14 +158,10 @@ fn put(from: &Path, packages: &[&'static str], to: &Path) -> Result<(), Error> {
     for package in packages {
         let program = if *package == "hsm-cli" { "hsm" } else { package };
         let (source, copy) = (from.join(program), to.join(program));
-        // Written anew, so that one that runs goes on with what it is.
-        match fs::remove_file(&copy) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::file(&copy)(error));
-            }
-            _ => {}
-        }
-        fs::copy(&source, &copy).map_err(Error::file(&source))?;
+        // By another name first: what has the name is whole, and one that runs goes on with what it is.
+        let unfinished = to.join(format!("{program}.unfinished"));
+        fs::copy(&source, &unfinished).map_err(Error::file(&source))?;
+        fs::rename(&unfinished, &copy).map_err(Error::file(&copy))?;
     }
     Ok(())
 }
@@ -186,7 +191,7 @@ mod tests {
         let program = directory.path().join("program");
         let of = |text: &str| {
             fs::write(&program, text).unwrap();
-            digest(&program).unwrap()
+            digest(&[&program, &program]).unwrap()
         };
         assert_eq!(of("one"), of("one"));
         assert_ne!(of("one"), of("another"));

@@ -88,6 +88,15 @@ pub(crate) fn valgrind() -> Result<PathBuf, Error> {
     found_or_installed(|| find("valgrind"), "valgrind")
 }
 
+/// What a load of everything takes from the system.
+pub(crate) fn for_load() -> Result<(), Error> {
+    let packages = [("nginx", "nginx"), ("wrk", "wrk"), ("h2load", "nghttp2-client"), ("openssl", "openssl")];
+    for (program, package) in packages {
+        found_or_installed(|| find(program), package)?;
+    }
+    Ok(())
+}
+
 /// What is looked for; it is installed as the tests' tools are.
 fn found_or_installed(found: impl Fn() -> Option<PathBuf>, package: &'static str) -> Result<PathBuf, Error> {
     if found().is_none() && may_install() {

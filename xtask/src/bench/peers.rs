@@ -187,6 +187,11 @@ impl Peer {
         Ok(())
     }
 
+    /// Ends its programs, that which listens first; each must end by itself, and with success.
+    pub(crate) fn end(self) -> Result<(), Error> {
+        self.programs.into_iter().try_for_each(|program| program.server.end(program.name))
+    }
+
     /// Waits until it accepts connections.
     fn ready(mut self) -> Result<Self, Error> {
         let (name, address) = (self.name(), self.address);
