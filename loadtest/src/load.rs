@@ -71,6 +71,7 @@ impl Load {
     ///
     /// If the system refuses the threads.
     pub fn start(self) -> Result<Running, LoadError> {
+        self.target.warm_up();
         let begun = Instant::now();
         let shared = Arc::new(Shared {
             target: self.target,

@@ -114,6 +114,14 @@ impl Target {
         target
     }
 
+    /// Has the source of random numbers seed itself, once for the process: that takes 30 ms of measuring the jitter of the processor,
+    /// for which no server is to blame.
+    pub(crate) fn warm_up(&self) {
+        let random = self.connector.config().crypto_provider().secure_random;
+        // Where it fails, handshakes will, and say so.
+        let _ = random.fill(&mut [0; 32]);
+    }
+
     /// Where it connects to.
     pub fn address(&self) -> SocketAddr {
         self.address
