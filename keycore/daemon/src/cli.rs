@@ -43,6 +43,9 @@ enum Command {
         config: PathBuf,
         #[arg(long, value_name = "N")]
         index: u16,
+        /// Others serve: let them go first until this one does.
+        #[arg(long)]
+        give_way: bool,
     },
 }
 
@@ -57,9 +60,9 @@ pub fn run(cli: &Cli) -> ExitCode {
             println!("{}: ok", config.display());
             Ok(())
         }),
-        Command::Replica { config, index } => with_config(config, |loaded| {
+        Command::Replica { config, index, give_way } => with_config(config, |loaded| {
             logging::start(&loaded);
-            replica::run(&loaded, *index)
+            replica::run(&loaded, *index, *give_way)
         }),
     };
     match outcome {

@@ -30,6 +30,7 @@ mod listener;
 mod logging;
 mod party;
 mod peer;
+mod priority;
 mod replica;
 mod sandbox;
 mod shutdown;

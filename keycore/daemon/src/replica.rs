@@ -22,17 +22,22 @@ use crate::event_loop::{self, EventLoop, Limits};
 use crate::exit::StartError;
 use crate::listener::{self, Listener, Listeners};
 use crate::peer::PeerFilter;
+use crate::priority;
 use crate::sandbox;
 use crate::shutdown::Shutdown;
 use crate::timed_job::{TimedJob, TimedResult};
 use crate::worker_pool::WorkerPool;
 
-/// Serves as replica `index` until a signal or the end of standard input.
+/// Of a busy processor the start of a replica gets a quarter if others serve: they, and a proxy beside them, have the load of the one
+/// that is gone, too.
+const NICE: i32 = 5;
+
+/// Serves as replica `index` until a signal or the end of standard input. If it is to `give_way`, others go first until it serves.
 ///
 /// # Errors
 ///
 /// If something that the configuration names can't be used, or the kernel's event queue fails.
-pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
+pub(crate) fn run(config: &Config, index: u16, give_way: bool) -> Result<(), StartError> {
     if index >= config.replicas {
         return Err(StartError::NoSuchReplica { index, replicas: config.replicas });
     }
@@ -52,7 +57,8 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
 
     let lock_path = config.socket_dir.join(format!("engine-{index}.lock"));
     let _only_one = Lock::take(&lock_path, &format!("replica {index}"))?;
-    let engine = Arc::new(open_engine(config, index, clock)?);
+    let open = || open_engine(config, index, clock);
+    let engine = Arc::new(if give_way { behind_others(open)? } else { open()? });
 
     let poll = Poll::new().map_err(StartError::system("can't make an event queue"))?;
     let pool = start_workers(config, &engine, clock, &poll)?;
@@ -88,6 +94,19 @@ pub(crate) fn run(config: &Config, index: u16) -> Result<(), StartError> {
     }
     drop(pid_file);
     served
+}
+
+/// Does on a thread of its own, so that only that one has a lower priority from then on, what takes a start most of its time: tests of
+/// the cryptography, the first random number, the end of the audit log.
+fn behind_others<T: Send>(work: impl FnOnce() -> Result<T, StartError> + Send) -> Result<T, StartError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("start".into()).spawn_scoped(scope, || {
+            priority::give_way(NICE);
+            work()
+        });
+        let thread = thread.map_err(StartError::system("can't start a thread"))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// What comes before the first secret.

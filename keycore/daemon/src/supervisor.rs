@@ -69,6 +69,12 @@ enum State {
     Ended,
 }
 
+impl Replica {
+    fn serves(&self) -> bool {
+        matches!(&self.state, State::Running(process) if process.served().is_some())
+    }
+}
+
 impl<'a> Supervisor<'a> {
     /// From the request to end to SIGKILL; longer than a replica's own drain.
     const GRACE: Duration = Duration::from_secs(8);
@@ -151,11 +157,13 @@ impl<'a> Supervisor<'a> {
 
     fn start_due(&mut self) {
         let now = Instant::now();
+        let others_serve = self.replicas.iter().any(Replica::serves);
         for replica in &mut self.replicas {
             if !matches!(replica.state, State::Waiting(at) if at <= now) {
                 continue;
             }
-            let started = ReplicaProcess::start(&self.config_path, replica.index, self.poll.registry());
+            let started =
+                ReplicaProcess::start(&self.config_path, replica.index, others_serve, self.poll.registry());
             replica.state = match started {
                 Ok(process) => {
                     tracing::debug!(replica = replica.index, pid = process.pid(), "engine starting");

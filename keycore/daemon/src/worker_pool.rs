@@ -17,8 +17,9 @@ use schedule::Schedule;
 
 use crate::connection::ConnectionId;
 use crate::party::Party;
+use crate::priority;
 
-/// How much less of a busy processor a worker gets than the event loop: a ninth (sched(7), nice values).
+/// A worker gets a ninth of what the event loop gets of a busy processor.
 const NICE: i32 = 10;
 
 /// A job and whom its result is for.
@@ -115,7 +116,9 @@ impl<J: Send + 'static, R: Send + 'static> WorkerPool<J, R> {
             let (shared, run, notify) = (Arc::clone(&pool.shared), Arc::clone(&run), Arc::clone(&notify));
             let ready = Arc::clone(&ready);
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                give_way();
+                // The event loop signs with P-256, and a flood of what workers do must not keep it from that. Workers have what it leaves, which is
+                // most, since all of their work comes through it.
+                priority::give_way(NICE);
                 ready.wait();
                 shared.work(&*run, &*notify);
             })?;
@@ -159,14 +162,6 @@ impl<J: Send + 'static, R: Send + 'static> WorkerPool<J, R> {
         let mut results = lock(&self.shared.results);
         results.announced = false;
         std::mem::take(&mut results.completed)
-    }
-}
-
-/// Lets the event loop go first where processors are short: it signs with P-256, and a flood of what workers do must not
-/// keep it from that. Workers have what it leaves, which is most, since all of their work comes through it.
-fn give_way() {
-    if let Err(error) = rustix::process::nice(NICE) {
-        tracing::warn!("a worker thread can't give way to the event loop: {error}");
     }
 }
 

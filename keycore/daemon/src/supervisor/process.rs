@@ -25,12 +25,19 @@ pub(super) struct ReplicaProcess {
 impl ReplicaProcess {
     /// Starts this very executable, even if its file was replaced since, as replica `index`.
     ///
-    /// The replica gets a process group of its own, so that Ctrl-C at a terminal reaches the supervisor only.
-    pub(super) fn start(config: &Path, index: u16, registry: &Registry) -> io::Result<Self> {
+    /// The replica gets a process group of its own, so that Ctrl-C at a terminal reaches the supervisor only. If `others_serve`,
+    /// they go first until it does.
+    pub(super) fn start(
+        config: &Path,
+        index: u16,
+        others_serve: bool,
+        registry: &Registry,
+    ) -> io::Result<Self> {
         let mut child = Command::new("/proc/self/exe")
             .arg0("hsm-engine")
             .args(["replica", "--index", &index.to_string(), "--config"])
             .arg(config)
+            .args(others_serve.then_some("--give-way"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)

@@ -57,6 +57,26 @@ fn a_killed_replica_comes_back_while_the_other_serves() {
 }
 
 #[test]
+fn a_replica_that_comes_back_lets_the_other_go_first_until_it_serves() {
+    let gives_way = |pid: u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        line.split(|&byte| byte == 0).any(|argument| argument == b"--give-way")
+    };
+    // That of the main thread, which is the event loop.
+    let priority = |pid: u32| {
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed());
+        rustix::process::getpriority_process(pid).unwrap()
+    };
+    let daemon = Daemon::start("");
+    let [first, other] = replicas(&daemon);
+    assert!(!gives_way(first) && !gives_way(other), "at the start nobody serves");
+    send_signal(first, Signal::KILL);
+    let next = daemon.await_replica(0, Some(first));
+    assert!(gives_way(next));
+    assert_eq!(priority(next), priority(other), "and no longer");
+}
+
+#[test]
 fn a_replica_that_ends_by_itself_comes_back_too() {
     let daemon = Daemon::start("replicas = 1");
     let pid = daemon.replica_pid(0).unwrap();
