@@ -30,7 +30,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cargo::Workspace;
 use crate::error::Error;
-use crate::release;
+use crate::{release, tools};
 use client::Client;
 use cores::Cores;
 use figures::{Comparison, Results};
@@ -151,6 +151,12 @@ impl Work {
 
 fn all_scenarios() -> impl Iterator<Item = &'static Scenario> {
     HANDSHAKES.iter().chain(&RESUMED).chain(&REQUESTS).chain(&TRANSFER)
+}
+
+/// Whether this machine has what [`exercise`] needs.
+pub(crate) fn can_exercise() -> Result<(), Error> {
+    Cores::choose()?;
+    tools::for_load()
 }
 
 /// Has the hsm-proxy of this directory do everything that is measured, for some seconds each, and ends it, which must go well.

@@ -109,13 +109,19 @@ impl Server {
         match self.terminate() {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(Error::BadEnd { name: name.to_owned(), status, log: self.log() }),
-            None => Err(Error::NoEnd { name: name.to_owned(), limit: ENDING, log: self.log() }),
+            None => {
+                self.kill();
+                Err(Error::NoEnd { name: name.to_owned(), limit: ENDING, log: self.log() })
+            }
         }
     }
 
     /// Asks it to end, and waits; gives how it ended, if it has.
     fn terminate(&mut self) -> Option<ExitStatus> {
-        // Our own child and not waited for yet, so the pid is still its.
+        // Once it was waited for, its pid may be another's.
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return Some(status);
+        }
         let _gone = kill_process(self.pid(), Signal::TERM);
         let deadline = Instant::now() + ENDING;
         while Instant::now() < deadline {
@@ -125,6 +131,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
         None
+    }
+
+    fn kill(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
     }
 
     /// The end of what it said.
@@ -137,12 +148,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // One that has ended may have given its pid to another process.
-        if !matches!(self.child.try_wait(), Ok(None)) || self.terminate().is_some() {
-            return;
+        if self.terminate().is_none() {
+            self.kill();
         }
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
     }
 }
 

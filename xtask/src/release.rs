@@ -15,7 +15,6 @@ use crate::bench;
 use crate::cargo::{Workspace, llvm_tool};
 use crate::error::Error;
 use crate::process::run;
-use crate::tools;
 
 /// Builds the programs as they are shipped: hsm-proxy, hsm-engine, hsm and hsm-loadtest.
 #[derive(Args)]
@@ -53,7 +52,7 @@ pub(crate) fn build(workspace: &Workspace, packages: &[&'static str], out: &Path
         packages.iter().partition(|package| BY_PROFILE.contains(package));
     if !by_profile.is_empty() {
         // Before minutes of builds, not behind them.
-        tools::for_load()?;
+        bench::can_exercise()?;
         llvm_tool(MERGES)?;
         plain.extend(FOR_LOAD.iter().filter(|package| !packages.contains(package)));
     }
@@ -83,7 +82,7 @@ impl Profiled<'_> {
         self.directory.join("optimized")
     }
 
-    /// That of hsm-proxy as it is now. It is made once for each build that counts, and each of ours, which has the load.
+    /// That of hsm-proxy as it is now. It is made once for each build that counts, and each of this program, which says what the load is.
     fn profile(&self) -> Result<PathBuf, Error> {
         let counts = self.directory.join("counts");
         let counting = self.workspace.build_release_with(
@@ -92,8 +91,8 @@ impl Profiled<'_> {
             &self.directory.join("counting"),
         )?;
         let program = counting.join("hsm-proxy");
-        let profile =
-            self.directory.join(format!("{:016x}.profdata", digest(&[&program, &std::env::current_exe()?])?));
+        let builds = digest(&[&program, Path::new("/proc/self/exe")])?;
+        let profile = self.directory.join(format!("{builds:016x}.profdata"));
         if profile.is_file() {
             return Ok(profile);
         }

@@ -43,7 +43,7 @@ enum Command {
         config: PathBuf,
         #[arg(long, value_name = "N")]
         index: u16,
-        /// Others serve: let them go first until this one does.
+        /// Others serve: let them go first while this one opens what it needs.
         #[arg(long)]
         give_way: bool,
     },

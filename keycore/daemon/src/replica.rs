@@ -28,11 +28,12 @@ use crate::shutdown::Shutdown;
 use crate::timed_job::{TimedJob, TimedResult};
 use crate::worker_pool::WorkerPool;
 
-/// Of a busy processor the start of a replica gets a quarter if others serve: they, and a proxy beside them, have the load of the one
+/// Of a busy processor the start of a replica gets a quarter at most if others serve: they, and a proxy beside them, have the load of the one
 /// that is gone, too.
 const NICE: i32 = 5;
 
-/// Serves as replica `index` until a signal or the end of standard input. If it is to `give_way`, others go first until it serves.
+/// Serves as replica `index` until a signal or the end of standard input. If it is to `give_way`, others go first while it opens
+/// what it needs.
 ///
 /// # Errors
 ///
@@ -202,4 +203,19 @@ fn start_workers(
         },
     )
     .map_err(StartError::system(failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpriority_process;
+
+    use super::*;
+
+    #[test]
+    fn what_is_done_behind_others_has_a_lower_priority_and_what_follows_has_not() {
+        let own = getpriority_process(None).unwrap();
+        let behind = behind_others(|| Ok(getpriority_process(None).unwrap())).unwrap();
+        assert_eq!(behind, (own + NICE).min(19));
+        assert_eq!(getpriority_process(None), Ok(own));
+    }
 }

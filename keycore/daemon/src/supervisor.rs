@@ -70,6 +70,8 @@ enum State {
 }
 
 impl Replica {
+    /// It said that it does, and has not ended. One that is frozen counts, too: where that is the only other one, a start that goes
+    /// behind it is slower than it need be on a busy processor, and no more.
     fn serves(&self) -> bool {
         matches!(&self.state, State::Running(process) if process.served().is_some())
     }

@@ -26,7 +26,7 @@ struct Demand {
 }
 
 const DEMANDS: [Demand; 2] =
-    [Demand { algorithm: "p256", share: 0.85 }, Demand { algorithm: "rsa2048", share: 0.97 }];
+    [Demand { algorithm: "p256", share: 0.9 }, Demand { algorithm: "rsa2048", share: 0.98 }];
 
 /// Most microseconds that one signature may take longer than a raw one.
 const ADDED: f64 = 25.0;

@@ -26,7 +26,7 @@ impl ReplicaProcess {
     /// Starts this very executable, even if its file was replaced since, as replica `index`.
     ///
     /// The replica gets a process group of its own, so that Ctrl-C at a terminal reaches the supervisor only. If `others_serve`,
-    /// they go first until it does.
+    /// they go first while it opens what it needs.
     pub(super) fn start(
         config: &Path,
         index: u16,
