@@ -33,9 +33,6 @@ const BY_PROFILE: [&str; 2] = ["hsm-proxy", "hsm-bench-inprocess"];
 /// What a load takes besides hsm-proxy.
 const FOR_LOAD: [&str; 3] = ["hsm-engine", "hsm-cli", "hsm-loadtest"];
 
-/// Makes a profile of what was counted.
-const MERGES: &str = "llvm-profdata";
-
 impl Release {
     pub(crate) fn run(&self) -> Result<(), Error> {
         let workspace = Workspace::find()?;
@@ -50,28 +47,31 @@ impl Release {
 pub(crate) fn build(workspace: &Workspace, packages: &[&'static str], out: &Path) -> Result<(), Error> {
     let (by_profile, mut plain): (Vec<_>, Vec<_>) =
         packages.iter().partition(|package| BY_PROFILE.contains(package));
-    if !by_profile.is_empty() {
-        // Before minutes of builds, not behind them.
-        bench::can_exercise()?;
-        llvm_tool(MERGES)?;
+    // What it needs is looked for before minutes of builds, not behind them.
+    let profiled = if by_profile.is_empty() { None } else { Some(Profiled::new(workspace)?) };
+    if profiled.is_some() {
         plain.extend(FOR_LOAD.iter().filter(|package| !packages.contains(package)));
     }
     workspace.build_release(&plain)?;
     put(&workspace.release(), &plain, out)?;
-    if !by_profile.is_empty() {
-        let profiled = Profiled { directory: workspace.profiled(), workspace };
-        put(&profiled.build(&by_profile)?, &by_profile, out)?;
-    }
-    Ok(())
+    profiled.map_or(Ok(()), |profiled| put(&profiled.build(&by_profile)?, &by_profile, out))
 }
 
 /// Builds by a profile.
 struct Profiled<'a> {
     workspace: &'a Workspace,
     directory: PathBuf,
+    /// llvm-profdata, which makes a profile of what was counted.
+    merge: PathBuf,
 }
 
-impl Profiled<'_> {
+impl<'a> Profiled<'a> {
+    /// Fails if this machine lacks something for it.
+    fn new(workspace: &'a Workspace) -> Result<Self, Error> {
+        bench::can_exercise()?;
+        Ok(Self { workspace, directory: workspace.profiled(), merge: llvm_tool("llvm-profdata")? })
+    }
+
     /// Gives where the programs are.
     fn build(&self, packages: &[&'static str]) -> Result<PathBuf, Error> {
         let profile = self.profile()?;
@@ -120,9 +120,9 @@ impl Profiled<'_> {
         }
         // By another name first, so that what has the name is whole.
         let unfinished = profile.with_extension("unfinished");
-        let mut command = Command::new(llvm_tool(MERGES)?);
+        let mut command = Command::new(&self.merge);
         command.args(["merge", "-o"]).arg(&unfinished).args(raw);
-        run(command, MERGES)?;
+        run(command, "llvm-profdata merge")?;
         fs::rename(&unfinished, &profile).map_err(Error::file(&profile))?;
         Ok(profile)
     }

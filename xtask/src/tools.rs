@@ -90,11 +90,10 @@ pub(crate) fn valgrind() -> Result<PathBuf, Error> {
 
 /// What a load of everything takes from the system.
 pub(crate) fn for_load() -> Result<(), Error> {
-    let packages = [("nginx", "nginx"), ("wrk", "wrk"), ("h2load", "nghttp2-client"), ("openssl", "openssl")];
-    for (program, package) in packages {
-        found_or_installed(|| find(program), package)?;
-    }
-    Ok(())
+    const PROGRAMS: [&str; 4] = ["nginx", "wrk", "h2load", "openssl"];
+
+    let mut tools = TOOLS.into_iter().filter(|tool| PROGRAMS.contains(&tool.program));
+    tools.try_for_each(|tool| found_or_installed(|| find(tool.program), tool.package).map(drop))
 }
 
 /// What is looked for; it is installed as the tests' tools are.
