@@ -105,7 +105,8 @@ impl Handshaken {
 
     async fn read_to_end(&mut self) -> Result<(), Failure> {
         self.stream.flush().await.map_err(Failure::from_stream)?;
-        let mut rest = [0; 4096];
+        // There is a ticket to come, perhaps, and the end. Thousands of tasks keep room for this.
+        let mut rest = [0; 512];
         while self.stream.read(&mut rest).await.map_err(Failure::from_stream)? > 0 {}
         // The server's close_notify is in; its FIN may be behind it.
         let tcp = self.stream.get_mut().0;

@@ -214,7 +214,8 @@ async fn one(
         tally.borrow_mut().negotiated = Some(connection.negotiated());
     }
     if target.request {
-        tokio::time::timeout_at(limit.into(), connection.request(&name))
+        // On the heap: its buffer would be in each of thousands of tasks.
+        tokio::time::timeout_at(limit.into(), Box::pin(connection.request(&name)))
             .await
             .map_err(|_| Failure::Timeout)??;
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,6 +53,9 @@ pub struct TargetOptions {
     pub resume: bool,
     /// Whether to `GET /` on each connection.
     pub request: bool,
+    /// The signature of one handshake in so many is verified; those of the others are taken on trust, so that a client that has no more
+    /// than a server can keep it busy.
+    pub verify_one_in: NonZeroU32,
 }
 
 /// A version of TLS.
@@ -92,7 +96,7 @@ impl Target {
     pub fn new(options: &TargetOptions) -> Result<Self, TargetError> {
         let server_names = ServerNames::new(&options.server_name, options.numbers.as_ref(), options.skip)?;
         let provider = Arc::new(provider(options.key_exchange));
-        let trust = trusted(&options.ca, &provider)?;
+        let trust = trusted(&options.ca, &provider, options.verify_one_in)?;
         let config = client_config(provider, trust, options.version).map_err(TargetError::Tls)?;
         Ok(Self {
             address: resolve(&options.connect)?,
@@ -137,7 +141,11 @@ fn resolve(connect: &str) -> Result<SocketAddr, TargetError> {
         .ok_or_else(|| failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
 }
 
-fn trusted(ca: &Path, provider: &Arc<CryptoProvider>) -> Result<Trust, TargetError> {
+fn trusted(
+    ca: &Path,
+    provider: &Arc<CryptoProvider>,
+    verify_one_in: NonZeroU32,
+) -> Result<Trust, TargetError> {
     let failed = |source| TargetError::Ca { path: ca.to_owned(), source };
     let mut certificates = Vec::new();
     for certificate in CertificateDer::pem_file_iter(ca).map_err(failed)? {
@@ -146,7 +154,7 @@ fn trusted(ca: &Path, provider: &Arc<CryptoProvider>) -> Result<Trust, TargetErr
     if certificates.is_empty() {
         return Err(TargetError::NoCertificate(ca.to_owned()));
     }
-    Trust::new(certificates, provider)
+    Trust::new(certificates, provider, verify_one_in)
         .map_err(|source| TargetError::Certificate { path: ca.to_owned(), source })
 }
 

@@ -1,6 +1,7 @@
 //! A TLS server inside the test, well-behaved or not.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,8 @@ pub(crate) enum Manner {
     SelfSigned,
     /// Good, but gives no tickets and keeps no sessions.
     Forgets,
+    /// Signs with another key than that of its certificate.
+    SignsWrongly,
     /// Has no certificate for anybody: a fatal alert.
     Refuses,
     /// Accepts and says nothing.
@@ -55,6 +58,16 @@ impl Drop for TestServer {
 struct Seen {
     full: AtomicU64,
     resumed: AtomicU64,
+}
+
+/// Takes what it has as it is; rustls' own would look whether the key is the certificate's.
+#[derive(Debug)]
+struct Unchecked(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Unchecked {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
 }
 
 #[derive(Debug)]
@@ -110,6 +123,7 @@ impl TestServer {
             key_exchange: None,
             resume: false,
             request: false,
+            verify_one_in: NonZeroU32::MIN,
         }
     }
 
@@ -144,6 +158,12 @@ fn server_config(directory: &TempDir, manner: Manner) -> ServerConfig {
         let key = PrivateKeyDer::try_from(ca.key().serialize_der()).unwrap();
         return builder.with_single_cert(vec![ca.der().clone()], key).unwrap();
     }
+    if manner == Manner::SignsWrongly {
+        let other = PrivateKeyDer::try_from(KeyPair::generate().unwrap().serialize_der()).unwrap();
+        let other = builder.crypto_provider().key_provider.load_private_key(other).unwrap();
+        let wrong = CertifiedKey::new(vec![leaf.der().clone()], other);
+        return builder.with_cert_resolver(Arc::new(Unchecked(Arc::new(wrong))));
+    }
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let mut config = builder.with_single_cert(vec![leaf.der().clone()], key).unwrap();
     if manner == Manner::Forgets {
@@ -161,7 +181,7 @@ async fn listen(listener: TcpListener, acceptor: TlsAcceptor, manner: Manner, se
             Manner::Silent => silent.push(tcp),
             Manner::Closes => drop(tcp),
             Manner::Refuses => drop(tokio::spawn(serve(tcp, acceptor.clone(), 0, Arc::clone(&seen)))),
-            Manner::SelfSigned | Manner::Forgets => {
+            Manner::SelfSigned | Manner::Forgets | Manner::SignsWrongly => {
                 drop(tokio::spawn(serve(tcp, acceptor.clone(), 200, Arc::clone(&seen))));
             }
             Manner::Good(status) => {

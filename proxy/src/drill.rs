@@ -9,6 +9,7 @@ mod signed;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -239,6 +240,7 @@ fn target(address: SocketAddr, config: &Config, site: &SiteSettings) -> Result<T
         key_exchange: None,
         resume: false,
         request: false,
+        verify_one_in: NonZeroU32::MIN,
     })?)
 }
 

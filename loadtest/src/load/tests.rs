@@ -1,3 +1,4 @@
+use std::num::NonZeroU32;
 use std::time::Instant;
 
 use rustls::client::Resumption;
@@ -117,6 +118,19 @@ fn a_self_signed_certificate_can_be_trusted_by_itself() {
     let stranger = TestServer::start(Manner::SelfSigned);
     let untrusted = crate::TargetOptions { ca: stranger.ca(), ..server.options() };
     assert_eq!(categories(&run(load(&untrusted, Extent::Count(3)))), [("certificate", 3)]);
+}
+
+#[test]
+fn a_wrong_signature_is_found_by_who_looks() {
+    let server = TestServer::start(Manner::SignsWrongly);
+    for version in [TlsVersion::V12, TlsVersion::V13] {
+        for (one_in, found) in [(1, 8), (4, 2)] {
+            let verify_one_in = NonZeroU32::new(one_in).unwrap();
+            let options = crate::TargetOptions { verify_one_in, version: Some(version), ..server.options() };
+            let tally = run(load(&options, Extent::Count(8)));
+            assert_eq!((tally.handshakes(), categories(&tally)), (8 - found, vec![("certificate", found)]));
+        }
+    }
 }
 
 #[test]
