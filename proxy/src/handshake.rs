@@ -323,8 +323,13 @@ impl Handshaker {
                 };
                 return Err(refuse(&mut gated.into_inner(), &INTERNAL_ERROR, error).await);
             }
-            Err((error, _)) => return Err(HandshakeError::of(error)),
+            Err((error, mut gated)) => {
+                // Whether the alert arrives is the client's affair.
+                let _ = poll_fn(|cx| Poll::Ready(gated.poll_let_go(cx))).await;
+                return Err(HandshakeError::of(error));
+            }
         };
+        stream.get_mut().0.handshake_is_over();
         if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
             // Whether it arrives is the authority's affair.
             let _ = stream.shutdown().await;

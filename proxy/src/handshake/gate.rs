@@ -1,35 +1,64 @@
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection that swallows what is written once it is shut, and gives nothing more to read.
+/// A connection that decides what of a handshake reaches the client, and when.
 ///
-/// When a key can't sign, rustls has its ServerHello ready, and tokio-rustls sends it before it reports the error. After a
-/// ServerHello only encrypted alerts count, and nobody can make one any more. So nothing is sent, and the client gets
-/// its alert in the clear, as the server's first word.
-///
-/// Until it is asked for them, it also keeps the first bytes that were read: rustls does not show all of a ClientHello.
+/// * Once it is shut, it swallows what is written, and gives nothing more to read. When a key can't sign, rustls has its ServerHello ready,
+///   and tokio-rustls sends it before it reports the error. After a ServerHello only encrypted alerts count, and nobody can make one any more.
+///   So nothing is sent, and the client gets its alert in the clear, as the server's first word.
+/// * It withholds the ticket of TLS 1.3, which nobody waits for, until something else is written: a system call less, and a packet less.
+/// * Until it is asked for them, it also keeps the first bytes that were read: rustls does not show all of a ClientHello.
 pub(crate) struct Gate<IO> {
     io: IO,
     shut: Arc<AtomicBool>,
-    first_bytes: Option<Vec<u8>>,
+    phase: Phase,
+    /// What was read in [`Phase::Hello`]; what is withheld in the others.
+    bytes: Vec<u8>,
+    /// The client has spoken since all was written that there was to say to it.
+    answers: bool,
+    /// Not all of what was written last was taken.
+    cut: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Hello,
+    /// As before, but for the first bytes, which were too many.
+    LongHello,
+    /// From the server's first word on.
+    Handshake,
+    Over,
 }
 
 /// The longest beginning that is kept; a ClientHello has about 2 KiB.
 const FIRST_BYTES: usize = 16 * 1024;
 
+/// The first byte of a record that is encrypted as in TLS 1.3 (RFC 8446, section 5.2). In a handshake of TLS 1.2 there are none of this type.
+const APPLICATION_DATA: u8 = 23;
+
+/// Most pieces that are written with what was withheld; a response has fewer.
+const PIECES: usize = 16;
+
 impl<IO> Gate<IO> {
     pub(super) fn new(io: IO, shut: Arc<AtomicBool>) -> Self {
-        Self { io, shut, first_bytes: Some(Vec::new()) }
+        Self { io, shut, phase: Phase::Hello, bytes: Vec::new(), answers: false, cut: false }
     }
 
     /// What was read until now, unless it was more than [`FIRST_BYTES`]. From here on nothing is kept.
     pub(super) fn take_first_bytes(&mut self) -> Vec<u8> {
-        self.first_bytes.take().unwrap_or_default()
+        let first = std::mem::take(&mut self.bytes);
+        self.phase = Phase::Handshake;
+        first
+    }
+
+    /// The handshake is made: what was withheld goes out before whatever is written next.
+    pub(super) fn handshake_is_over(&mut self) {
+        self.phase = Phase::Over;
     }
 
     /// The connection itself, which takes what is written.
@@ -39,6 +68,58 @@ impl<IO> Gate<IO> {
 
     fn is_shut(&self) -> bool {
         self.shut.load(Relaxed)
+    }
+
+    /// Whether this is what the server says to a client's Finished in TLS 1.3: a ticket, or an alert, which whoever sees the handshake fail sends.
+    /// Before that, what it says to a client begins in the clear.
+    fn is_ticket(&self, first: Option<&u8>) -> bool {
+        self.phase == Phase::Handshake && self.answers && !self.cut && first == Some(&APPLICATION_DATA)
+    }
+
+    fn withhold(&mut self, slices: &[IoSlice<'_>]) -> usize {
+        let before = self.bytes.len();
+        slices.iter().for_each(|slice| self.bytes.extend_from_slice(slice));
+        self.bytes.len() - before
+    }
+
+    fn wrote(&mut self, result: &Poll<io::Result<usize>>, all: usize) {
+        self.answers = false;
+        self.cut = !matches!(result, Poll::Ready(Ok(wrote)) if *wrote == all);
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> Gate<IO> {
+    /// Writes what was withheld, if the socket has room for it.
+    pub(super) fn poll_let_go(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.bytes.is_empty() && matches!(self.phase, Phase::Handshake | Phase::Over) {
+            let wrote = ready!(Pin::new(&mut self.io).poll_write(cx, &self.bytes))?;
+            self.let_go_of(wrote)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what was withheld and, in the same call, this behind it; says how much of this was taken.
+    fn poll_write_behind(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let pieces_of_it = slices.len().min(PIECES - 1);
+        pieces[0] = IoSlice::new(&self.bytes);
+        pieces[1..=pieces_of_it].copy_from_slice(&slices[..pieces_of_it]);
+        let wrote = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &pieces[..=pieces_of_it]))?;
+        let withheld = self.bytes.len();
+        self.let_go_of(wrote.min(withheld))?;
+        Poll::Ready(Ok(wrote.saturating_sub(withheld)))
+    }
+
+    fn let_go_of(&mut self, wrote: usize) -> io::Result<()> {
+        if wrote == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        if wrote == self.bytes.len() {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.drain(..wrote);
+        }
+        Ok(())
     }
 }
 
@@ -54,10 +135,13 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Gate<IO> {
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        if let Some(first) = &mut self.first_bytes {
-            first.extend_from_slice(&buffer.filled()[before..]);
-            if first.len() > FIRST_BYTES {
-                self.first_bytes = None;
+        let new = &buffer.filled()[before..];
+        self.answers |= !new.is_empty();
+        if self.phase == Phase::Hello {
+            self.bytes.extend_from_slice(new);
+            if self.bytes.len() > FIRST_BYTES {
+                self.phase = Phase::LongHello;
+                self.bytes = Vec::new();
             }
         }
         read
@@ -65,22 +149,34 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Gate<IO> {
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Gate<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.is_shut() {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.is_shut() {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        if self.phase == Phase::Over {
+            while !self.bytes.is_empty() {
+                match ready!(self.poll_write_behind(cx, slices))? {
+                    0 => {}
+                    wrote => return Poll::Ready(Ok(wrote)),
+                }
+            }
+            return Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        }
+        if self.is_ticket(slices.iter().find_map(|slice| slice.first())) {
+            return Poll::Ready(Ok(self.withhold(slices)));
+        }
+        let wrote = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        let all = slices.iter().map(|slice| slice.len()).sum();
+        self.wrote(&wrote, all);
+        wrote
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -92,6 +188,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Gate<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_let_go(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
