@@ -299,7 +299,9 @@ impl Handshaker {
         }
         let counts = Arc::clone(&site.requests);
         // The signature is asked for in `into_stream` already, so that is inside, too.
-        let handshake = Box::pin(async move { start.into_stream(config).into_fallible().await });
+        // What it makes is on the heap as soon as it is made: it is large, and is handed on many times.
+        let handshake =
+            Box::pin(async move { start.into_stream(config).into_fallible().await.map(Box::new) });
         let clients = site.policy.client_certificates.clone();
         let site = sni.clone().unwrap_or_else(|| Arc::from(site.name()));
         let progress = Rc::new(InProgress {
@@ -341,13 +343,7 @@ impl Handshaker {
         }
         let identity = clients.map(|_| ClientIdentity::of(connection.peer_certificates()));
         let (protocol, handshake) = (protocol(connection), facts(connection, progress.signed_by.take()));
-        Ok(Accepted::Client(Box::new(Established {
-            stream: Box::new(stream),
-            sni,
-            protocol,
-            handshake,
-            identity,
-        })))
+        Ok(Accepted::Client(Box::new(Established { stream, sni, protocol, handshake, identity })))
     }
 
     /// Runs the handshake, each of its steps in a fiber: it has a stack while it computes or awaits a signature, and none

@@ -135,7 +135,7 @@ impl Proxy {
         let (client, server) = tokio::io::duplex(PIPE);
         let (forwarder, sites) = (Rc::clone(&self.forwarder), Arc::clone(&self.sites));
         let shutdown = self.shutdown.clone();
-        let connection = connection_from("192.0.2.7:4711", protocol);
+        let connection = Rc::new(connection_from("192.0.2.7:4711", protocol));
         let task =
             spawn_local(
                 async move { forwarder.serve(server, connection, sites, Rc::default(), shutdown).await },

@@ -63,7 +63,7 @@ enum Made {
 
 /// A connection whose handshake is over.
 enum Begun {
-    Client(Box<TlsStream<Gate<TcpStream>>>, Box<ClientConnection>),
+    Client(Box<TlsStream<Gate<TcpStream>>>, Rc<ClientConnection>),
     ToPass(Box<ToPass>),
 }
 
@@ -149,7 +149,7 @@ impl Worker {
         // On the heap, and gone before the requests are served: a handshake's state is large, and idle connections are many.
         let Some(begun) = Box::pin(self.begin(stream, ends, accepted, serving)).await else { return };
         let (stream, connection) = match begun {
-            Begun::Client(stream, connection) => (stream, *connection),
+            Begun::Client(stream, connection) => (stream, connection),
             Begun::ToPass(connection) => return Box::pin(self.pass(*connection, ends, serving)).await,
         };
         let (sites, journal) = (Arc::clone(&serving.generation.sites), Rc::clone(&serving.journal));
@@ -199,7 +199,7 @@ impl Worker {
             identity: established.identity,
             traced: traced.map(Box::new),
         };
-        Some(Begun::Client(established.stream, Box::new(connection)))
+        Some(Begun::Client(established.stream, Rc::new(connection)))
     }
 
     /// The handshake, unless it is for another server to make. `known` is told of it as it goes on.
@@ -228,7 +228,7 @@ impl Worker {
     async fn plain_client(&self, stream: TcpStream, ends: Ends, serving: &Serving) {
         let generation = &serving.generation;
         let (sites, journal) = (Arc::clone(&generation.sites), Rc::clone(&serving.journal));
-        let connection = ClientConnection::plain(ends.client, ends.server);
+        let connection = Rc::new(ClientConnection::plain(ends.client, ends.server));
         let (port, shutdown) = (generation.redirect_port, serving.retired.clone());
         serving.forwarder.redirect(stream, connection, sites, journal, port, shutdown).await;
     }

@@ -8,7 +8,7 @@ async fn plain(proxy: &Proxy, request: impl AsRef<[u8]>) -> String {
     let (forwarder, sites) = (Rc::clone(&proxy.forwarder), Arc::clone(&proxy.sites));
     let shutdown = proxy.shutdown.clone();
     let journal = Rc::new(Journal::default());
-    let connection = connection_from("192.0.2.7:4711", Protocol::Http1);
+    let connection = Rc::new(connection_from("192.0.2.7:4711", Protocol::Http1));
     spawn_local(async move { forwarder.redirect(server, connection, sites, journal, 8443, shutdown).await });
     client.write_all(request.as_ref()).await.unwrap();
     let mut answer = Vec::new();

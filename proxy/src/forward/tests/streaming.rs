@@ -299,7 +299,7 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, remote) = listener.accept().await.unwrap();
-        let connection = connection_from(&remote.to_string(), Protocol::Http1);
+        let connection = Rc::new(connection_from(&remote.to_string(), Protocol::Http1));
         let (forwarder, sites) = (Rc::clone(&proxy.forwarder), Arc::clone(&proxy.sites));
         let shutdown = proxy.shutdown.clone();
         spawn_local(async move { forwarder.serve(server, connection, sites, Rc::default(), shutdown).await });
