@@ -46,6 +46,7 @@ mod routes;
 mod shutdown;
 mod signer;
 mod sites;
+mod slices;
 mod status;
 mod throttle;
 mod tls;

@@ -6,6 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::slices::poll_write_slices;
+
 /// A connection that decides what of a handshake reaches the client, and when.
 ///
 /// * Once it is shut, it swallows what is written, and gives nothing more to read. When a key can't sign, rustls has its ServerHello ready,
@@ -168,12 +170,12 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Gate<IO> {
                     wrote => return Poll::Ready(Ok(wrote)),
                 }
             }
-            return Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+            return poll_write_slices(Pin::new(&mut self.io), cx, slices);
         }
         if self.is_ticket(slices.iter().find_map(|slice| slice.first())) {
             return Poll::Ready(Ok(self.withhold(slices)));
         }
-        let wrote = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        let wrote = poll_write_slices(Pin::new(&mut self.io), cx, slices);
         let all = slices.iter().map(|slice| slice.len()).sum();
         self.wrote(&wrote, all);
         wrote

@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+use crate::slices::poll_write_slices;
+
 /// The bytes of a connection to an upstream.
 pub(crate) enum Stream {
     Tcp(TcpStream),
@@ -64,7 +66,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        on_each!(self.get_mut(), io => Pin::new(io).poll_write_vectored(cx, slices))
+        on_each!(self.get_mut(), io => poll_write_slices(Pin::new(io), cx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
