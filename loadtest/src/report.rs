@@ -20,6 +20,8 @@ pub struct Report {
     pub negotiated: Vec<String>,
     /// Whether each client resumed sessions after its first handshake.
     pub resume: bool,
+    /// The signature of one handshake in so many was verified.
+    pub verify_one_in: u32,
     /// Handshakes under way at a time, at most.
     pub concurrency: u16,
     /// Seconds from the first beginning to the last end.
@@ -84,6 +86,7 @@ impl Report {
                 .cloned()
                 .collect(),
             resume: load.target.resume,
+            verify_one_in: load.target.verify_one_in,
             concurrency: load.concurrency,
             seconds: (seconds * 1e3).round() / 1e3,
             handshakes: tally.handshakes(),

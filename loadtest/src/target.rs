@@ -30,6 +30,8 @@ pub struct Target {
     pub(crate) resume: bool,
     /// Whether to make an HTTP request on each connection.
     pub(crate) request: bool,
+    /// One signature in so many is verified.
+    pub(crate) verify_one_in: u32,
 }
 
 /// What [`Target::new`] needs to know.
@@ -104,6 +106,7 @@ impl Target {
             connector: TlsConnector::from(Arc::new(config)),
             resume: options.resume,
             request: options.request,
+            verify_one_in: options.verify_one_in.get(),
         })
     }
 

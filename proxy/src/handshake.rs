@@ -331,7 +331,14 @@ impl Handshaker {
                 return Err(HandshakeError::of(error));
             }
         };
-        stream.get_mut().0.handshake_is_over();
+        let (gate, connection) = stream.get_mut();
+        gate.handshake_is_over();
+        // A request that came with the Finished is answered soon, and HTTP/2 begins with SETTINGS. Else the ticket goes out now: a client whose kernel
+        // collects small writes (Nagle) sends its request when its Finished is acknowledged, which the kernel here would do 40 ms later.
+        if connection.wants_read() && protocol(connection) == Protocol::Http1 {
+            // What the socket does not take now goes before what is written next.
+            let _ = poll_fn(|cx| Poll::Ready(gate.poll_let_go(cx))).await;
+        }
         if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
             // Whether it arrives is the authority's affair.
             let _ = stream.shutdown().await;

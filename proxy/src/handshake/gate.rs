@@ -13,18 +13,17 @@ use crate::slices::poll_write_slices;
 /// * Once it is shut, it swallows what is written, and gives nothing more to read. When a key can't sign, rustls has its ServerHello ready,
 ///   and tokio-rustls sends it before it reports the error. After a ServerHello only encrypted alerts count, and nobody can make one any more.
 ///   So nothing is sent, and the client gets its alert in the clear, as the server's first word.
-/// * It withholds the ticket of TLS 1.3, which nobody waits for, until something else is written: a system call less, and a packet less.
+/// * It withholds what the server says last in a handshake of TLS 1.3, a ticket, until something else is written or it is told to let go: a
+///   system call less where the response is next.
 /// * Until it is asked for them, it also keeps the first bytes that were read: rustls does not show all of a ClientHello.
 pub(crate) struct Gate<IO> {
     io: IO,
     shut: Arc<AtomicBool>,
     phase: Phase,
     /// What was read in [`Phase::Hello`]; what is withheld in the others.
-    bytes: Vec<u8>,
-    /// The client has spoken since all was written that there was to say to it.
-    answers: bool,
-    /// Not all of what was written last was taken.
-    cut: bool,
+    kept: Vec<u8>,
+    /// The client has spoken since something was written.
+    client_spoke: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,17 +42,20 @@ const FIRST_BYTES: usize = 16 * 1024;
 /// The first byte of a record that is encrypted as in TLS 1.3 (RFC 8446, section 5.2). In a handshake of TLS 1.2 there are none of this type.
 const APPLICATION_DATA: u8 = 23;
 
+/// The most that is withheld. A ticket has a client's certificates in it, and a client may ask for several.
+const WITHHELD: usize = 2048;
+
 /// Most pieces that are written with what was withheld; a response has fewer.
 const PIECES: usize = 16;
 
 impl<IO> Gate<IO> {
     pub(super) fn new(io: IO, shut: Arc<AtomicBool>) -> Self {
-        Self { io, shut, phase: Phase::Hello, bytes: Vec::new(), answers: false, cut: false }
+        Self { io, shut, phase: Phase::Hello, kept: Vec::new(), client_spoke: false }
     }
 
     /// What was read until now, unless it was more than [`FIRST_BYTES`]. From here on nothing is kept.
     pub(super) fn take_first_bytes(&mut self) -> Vec<u8> {
-        let first = std::mem::take(&mut self.bytes);
+        let first = std::mem::take(&mut self.kept);
         self.phase = Phase::Handshake;
         first
     }
@@ -72,29 +74,26 @@ impl<IO> Gate<IO> {
         self.shut.load(Relaxed)
     }
 
-    /// Whether this is what the server says to a client's Finished in TLS 1.3: a ticket, or an alert, which whoever sees the handshake fail sends.
-    /// Before that, what it says to a client begins in the clear.
-    fn is_ticket(&self, first: Option<&u8>) -> bool {
-        self.phase == Phase::Handshake && self.answers && !self.cut && first == Some(&APPLICATION_DATA)
+    /// Whether this is what the server says to a client's Finished in TLS 1.3: tickets, or an alert, which whoever sees the handshake fail lets
+    /// go. Before that, what it says to a client begins in the clear; and rustls reads nothing before all was written that it had to say.
+    fn is_last_word(&self, slices: &[IoSlice<'_>], length: usize) -> bool {
+        let first = slices.iter().find_map(|slice| slice.first());
+        self.phase == Phase::Handshake
+            && self.client_spoke
+            && first == Some(&APPLICATION_DATA)
+            && self.kept.len() + length <= WITHHELD
     }
 
-    fn withhold(&mut self, slices: &[IoSlice<'_>]) -> usize {
-        let before = self.bytes.len();
-        slices.iter().for_each(|slice| self.bytes.extend_from_slice(slice));
-        self.bytes.len() - before
-    }
-
-    fn wrote(&mut self, result: &Poll<io::Result<usize>>, all: usize) {
-        self.answers = false;
-        self.cut = !matches!(result, Poll::Ready(Ok(wrote)) if *wrote == all);
+    fn withholds(&self) -> bool {
+        !self.kept.is_empty() && matches!(self.phase, Phase::Handshake | Phase::Over)
     }
 }
 
 impl<IO: AsyncWrite + Unpin> Gate<IO> {
     /// Writes what was withheld, if the socket has room for it.
     pub(super) fn poll_let_go(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.bytes.is_empty() && matches!(self.phase, Phase::Handshake | Phase::Over) {
-            let wrote = ready!(Pin::new(&mut self.io).poll_write(cx, &self.bytes))?;
+        while self.withholds() {
+            let wrote = ready!(Pin::new(&mut self.io).poll_write(cx, &self.kept))?;
             self.let_go_of(wrote)?;
         }
         Poll::Ready(Ok(()))
@@ -104,10 +103,10 @@ impl<IO: AsyncWrite + Unpin> Gate<IO> {
     fn poll_write_behind(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut pieces = [IoSlice::new(&[]); PIECES];
         let pieces_of_it = slices.len().min(PIECES - 1);
-        pieces[0] = IoSlice::new(&self.bytes);
+        pieces[0] = IoSlice::new(&self.kept);
         pieces[1..=pieces_of_it].copy_from_slice(&slices[..pieces_of_it]);
         let wrote = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &pieces[..=pieces_of_it]))?;
-        let withheld = self.bytes.len();
+        let withheld = self.kept.len();
         self.let_go_of(wrote.min(withheld))?;
         Poll::Ready(Ok(wrote.saturating_sub(withheld)))
     }
@@ -116,10 +115,10 @@ impl<IO: AsyncWrite + Unpin> Gate<IO> {
         if wrote == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        if wrote == self.bytes.len() {
-            self.bytes = Vec::new();
+        if wrote == self.kept.len() {
+            self.kept = Vec::new();
         } else {
-            self.bytes.drain(..wrote);
+            self.kept.drain(..wrote);
         }
         Ok(())
     }
@@ -138,12 +137,12 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Gate<IO> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         let new = &buffer.filled()[before..];
-        self.answers |= !new.is_empty();
+        self.client_spoke |= !new.is_empty();
         if self.phase == Phase::Hello {
-            self.bytes.extend_from_slice(new);
-            if self.bytes.len() > FIRST_BYTES {
+            self.kept.extend_from_slice(new);
+            if self.kept.len() > FIRST_BYTES {
                 self.phase = Phase::LongHello;
-                self.bytes = Vec::new();
+                self.kept = Vec::new();
             }
         }
         read
@@ -163,22 +162,20 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Gate<IO> {
         if self.is_shut() {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
-        if self.phase == Phase::Over {
-            while !self.bytes.is_empty() {
-                match ready!(self.poll_write_behind(cx, slices))? {
-                    0 => {}
-                    wrote => return Poll::Ready(Ok(wrote)),
-                }
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if self.is_last_word(slices, length) {
+            self.kept.reserve_exact(length);
+            slices.iter().for_each(|slice| self.kept.extend_from_slice(slice));
+            return Poll::Ready(Ok(length));
+        }
+        self.client_spoke = false;
+        while self.withholds() {
+            match ready!(self.poll_write_behind(cx, slices))? {
+                0 => {}
+                wrote => return Poll::Ready(Ok(wrote)),
             }
-            return poll_write_slices(Pin::new(&mut self.io), cx, slices);
         }
-        if self.is_ticket(slices.iter().find_map(|slice| slice.first())) {
-            return Poll::Ready(Ok(self.withhold(slices)));
-        }
-        let wrote = poll_write_slices(Pin::new(&mut self.io), cx, slices);
-        let all = slices.iter().map(|slice| slice.len()).sum();
-        self.wrote(&wrote, all);
-        wrote
+        poll_write_slices(Pin::new(&mut self.io), cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

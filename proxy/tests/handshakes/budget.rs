@@ -133,7 +133,8 @@ fn a_ticket_of_another_site_leads_past_nobody() {
 #[test]
 fn who_is_refused_after_a_hello_retry_request_is_told_so() {
     let proxy = with_one_place(0);
-    let (mut tls, mut stream) = Client::new(&proxy).guessing_a_wrong_group().asked_again("a.example");
+    let (mut tls, mut stream) =
+        Client::new(&proxy).guessing_a_wrong_group().before_its_second_flight("a.example");
     let slow = proxy.connect_in_background("slow.example");
     proxy.wait_for_signatures(1);
     while tls.wants_write() {

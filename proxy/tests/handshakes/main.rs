@@ -20,6 +20,7 @@ mod reloads;
 mod slow_peers;
 mod status;
 mod support;
+mod tickets;
 mod traces;
 mod upstream;
 

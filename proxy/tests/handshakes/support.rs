@@ -538,8 +538,8 @@ impl Client {
         answer
     }
 
-    /// A handshake that the server wants begun again with another key share, before the client does so.
-    pub(crate) fn asked_again(&self, name: &str) -> (ClientConnection, TcpStream) {
+    /// A handshake up to the server's first answer, which may want it begun again with another key share; the client has said nothing to that.
+    pub(crate) fn before_its_second_flight(&self, name: &str) -> (ClientConnection, TcpStream) {
         let mut tls = self.tls(name);
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -93,7 +93,6 @@ impl<'a> Client<'a> {
         seconds: u16,
     ) -> Result<Load, Error> {
         let mut command = self.loadtest(scenario, peer, seconds)?;
-        // An open loop has as many under way as the server leaves undone.
         command.args(["--rate", &format!("{rate:.0}"), "--concurrency", AT_APPOINTED_TIMES]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let child = self.cores.on_client(|| {

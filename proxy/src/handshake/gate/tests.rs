@@ -66,13 +66,9 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// A gate that has read a ClientHello, and has written the server's flight, of which the socket took this much at a time.
-async fn answered(takes: impl IntoIterator<Item = usize>) -> Gate<Socket> {
-    let socket = Socket {
-        reads: [b"hello".as_slice(), b"finished"].into(),
-        takes: takes.into_iter().collect(),
-        ..Socket::default()
-    };
+/// A gate that has read a ClientHello, and has written the server's flight.
+async fn answered() -> Gate<Socket> {
+    let socket = Socket { reads: [b"hello".as_slice(), b"finished"].into(), ..Socket::default() };
     let mut gate = Gate::new(socket, Arc::default());
     read(&mut gate, b"hello").await;
     assert_eq!(gate.take_first_bytes(), b"hello");
@@ -88,7 +84,7 @@ async fn read(gate: &mut Gate<Socket>, expected: &[u8]) {
 
 #[tokio::test]
 async fn a_ticket_leaves_with_the_first_response() {
-    let mut gate = answered([]).await;
+    let mut gate = answered().await;
     read(&mut gate, b"finished").await;
     gate.write_all(TICKET).await.unwrap();
     gate.flush().await.unwrap();
@@ -103,7 +99,7 @@ async fn a_ticket_leaves_with_the_first_response() {
 #[tokio::test]
 async fn no_byte_is_lost_or_doubled_however_little_the_socket_takes() {
     for step in 1..=RESPONSE.len() {
-        let mut gate = answered([]).await;
+        let mut gate = answered().await;
         read(&mut gate, b"finished").await;
         gate.write_all(TICKET).await.unwrap();
         gate.handshake_is_over();
@@ -122,26 +118,45 @@ async fn no_byte_is_lost_or_doubled_however_little_the_socket_takes() {
 }
 
 #[tokio::test]
-async fn a_flight_is_never_withheld() {
-    // Its rest begins like an encrypted record, and the client speaks before it was all taken.
-    let mut gate = answered([]).await;
-    gate.io.writes.clear();
-    gate.io.takes = [5, 0].into();
-    let flight = b"\x16hell\x17rest";
-    let wrote = gate.write(flight).await.unwrap();
-    assert_eq!(wrote, 5);
-    assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut gate).poll_write(cx, &flight[5..]))).await.is_pending());
+async fn what_is_more_than_a_ticket_goes_out_behind_it() {
+    let mut gate = answered().await;
     read(&mut gate, b"finished").await;
-    gate.write_all(&flight[5..]).await.unwrap();
-    assert_eq!(gate.io.writes.concat(), flight);
+    gate.write_all(TICKET).await.unwrap();
+    let large = [TICKET, &[7; WITHHELD]].concat();
+    gate.write_all(&large).await.unwrap();
+    assert_eq!(gate.io.writes, [HELLO, &[TICKET, large.as_slice()].concat()]);
 
+    // As many pieces as one likes.
+    let mut gate = answered().await;
+    read(&mut gate, b"finished").await;
+    gate.write_all(TICKET).await.unwrap();
+    gate.handshake_is_over();
+    let bytes = (0..2 * PIECES as u8).collect::<Vec<_>>();
+    let pieces = bytes.chunks(1).map(IoSlice::new).collect::<Vec<_>>();
+    let wrote = gate.write_vectored(&pieces).await.unwrap();
+    assert_eq!(wrote, PIECES - 1);
+    assert_eq!(gate.write_vectored(&pieces[wrote..]).await.unwrap(), bytes.len() - wrote);
+    assert_eq!(gate.io.writes.concat(), [HELLO, TICKET, bytes.as_slice()].concat());
+}
+
+#[tokio::test]
+async fn an_end_before_the_handshake_says_nothing() {
+    let mut gate =
+        Gate::new(Socket { reads: [b"hello".as_slice()].into(), ..Socket::default() }, Arc::default());
+    read(&mut gate, b"hello").await;
+    gate.shutdown().await.unwrap();
+    assert!(gate.io.writes.is_empty() && gate.io.shut_down);
+}
+
+#[tokio::test]
+async fn a_flight_is_never_withheld() {
     // More of it in a second write: the client has not spoken since.
-    let mut gate = answered([]).await;
+    let mut gate = answered().await;
     gate.write_all(TICKET).await.unwrap();
     assert_eq!(gate.io.writes, [HELLO, TICKET]);
 
     // TLS 1.2 ends in the clear.
-    let mut gate = answered([]).await;
+    let mut gate = answered().await;
     read(&mut gate, b"finished").await;
     let end = b"\x14\x03\x03change cipher spec";
     gate.write_all(end).await.unwrap();
@@ -150,13 +165,13 @@ async fn a_flight_is_never_withheld() {
 
 #[tokio::test]
 async fn what_is_withheld_goes_out_when_the_handshake_fails_or_the_connection_ends() {
-    let mut gate = answered([]).await;
+    let mut gate = answered().await;
     read(&mut gate, b"finished").await;
     gate.write_all(TICKET).await.unwrap();
     poll_fn(|cx| gate.poll_let_go(cx)).await.unwrap();
     assert_eq!(gate.io.writes, [HELLO, TICKET]);
 
-    let mut gate = answered([]).await;
+    let mut gate = answered().await;
     read(&mut gate, b"finished").await;
     gate.write_all(TICKET).await.unwrap();
     gate.handshake_is_over();
@@ -167,7 +182,7 @@ async fn what_is_withheld_goes_out_when_the_handshake_fails_or_the_connection_en
 
 #[tokio::test]
 async fn nothing_is_written_or_read_once_it_is_shut() {
-    let mut gate = answered([]).await;
+    let mut gate = answered().await;
     gate.shut.store(true, Relaxed);
     gate.write_all(HELLO).await.unwrap();
     assert_eq!(gate.io.writes, [HELLO]);
