@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{HandshakeKind, ServerConfig};
 use rustls_pki_types::PrivateKeyDer;
 use tempfile::TempDir;
@@ -58,16 +58,6 @@ impl Drop for TestServer {
 struct Seen {
     full: AtomicU64,
     resumed: AtomicU64,
-}
-
-/// Takes what it has as it is; rustls' own would look whether the key is the certificate's.
-#[derive(Debug)]
-struct Unchecked(Arc<CertifiedKey>);
-
-impl ResolvesServerCert for Unchecked {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
-    }
 }
 
 #[derive(Debug)]
@@ -161,8 +151,9 @@ fn server_config(directory: &TempDir, manner: Manner) -> ServerConfig {
     if manner == Manner::SignsWrongly {
         let other = PrivateKeyDer::try_from(KeyPair::generate().unwrap().serialize_der()).unwrap();
         let other = builder.crypto_provider().key_provider.load_private_key(other).unwrap();
+        // Nobody looks whether the key is the certificate's.
         let wrong = CertifiedKey::new(vec![leaf.der().clone()], other);
-        return builder.with_cert_resolver(Arc::new(Unchecked(Arc::new(wrong))));
+        return builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(wrong)));
     }
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let mut config = builder.with_single_cert(vec![leaf.der().clone()], key).unwrap();

@@ -12,7 +12,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// Like curl and openssl, it accepts a self-signed server certificate that it was given, even one that says it is a
-/// CA's, as `openssl req -x509` makes them, and one that a CA issued that it was not given. Name, time and handshake signature are verified in any case.
+/// CA's, as `openssl req -x509` makes them, and one that a CA issued that it was not given. Name and time are verified in any case.
 ///
 /// A chain that comes again and again is verified once, not with each handshake: the load should fill the server's
 /// core before the client's. The signature of each handshake is new, and is verified for one handshake in `one_in`.
